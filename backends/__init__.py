@@ -1,0 +1,1 @@
+"""Where bytes live: object stores, packs, inline values, TileDB arrays, codecs and the local cache."""

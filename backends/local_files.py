@@ -1,0 +1,84 @@
+"""Open local files, kept few: memory maps of finished objects, descriptors of growing ones."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import Final
+
+_OPEN_LIMIT: Final = 256
+
+
+class _Descriptor:
+    """A descriptor that closes with its last user, so that no thread reads a reused number."""
+
+    def __init__(self, path: Path) -> None:
+        self.number = os.open(path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        number = getattr(self, "number", None)
+        if number is not None:
+            os.close(number)
+
+
+class LocalFiles:
+    """Reads byte ranges of local files; safe to use from many threads.
+
+    Finished objects are immutable, so they are memory-mapped and handed out as read-only views.
+    Growing files (sparse cache files, staging packs) are read by `pread`.
+    """
+
+    def __init__(self) -> None:
+        self._maps: OrderedDict[Path, memoryview] = OrderedDict()
+        self._descriptors: OrderedDict[Path, _Descriptor] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def view(self, path: Path, offset: int, length: int) -> memoryview:
+        """A read-only view of a finished object; shorter than `length` where the file ends.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+        """
+        mapped = self._maps.get(path)
+        if mapped is None:
+            mapped = self._map(path)
+        return mapped[offset : offset + length]
+
+    def read(self, path: Path, offset: int, length: int) -> bytes:
+        """Bytes of a file that still grows; shorter than `length` where the file ends.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+        """
+        with self._lock:
+            descriptor = self._descriptors.get(path)
+            if descriptor is None:
+                descriptor = self._descriptors[path] = _Descriptor(path)
+                while len(self._descriptors) > _OPEN_LIMIT:
+                    self._descriptors.popitem(last=False)
+        return os.pread(descriptor.number, length, offset)
+
+    def forget(self, path: Path) -> None:
+        """Drop what is held open of a file that was removed or replaced."""
+        with self._lock:
+            self._maps.pop(path, None)
+            self._descriptors.pop(path, None)
+
+    def forget_all(self) -> None:
+        """Drop everything held open."""
+        with self._lock:
+            self._maps.clear()
+            self._descriptors.clear()
+
+    def _map(self, path: Path) -> memoryview:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)) if size else memoryview(b"")
+        with self._lock:
+            self._maps[path] = mapped
+            while len(self._maps) > _OPEN_LIMIT:
+                self._maps.popitem(last=False)
+        return mapped

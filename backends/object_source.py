@@ -1,0 +1,264 @@
+"""Where immutable objects are read from: the local store first, then a remote, verified.
+
+What comes from a remote is kept. A whole object lies in the local store under its own name. A
+part of one lies in a sparse file at the same offsets, under `partial/`. There is no separate map
+of what such a file holds: every extent carries a checksum, a hole reads as zeros and fails it, so
+"is it here?" and "is it intact?" are one question. Two processes that fill one file write the same
+bytes to the same places, and a crash in the middle leaves only extents that fail.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from hangar_cloud.backends.cache_limit import CacheLimit
+from hangar_cloud.backends.errors import CorruptDataError, DataNotLocalError, HangarError, ObjectNotFoundError
+from hangar_cloud.backends.local_files import LocalFiles
+from hangar_cloud.backends.store import ObjectStore
+
+T = TypeVar("T")
+Verify = Callable[[memoryview, bool], T]
+
+
+@dataclass(frozen=True)
+class Extent(Generic[T]):
+    """A part of an object, and the check that turns its bytes into what the caller wants.
+
+    `verify(data, fetched)` returns the wanted value or raises `CorruptDataError`; `fetched` says
+    that the bytes came from a remote and are about to be kept.
+    """
+
+    path: str
+    offset: int
+    length: int
+    verify: Verify[T]
+
+
+class ObjectSource:
+    """Reads immutable objects, whole or in parts, from local files or else from remotes.
+
+    Args:
+        store: folder of whole local objects, laid out as in `docs/format.md`.
+        partial: folder of sparse files for parts of objects; None where nothing is ever fetched.
+        remotes: stores to ask for what is not here, in order.
+        offline: never ask them; what is not here raises `DataNotLocalError`.
+        limit: size limit of the cache, None for no limit.
+    """
+
+    def __init__(
+        self,
+        store: Path,
+        partial: Path | None = None,
+        remotes: Callable[[], Sequence[ObjectStore]] = tuple,
+        *,
+        offline: bool = False,
+        limit: CacheLimit | None = None,
+    ) -> None:
+        self.store = store
+        self.partial = partial
+        self.offline = offline
+        self._remotes = remotes
+        self._limit = limit
+        self._files = LocalFiles()
+
+    def read(self, extent: Extent[T]) -> T:
+        """The verified value of one extent.
+
+        Raises:
+            CorruptDataError: the bytes are damaged wherever they are.
+            DataNotLocalError: they are not here, and the repository is offline or has no remote.
+        """
+        try:
+            return self.read_local(extent)
+        except (CorruptDataError, DataNotLocalError) as error:
+            return self._fetch([extent], [error])[0]
+
+    def read_many(self, extents: Sequence[Extent[T]]) -> list[T]:
+        """The verified values of many extents, in the order asked; what is missing is fetched in
+        joined requests. Raises as `read`."""
+        values: list[Any] = [None] * len(extents)
+        missing: list[int] = []
+        reasons: list[HangarError] = []
+        for i, extent in enumerate(extents):
+            try:
+                values[i] = self.read_local(extent)
+            except (CorruptDataError, DataNotLocalError) as error:
+                missing.append(i)
+                reasons.append(error)
+        if missing:
+            for i, value in zip(missing, self._fetch([extents[i] for i in missing], reasons), strict=True):
+                values[i] = value
+        return values
+
+    def read_local(self, extent: Extent[T]) -> T:
+        """The verified value of one extent from local files only.
+
+        Raises:
+            CorruptDataError: a local copy is there and damaged.
+            DataNotLocalError: it is not here.
+        """
+        path = self.store / extent.path
+        try:
+            data = self._files.view(path, extent.offset, extent.length)
+        except FileNotFoundError:
+            return self._read_partial(extent)
+        return _verified(extent, data, fetched=False)
+
+    def is_local(self, extent: Extent[Any]) -> bool:
+        """True if the extent is here and intact."""
+        try:
+            self.read_local(extent)
+        except (CorruptDataError, DataNotLocalError):
+            return False
+        return True
+
+    def read_object(self, path: str, verify: Callable[[bytes], T]) -> T:
+        """A small whole object, verified; kept here when it was fetched. Raises as `read`."""
+        local = self.store / path
+        reason: HangarError
+        try:
+            return verify(local.read_bytes())
+        except FileNotFoundError:
+            reason = DataNotLocalError(f"{path} is not in {self.store} and no remote is configured to fetch it from")
+        except CorruptDataError as error:
+            reason = CorruptDataError(f"{path} in {self.store} is damaged: {error}")
+        remotes = self._reachable(path, reason)
+        for remote in remotes:
+            try:
+                data = remote.get(path)
+            except ObjectNotFoundError:
+                continue
+            value = verify(data)
+            self._keep_whole(local, data)
+            return value
+        raise self._nowhere(path, reason, remotes)
+
+    def fetch_whole(self, path: str, verify: Callable[[Path], None], progress: Callable[[int], None] | None = None) -> bool:
+        """Make one object wholly local; False if it was so already.
+
+        Args:
+            path: the object's name.
+            verify: checks the downloaded file and raises `CorruptDataError`.
+            progress: called with numbers of bytes as they arrive.
+        """
+        local = self.store / path
+        if local.exists():
+            return False
+        missing = DataNotLocalError(f"{path} is not in {self.store} and no remote is configured to fetch it from")
+        remotes = self._reachable(path, missing)
+        for remote in remotes:
+            incoming = local.with_name(f"{local.name}.{os.getpid()}.incoming")
+            incoming.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                remote.download(path, incoming, progress=progress)
+                verify(incoming)
+                os.replace(incoming, local)
+            except ObjectNotFoundError:
+                continue
+            finally:
+                incoming.unlink(missing_ok=True)
+            self._drop_partial(path)
+            self._account(local.stat().st_size)
+            return True
+        raise self._nowhere(path, missing, remotes)
+
+    def forget(self) -> None:
+        """Close every local file held open."""
+        self._files.forget_all()
+
+    def _read_partial(self, extent: Extent[T]) -> T:
+        absent = DataNotLocalError(f"bytes {extent.offset}+{extent.length} of {extent.path} are not here")
+        if self.partial is None:
+            raise absent
+        try:
+            data = self._files.read(self.partial / extent.path, extent.offset, extent.length)
+        except FileNotFoundError:
+            raise absent from None
+        if len(data) < extent.length or not any(data[:64]):
+            raise absent
+        return _verified(extent, memoryview(data), fetched=False)
+
+    def _fetch(self, extents: Sequence[Extent[T]], reasons: Sequence[HangarError]) -> list[T]:
+        remotes = self._reachable(extents[0].path, reasons[0])
+        for remote in remotes:
+            try:
+                blobs = remote.get_ranges([(e.path, e.offset, e.length) for e in extents])
+            except ObjectNotFoundError:
+                continue
+            values = []
+            for extent, blob in zip(extents, blobs, strict=True):
+                try:
+                    values.append(_verified(extent, memoryview(blob), fetched=True))
+                except CorruptDataError as error:
+                    raise CorruptDataError(f"{error} (as read from {remote.url})") from error
+            for extent, blob in zip(extents, blobs, strict=True):
+                self._keep_part(extent, blob)
+            return values
+        raise self._nowhere(extents[0].path, reasons[0], remotes)
+
+    def _reachable(self, path: str, reason: HangarError) -> Sequence[ObjectStore]:
+        if self.offline:
+            if isinstance(reason, CorruptDataError):
+                raise reason
+            raise DataNotLocalError(f"{path} is not here and the repository was opened with offline=True; open it "
+                                    "without offline=True, or run fetch_data while there is a network")
+        remotes = self._remotes()
+        if not remotes:
+            raise reason
+        return remotes
+
+    def _nowhere(self, path: str, reason: HangarError, remotes: Sequence[ObjectStore]) -> HangarError:
+        asked = ", ".join(remote.url for remote in remotes)
+        if isinstance(reason, CorruptDataError):
+            return CorruptDataError(f"{reason}; and {asked} has no copy of {path} to replace it")
+        return ObjectNotFoundError(
+            f"{path} is neither in {self.store} nor in {asked}: the repository refers to an object that is missing; "
+            "if it was pushed from elsewhere, push it again"
+        )
+
+    def _keep_part(self, extent: Extent[Any], blob: bytes) -> None:
+        if self.partial is None:
+            return
+        damaged = self.store / extent.path
+        if damaged.exists():
+            damaged.unlink(missing_ok=True)
+            self._files.forget(damaged)
+        path = self.partial / extent.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+        try:
+            os.pwrite(file, blob, extent.offset)
+        finally:
+            os.close(file)
+        self._account(len(blob))
+
+    def _keep_whole(self, local: Path, data: bytes) -> None:
+        local.parent.mkdir(parents=True, exist_ok=True)
+        incoming = local.with_name(f"{local.name}.{os.getpid()}.incoming")
+        incoming.write_bytes(data)
+        os.replace(incoming, local)
+        self._files.forget(local)
+        self._account(len(data))
+
+    def _drop_partial(self, path: str) -> None:
+        if self.partial is not None:
+            (self.partial / path).unlink(missing_ok=True)
+            self._files.forget(self.partial / path)
+
+    def _account(self, written: int) -> None:
+        if self._limit is not None:
+            for path in self._limit.added(written):
+                self._files.forget(path)
+
+
+def _verified(extent: Extent[T], data: memoryview, *, fetched: bool) -> T:
+    try:
+        if len(data) != extent.length:
+            raise CorruptDataError(f"only {len(data)} of {extent.length} bytes are there")
+        return extent.verify(data, fetched)
+    except CorruptDataError as error:
+        raise CorruptDataError(f"{extent.path}, bytes {extent.offset} to {extent.offset + extent.length}: {error}") from error

@@ -1,0 +1,179 @@
+"""Reading samples out of packs: checksummed blocks, decoded once, kept under a bound."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from hangar_cloud.backends.blocks import Place, decode_blocks
+from hangar_cloud.backends.errors import CorruptDataError
+from hangar_cloud.backends.local_files import LocalFiles
+from hangar_cloud.backends.object_source import Extent, ObjectSource
+from hangar_cloud.backends.packs import pack_path, staged_pack_number
+from hangar_cloud.backends.values import sample_digest
+
+_DECODED_LIMIT: Final = 128 * 1024 * 1024
+_SHARED_BLOCK_LIMIT: Final = 64 * 1024
+
+
+class PackedSample(NamedTuple):
+    """What is needed to read one sample from a pack and to be sure of it."""
+
+    place: Place
+    digest: bytes
+    prefix: bytes
+
+
+class PackReader:
+    """Payloads of packed samples, from sealed packs and from packs still being staged.
+
+    Args:
+        source: where sealed packs are read from.
+        staging: folder of the staging packs of this writer, None for a reader.
+        decoded_limit: bytes of decoded shared blocks kept in memory.
+    """
+
+    def __init__(self, source: ObjectSource, staging: Path | None = None, decoded_limit: int = _DECODED_LIMIT) -> None:
+        self._source = source
+        self._staging = staging
+        self._staged_files = LocalFiles()
+        self._decoded: OrderedDict[tuple[bytes, int], memoryview] = OrderedDict()
+        self._decoded_bytes = 0
+        self._whole: set[bytes] = set()
+        self._decoded_limit = decoded_limit
+        self._lock = threading.Lock()
+
+    def read(self, sample: PackedSample) -> memoryview:
+        """One sample's payload, read-only.
+
+        Raises:
+            CorruptDataError: damaged, with pack and position.
+            DataNotLocalError: not here, and not to be fetched.
+        """
+        place = sample.place
+        raw = self._decoded.get((place.pack, place.offset))
+        if raw is None:
+            raw = self._load(sample)
+        return _payload(raw, place)
+
+    def read_many(self, samples: Sequence[PackedSample]) -> list[memoryview]:
+        """Payloads of many samples, in the order asked. Each block is read, fetched and decoded
+        once, and missing blocks are fetched in joined requests. Raises as `read`."""
+        blocks: dict[tuple[bytes, int], memoryview] = {}
+        extents: list[Extent[memoryview]] = []
+        wanted: list[tuple[bytes, int]] = []
+        for sample in samples:
+            name = (sample.place.pack, sample.place.offset)
+            if name in blocks:
+                continue
+            raw = self._decoded.get(name)
+            if raw is None and staged_pack_number(name[0]) is not None:
+                raw = self._load(sample)
+            if raw is None:
+                wanted.append(name)
+                extents.append(self.extent(sample))
+                raw = memoryview(b"")
+            blocks[name] = raw
+        for name, raw in zip(wanted, self._source.read_many(extents), strict=True):
+            blocks[name] = raw
+            self._remember(name, raw)
+        return [_payload(blocks[sample.place.pack, sample.place.offset], sample.place) for sample in samples]
+
+    def fetch(self, samples: Sequence[PackedSample]) -> None:
+        """Bring samples to this machine, every one verified against its digest. Raises as `read`."""
+        blocks: dict[tuple[bytes, int], list[PackedSample]] = {}
+        for sample in samples:
+            blocks.setdefault((sample.place.pack, sample.place.offset), []).append(sample)
+        self._source.read_many([self._shared_extent(members) for members in blocks.values()])
+
+    def is_local(self, sample: PackedSample) -> bool:
+        """True if the sample can be read without a remote."""
+        if self.is_whole(sample.place.pack):
+            return True
+        return self._source.is_local(self.extent(sample))
+
+    def is_whole(self, pack: bytes) -> bool:
+        """True if the whole pack is on this machine."""
+        if pack in self._whole or staged_pack_number(pack) is not None:
+            return True
+        if (self._source.store / pack_path(pack)).exists():
+            self._whole.add(pack)
+            return True
+        return False
+
+    def extent(self, sample: PackedSample) -> Extent[memoryview]:
+        """The part of a pack that holds a sample, with the check that decodes it."""
+        place, digest, prefix = sample
+
+        def verify(data: memoryview, fetched: bool) -> memoryview:
+            raw = decode_blocks(data, digest, place.start + place.size)
+            payload = _payload(raw, place)
+            shared = len(raw) != place.size
+            if (shared or fetched) and sample_digest(prefix, payload) != digest:
+                raise CorruptDataError("the sample's bytes do not match its digest")
+            return raw
+
+        return Extent(pack_path(place.pack), place.offset, place.stored, verify)
+
+    def _shared_extent(self, members: Sequence[PackedSample]) -> Extent[None]:
+        """The extent of one block, with the check of several samples in it."""
+        first = self.extent(members[0])
+
+        def verify(data: memoryview, fetched: bool) -> None:
+            raw = first.verify(data, fetched)
+            for place, digest, prefix in members[1:]:
+                if fetched and sample_digest(prefix, _payload(raw, place)) != digest:
+                    raise CorruptDataError("a sample's bytes do not match its digest")
+
+        return Extent(first.path, first.offset, first.length, verify)
+
+    def forget(self) -> None:
+        """Drop decoded blocks and open staging files."""
+        with self._lock:
+            self._decoded.clear()
+            self._decoded_bytes = 0
+            self._whole.clear()
+        self._staged_files.forget_all()
+
+    def _load(self, sample: PackedSample) -> memoryview:
+        place = sample.place
+        number = staged_pack_number(place.pack)
+        extent = self.extent(sample)
+        if number is None:
+            raw = self._source.read(extent)
+        else:
+            raw = self._load_staged(number, extent)
+        self._remember((place.pack, place.offset), raw)
+        return raw
+
+    def _load_staged(self, number: int, extent: Extent[memoryview]) -> memoryview:
+        if self._staging is None:
+            raise CorruptDataError(f"a committed record refers to staging pack {number}")
+        path = self._staging / f"{number}.pack"
+        try:
+            data = self._staged_files.read(path, extent.offset, extent.length)
+            return extent.verify(memoryview(data), False)
+        except FileNotFoundError as error:
+            raise CorruptDataError(f"staging pack {path} is gone") from error
+        except CorruptDataError as error:
+            raise CorruptDataError(f"staging pack {path} at byte {extent.offset}: {error}") from error
+
+    def _remember(self, name: tuple[bytes, int], raw: memoryview) -> None:
+        if len(raw) > _SHARED_BLOCK_LIMIT:
+            return
+        with self._lock:
+            if name not in self._decoded:
+                self._decoded[name] = raw
+                self._decoded_bytes += len(raw)
+            while self._decoded_bytes > self._decoded_limit:
+                _, dropped = self._decoded.popitem(last=False)
+                self._decoded_bytes -= len(dropped)
+
+
+def _payload(raw: memoryview, place: Place) -> memoryview:
+    if place.start + place.size > len(raw):
+        raise CorruptDataError(f"a record asks for bytes {place.start}+{place.size} of a block of {len(raw)} bytes")
+    return raw[place.start : place.start + place.size]

@@ -1,0 +1,72 @@
+"""Canonical bytes of a sample, and the digest or literal that stands for it in history.
+
+A sample is one of three kinds: an ndarray, a str, or bytes. Its *payload* is the C-order array
+bytes, the UTF-8 text (lone surrogates kept, so every Python str round-trips), or the bytes
+themselves. Its *prefix* says what the payload means, so that equal bytes of different shape or
+dtype are different samples. `docs/format.md` section "Sample identity" is the normative text.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Union
+
+import numpy as np
+import numpy.typing as npt
+from blake3 import blake3
+
+SampleValue = Union["npt.NDArray[np.generic]", str, bytes]
+
+DIGEST_LENGTH: Final = 32
+LITERAL_LIMIT: Final = 32
+STR_PREFIX: Final = b"str\0"
+BYTES_PREFIX: Final = b"bytes\0"
+
+
+def array_prefix(dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> bytes:
+    """Prefix of an array sample: dtype with its byte order, then the dimensions.
+
+    >>> array_prefix(np.dtype("uint8"), (28, 28))
+    b'ndarray\\x00|u1\\x0028,28\\x00'
+    """
+    dimensions = ",".join(map(str, shape))
+    return f"ndarray\0{dtype.str}\0{dimensions}\0".encode("ascii")
+
+
+def encode_text(text: str) -> bytes:
+    """UTF-8 bytes of `text`; lone surrogates are kept in their three-byte form."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def decode_text(payload: bytes | memoryview) -> str:
+    """The inverse of `encode_text`."""
+    return bytes(payload).decode("utf-8", "surrogatepass")
+
+
+def sample_digest(prefix: bytes, payload: bytes | memoryview) -> bytes:
+    """BLAKE3-256 (32 bytes) of prefix and payload: the name of a sample in history."""
+    return blake3(prefix).update(payload).digest() if len(payload) > 65536 else blake3(prefix + payload).digest()
+
+
+def sample_identity(prefix: bytes, payload: bytes | memoryview, shape: tuple[int, ...] | None) -> bytes:
+    """What a record tree hashes for one sample: the value itself when short, else its digest.
+
+    A value of at most 32 bytes (dimensions of a variable shape included) stands for itself,
+    because its digest would be no shorter. The first byte tells the two apart: 0 for a literal,
+    1 for a digest. The choice depends on the value alone, never on where it is stored.
+
+    Args:
+        prefix: what the payload means, see `array_prefix`.
+        payload: canonical bytes.
+        shape: dimensions of a variable-shape array, None where the schema fixes them.
+    """
+    literal = bytes(payload) if len(payload) <= LITERAL_LIMIT else None
+    if literal is not None and shape is not None:
+        literal = b"".join(n.to_bytes(8, "little") for n in shape) + literal
+    if literal is not None and len(literal) <= LITERAL_LIMIT:
+        return b"\0" + literal
+    return b"\1" + sample_digest(prefix, payload)
+
+
+def identity_digest(identity: bytes) -> bytes | None:
+    """The 32-byte digest inside an identity, or None where the identity is a literal."""
+    return identity[1:] if identity[:1] == b"\1" else None

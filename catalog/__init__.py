@@ -1,0 +1,1 @@
+"""What is recorded: commits, refs, record trees, staging, diff, merge and history."""

@@ -1,0 +1,246 @@
+"""Committing: packs, then records, then the commit, then the branch's next pointer.
+
+Nothing refers to an object before it is whole, and the pointer comes last, so a process may die after
+any step: what it wrote before is either unreachable or complete, and the staging area still holds
+everything until the pointer is known to have landed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from hangar_cloud.backends.blocks import Place
+from hangar_cloud.backends.packs import pack_path, staged_pack_number
+from hangar_cloud.backends.store import ObjectStore
+from hangar_cloud.catalog.commits import ColumnEntry, Commit, commit_path
+from hangar_cloud.catalog.digest_index import DigestIndex
+from hangar_cloud.catalog.errors import HeadMovedError, NothingToCommitError
+from hangar_cloud.catalog.node_reader import NodeReader
+from hangar_cloud.catalog.pointers import Pointer, PointerLog
+from hangar_cloud.catalog.record_writer import RecordWriter
+from hangar_cloud.catalog.records import Row
+from hangar_cloud.catalog.sample_writer import SampleWriter
+from hangar_cloud.catalog.schema import ColumnSchema
+from hangar_cloud.catalog.staging import StagingArea
+from hangar_cloud.catalog.working_set import WorkingSet
+
+_COVER_LIMIT: Final = 250_000
+_LOOK_BACK: Final = 1_000
+
+Progress = Callable[[int], None]
+
+
+class Landed(NamedTuple):
+    """A commit that is on its branch."""
+
+    digest: str
+    commit: Commit
+    pointer: Pointer
+
+
+class Committer:
+    """Publishes staged changes as commits.
+
+    Args:
+        store: where the repository is: a local store, or the bucket itself.
+        cache: folder that keeps what was uploaded readable without fetching; None where `store` is local.
+        pointers: the store's branches.
+        nodes: reads record trees.
+        index: is told where new samples lie.
+    """
+
+    def __init__(
+        self, store: ObjectStore, cache: Path | None, pointers: PointerLog, nodes: NodeReader, index: DigestIndex
+    ) -> None:
+        self._store = store
+        self._cache = cache
+        self._pointers = pointers
+        self._nodes = nodes
+        self._index = index
+
+    def commit(
+        self,
+        working: WorkingSet,
+        staging: StagingArea,
+        writer: SampleWriter,
+        *,
+        branch: str,
+        base: str | None,
+        author: str,
+        email: str,
+        message: str,
+        progress: Progress | None = None,
+    ) -> Landed:
+        """Commit everything staged on top of `base`.
+
+        Raises:
+            NothingToCommitError: the result would equal the base.
+            HeadMovedError: the branch is no longer at `base`; the staged changes are kept.
+            StoreError: the store failed; the staged changes are kept and commit can be called again.
+        """
+        working.flush()
+        head = self._pointers.head(branch)
+        if (None if head is None else head.commit) != base:
+            raise _moved(branch, base, head)
+        sealed = writer.seal()
+        records = RecordWriter(self._nodes)
+        new_rows = _place_rows(working, sealed)
+        trees = {
+            name: (column.entry.schema, records.edit(column.entry.root, column.entry.schema, new_rows[name]))
+            for name, column in working.columns.items()
+        }
+        if not _differs(working, trees):
+            raise NothingToCommitError(
+                f"nothing to commit on branch {branch!r}: the staged contents equal those of its last commit"
+            )
+        used = {row.place.pack for rows in new_rows.values() for _, row in rows if row is not None and row.place is not None}
+        for number, name in sealed.items():
+            if name in used:
+                self._publish_pack(staging.pack_file(number), pack_path(name), progress)
+        roots = records.write(trees, self._put)
+        columns = {
+            name: replace(working.columns[name].entry, root=root) for name, root in sorted(roots.items())
+        }
+        parents = () if base is None else (base,)
+        time = datetime.now(timezone.utc).isoformat(timespec="microseconds")
+        commit = Commit(parents, columns, author, email, time, message)
+        digest = commit.digest()
+        self._put(commit_path(digest), commit.encode())
+        staging.set_settings(landing=digest)
+        pointer = self._pointers.move(branch, head, digest, "commit")
+        self._settle(working, staging, writer, branch, Landed(digest, commit, pointer), new_rows)
+        return Landed(digest, commit, pointer)
+
+    def landed(self, branch: str, base: str | None, landing: str) -> Pointer | None:
+        """The head of `branch` if an earlier process's commit `landing` is on it, else None."""
+        head = pointer = self._pointers.head(branch)
+        for _ in range(_LOOK_BACK):
+            if pointer is None or pointer.commit == base:
+                return None
+            if pointer.commit == landing:
+                return head
+            pointer = None if pointer.seq == 0 else self._pointers.entry(branch, pointer.seq - 1)
+        return None
+
+    def cover(self, entry: ColumnEntry) -> None:
+        """Complete the digest index with what a column's base holds, where that is a moderate effort."""
+        root = entry.root
+        if root is None or root.count > _COVER_LIMIT or self._index.covers(root.digest):
+            return
+        found: list[tuple[bytes, Place]] = []
+        for ref in self._nodes.leaves(root):
+            for _, row in self._nodes.leaf(ref, entry.schema).entries():
+                if row.place is not None:
+                    found.append((row.identity[1:], row.place))
+        self._index.add(found, [root.digest])
+
+    def _settle(
+        self,
+        working: WorkingSet,
+        staging: StagingArea,
+        writer: SampleWriter,
+        branch: str,
+        landed: Landed,
+        new_rows: dict[str, list[tuple[bytes, Row | None]]],
+    ) -> None:
+        fresh = {row.identity[1:]: row.place for rows in new_rows.values() for _, row in rows if row and row.place}
+        covered = [
+            entry.root.digest
+            for name, entry in landed.commit.columns.items()
+            if entry.root is not None and self._was_covered(working.columns[name].entry)
+        ]
+        with contextlib.suppress(OSError):
+            self._index.add(fresh.items(), covered)
+        writer.start_over()
+        staging.clear(branch, landed.digest)
+        working.rebase(landed.commit.columns)
+
+    def _was_covered(self, entry: ColumnEntry) -> bool:
+        return entry.root is None or self._index.covers(entry.root.digest)
+
+    def _publish_pack(self, file: Path, name: str, progress: Progress | None) -> None:
+        local = self._store.local_path(name)
+        if local is None:
+            self._store.upload(name, file, progress=progress)
+            if self._cache is not None:
+                _link(file, self._cache / name)
+        else:
+            self._store.ensure_writable()
+            _link(file, local)
+            if progress is not None:
+                progress(file.stat().st_size)
+
+    def _put(self, path: str, data: bytes) -> None:
+        # Names are made from the contents: bytes that are there already are these bytes.
+        self._store.put_if_absent(path, data)
+        if self._cache is not None:
+            target = self._cache / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            incoming = target.with_name(f"{target.name}.{os.getpid()}.incoming")
+            incoming.write_bytes(data)
+            os.replace(incoming, target)
+
+
+def _place_rows(working: WorkingSet, sealed: dict[int, bytes]) -> dict[str, list[tuple[bytes, Row | None]]]:
+    """The staged changes of every column, with staging packs replaced by the sealed ones."""
+    return {
+        name: [(key, _sealed_row(row, sealed)) for key, row in column.changes()]
+        for name, column in working.columns.items()
+    }
+
+
+def _sealed_row(row: Row | None, sealed: dict[int, bytes]) -> Row | None:
+    if row is None or row.place is None:
+        return row
+    number = staged_pack_number(row.place.pack)
+    return row if number is None else row._replace(place=row.place._replace(pack=sealed[number]))
+
+
+def _differs(working: WorkingSet, trees: dict[str, tuple[ColumnSchema, object]]) -> bool:
+    if set(trees) != set(working.base):
+        return True
+    for name, (schema, root) in trees.items():
+        before, after = working.base[name], working.columns[name].entry
+        if schema != before.schema or _digest(root) != _digest(before.root):
+            return True
+        if (after.backend, after.backend_options) != (before.backend, before.backend_options):
+            return True
+    return False
+
+
+def _digest(root: object) -> object:
+    return None if root is None else root.digest  # type: ignore[attr-defined]
+
+
+def _link(file: Path, target: Path) -> None:
+    """Give a finished file its final name beside its staging name; copies across file systems."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        return
+    try:
+        os.link(file, target)
+    except FileExistsError:
+        pass
+    except OSError:
+        incoming = target.with_name(f"{target.name}.{os.getpid()}.incoming")
+        shutil.copyfile(file, incoming)
+        with incoming.open("rb") as copied:
+            os.fsync(copied.fileno())
+        os.replace(incoming, target)
+
+
+def _moved(branch: str, base: str | None, head: Pointer | None) -> HeadMovedError:
+    now = "no commit" if head is None or head.commit is None else f"commit {head.commit[:12]}"
+    was = "no commit" if base is None else f"commit {base[:12]}"
+    return HeadMovedError(
+        f"branch {branch!r} is now at {now}, this checkout started from {was}: another writer was first. Your staged "
+        "changes are kept. To give them up call reset_staging_area(); to keep them on a branch of their own, see "
+        "Repository.create_branch"
+    )

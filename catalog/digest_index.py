@@ -1,0 +1,117 @@
+"""Where samples lie that were stored before, by digest: so that equal samples are stored once.
+
+A cache, rebuilt from record trees when it is lost: sorted arrays in files, searched by the first
+eight bytes of the digest. Files are never changed, so many processes may share the folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from hangar_cloud.backends.blocks import Place
+
+_MERGE_ABOVE: Final = 16
+_ENTRY: Final = np.dtype(
+    [
+        ("head", "<u8"),
+        ("digest", "V32"),
+        ("pack", "V16"),
+        ("offset", "<u8"),
+        ("stored", "<u8"),
+        ("start", "<u8"),
+        ("size", "<u8"),
+    ]
+)
+
+
+class DigestIndex:
+    """A folder of sorted runs of (digest, place), and marks of the trees that it covers."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._runs: dict[str, npt.NDArray[Any]] | None = None
+
+    def find(self, digests: Sequence[bytes]) -> dict[bytes, Place]:
+        """The places of those digests that are known."""
+        runs = self._load()
+        if not runs or not digests:
+            return {}
+        heads = np.array([int.from_bytes(digest[:8], "big") for digest in digests], np.uint64)
+        found: dict[bytes, Place] = {}
+        for run in runs.values():
+            positions = np.searchsorted(run["head"], heads)
+            inside = np.minimum(positions, len(run) - 1)
+            for i in np.flatnonzero((positions < len(run)) & (run["head"][inside] == heads)):
+                place = _match(run, int(positions[i]), digests[int(i)])
+                if place is not None:
+                    found[digests[int(i)]] = place
+        return found
+
+    def add(self, entries: Iterable[tuple[bytes, Place]], covers: Iterable[bytes] = ()) -> None:
+        """Record places of digests; `covers` are digests of tree roots that are now wholly indexed."""
+        rows = [
+            (int.from_bytes(digest[:8], "big"), digest, place.pack, place.offset, place.stored, place.start, place.size)
+            for digest, place in entries
+        ]
+        self._folder.mkdir(parents=True, exist_ok=True)
+        if rows:
+            self._save(np.array(rows, _ENTRY))
+        for root in covers:
+            (self._folder / f"{root.hex()}.covered").touch()
+
+    def covers(self, root: bytes) -> bool:
+        """True if all samples of the tree with that root digest were recorded."""
+        return (self._folder / f"{root.hex()}.covered").exists()
+
+    def _load(self) -> dict[str, npt.NDArray[Any]]:
+        if self._runs is None:
+            self._runs = {}
+        names = {path.name for path in self._folder.glob("*.run.npy")}
+        for gone in set(self._runs) - names:
+            del self._runs[gone]
+        for name in names - set(self._runs):
+            # A run that a dying process left half-written, or another process merged away, is only a cache miss.
+            with contextlib.suppress(OSError, ValueError):
+                run = np.load(self._folder / name, mmap_mode="r", allow_pickle=False)
+                if run.dtype == _ENTRY and len(run):
+                    self._runs[name] = run
+        if len(self._runs) > _MERGE_ABOVE:
+            self._merge()
+        return self._runs
+
+    def _merge(self) -> None:
+        assert self._runs is not None
+        old = list(self._runs)
+        merged = np.concatenate(list(self._runs.values()))
+        self._runs = {}
+        self._save(merged)
+        for name in old:
+            (self._folder / name).unlink(missing_ok=True)
+
+    def _save(self, run: npt.NDArray[Any]) -> None:
+        run = run[np.argsort(run["head"], kind="stable")]
+        name = f"{secrets.token_hex(8)}.run.npy"
+        incoming = self._folder / f"{name}.incoming"
+        with incoming.open("wb") as file:
+            np.save(file, run, allow_pickle=False)
+        os.replace(incoming, self._folder / name)
+
+
+def _match(run: npt.NDArray[Any], position: int, digest: bytes) -> Place | None:
+    head = run["head"][position]
+    while position < len(run) and run["head"][position] == head:
+        entry = run[position]
+        if entry["digest"].tobytes() == digest:
+            return Place(
+                entry["pack"].tobytes(), int(entry["offset"]), int(entry["stored"]), int(entry["start"]), int(entry["size"])
+            )
+        position += 1
+    return None

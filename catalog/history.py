@@ -1,0 +1,57 @@
+"""Walking commits: ancestors, order, short digests (pure over a look-up of commits)."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable
+
+from hangar_cloud.catalog.commits import Commit
+
+LookUp = Callable[[str], Commit]
+
+
+def ancestors(starts: Iterable[str], look_up: LookUp) -> dict[str, Commit]:
+    """Every commit reachable from `starts` (they included), newest first, children before parents.
+
+    Commits of one time are in the order of their digests, so the answer depends on the history alone.
+    """
+    found: dict[str, Commit] = {}
+    waiting = list(dict.fromkeys(starts))
+    while waiting:
+        digest = waiting.pop()
+        if digest not in found:
+            found[digest] = look_up(digest)
+            waiting += found[digest].parents
+    children = dict.fromkeys(found, 0)
+    for commit in found.values():
+        for parent in commit.parents:
+            children[parent] += 1
+    ready = [(_newest_first(found[digest]), digest) for digest, count in children.items() if count == 0]
+    heapq.heapify(ready)
+    ordered: dict[str, Commit] = {}
+    while ready:
+        _, digest = heapq.heappop(ready)
+        ordered[digest] = found[digest]
+        for parent in found[digest].parents:
+            children[parent] -= 1
+            if children[parent] == 0:
+                heapq.heappush(ready, (_newest_first(found[parent]), parent))
+    return ordered
+
+
+def is_ancestor(older: str, newer: str, look_up: LookUp) -> bool:
+    """True if `older` is `newer` or reachable from it."""
+    seen: set[str] = set()
+    waiting = [newer]
+    while waiting:
+        digest = waiting.pop()
+        if digest == older:
+            return True
+        if digest not in seen:
+            seen.add(digest)
+            waiting += look_up(digest).parents
+    return False
+
+
+def _newest_first(commit: Commit) -> tuple[int, ...]:
+    return tuple(-ord(character) for character in commit.time)

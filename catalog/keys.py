@@ -1,0 +1,104 @@
+"""Sample keys and names: what may be one, and the byte form that gives keys their order (pure).
+
+Whole numbers come before text; the number 15 and the text "15" are different keys.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, Final, Union
+
+import numpy as np
+
+from hangar_cloud.backends.errors import CorruptDataError
+from hangar_cloud.catalog.errors import InvalidNameError
+
+KeyType = Union[int, str]
+
+MAX_KEY_LENGTH: Final = 1024
+MAX_NAME_LENGTH: Final = 64
+MAX_INT_KEY: Final = 2**63 - 1
+_INT_TAG: Final = b"\1"
+_STR_TAG: Final = b"\2"
+_STR_KEY: Final = re.compile(r"[A-Za-z0-9._\-/]+", re.ASCII)
+_NAME: Final = re.compile(r"[A-Za-z0-9._\-]+", re.ASCII)
+
+
+def check_key(key: Any) -> KeyType:
+    """The key itself if it may be one.
+
+    Raises:
+        InvalidNameError: it is neither a whole number from 0 to 2**63 - 1 nor text of ASCII letters,
+            digits and ``. _ - /`` of at most 1,024 characters.
+    """
+    kind = type(key)
+    if kind is int:
+        if 0 <= key <= MAX_INT_KEY:
+            return int(key)
+        raise InvalidNameError(f"sample key {key} is not suitable: a whole number must be from 0 to 2**63 - 1")
+    if kind is str:
+        return _check_str_key(key)
+    if isinstance(key, np.integer) or (isinstance(key, int) and not isinstance(key, bool)):
+        return check_key(int(key))
+    if isinstance(key, str):
+        return _check_str_key(str(key))
+    raise InvalidNameError(
+        f"sample key {key!r} of type {kind.__name__} is not suitable: use a whole number >= 0, or text of "
+        "ASCII letters, digits and . _ - /"
+    )
+
+
+def check_name(name: Any, what: str) -> str:
+    """The name itself if a branch, column or remote may have it; `what` says which, for the message.
+
+    Raises:
+        InvalidNameError: it is not text of 1 to 64 ASCII letters, digits, ``.``, ``_`` or ``-``.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > MAX_NAME_LENGTH or name in (".", ".."):
+        raise InvalidNameError(
+            f"{what} name {name!r} is not suitable: use 1 to {MAX_NAME_LENGTH} ASCII letters, digits or . _ - (no spaces)"
+        )
+    return name
+
+
+def encode_key(key: KeyType) -> bytes:
+    """Bytes whose order is the order of keys: numbers by value, then text by its ASCII bytes."""
+    if type(key) is int:
+        return _INT_TAG + key.to_bytes(8, "big")
+    return _STR_TAG + key.encode("ascii") + b"\0"  # type: ignore[union-attr]
+
+
+def decode_key(encoded: bytes) -> KeyType:
+    """The inverse of `encode_key`.
+
+    Raises:
+        CorruptDataError: these are not the bytes of a key.
+    """
+    if encoded[:1] == _INT_TAG and len(encoded) == 9:
+        return int.from_bytes(encoded[1:], "big")
+    if encoded[:1] == _STR_TAG and encoded[-1:] == b"\0":
+        try:
+            return encoded[1:-1].decode("ascii")
+        except UnicodeDecodeError:
+            pass
+    raise CorruptDataError(f"{encoded!r} is not an encoded sample key")
+
+
+def sort_keys(keys: Iterable[KeyType]) -> list[KeyType]:
+    """Keys in tree order: numbers by value, then text."""
+    numbers = sorted(key for key in keys if type(key) is int)
+    texts = sorted(key for key in keys if type(key) is str)
+    return [*numbers, *texts]
+
+
+def _check_str_key(key: str) -> str:
+    if not _STR_KEY.fullmatch(key) or len(key) > MAX_KEY_LENGTH:
+        raise InvalidNameError(
+            f"sample key {key[:80]!r} is not suitable: use 1 to {MAX_KEY_LENGTH} ASCII letters, digits or . _ - /"
+        )
+    if "/" in key and (key[0] == "/" or key[-1] == "/" or "//" in key):
+        raise InvalidNameError(f"sample key {key[:80]!r} is not suitable: '/' only between two parts")
+    if ".." in key and ".." in key.split("/"):
+        raise InvalidNameError(f"sample key {key[:80]!r} is not suitable: '..' may not be a part of it")
+    return key

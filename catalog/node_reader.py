@@ -1,0 +1,165 @@
+"""Loading the nodes of record trees: verified, decoded once, kept under a bound."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, Union
+
+import xxhash
+
+from hangar_cloud.backends.errors import CorruptDataError
+from hangar_cloud.backends.object_source import Extent, ObjectSource
+from hangar_cloud.catalog.keys import KeyType, encode_key
+from hangar_cloud.catalog.records import NodeRef, Row, inner_digest, leaf_digest, records_path
+from hangar_cloud.catalog.schema import ColumnSchema
+from hangar_cloud.catalog.segments import Leaf, decode_inner, decode_leaf
+
+_MEMORY_LIMIT: Final = 96 * 1024 * 1024
+_INNER_BYTES: Final = 400
+_PREFETCH_LEAVES: Final = 128
+
+Node = Union[Leaf, "list[NodeRef]"]
+
+
+class NodeReader:
+    """Nodes by reference, from local files or else from a remote.
+
+    Args:
+        source: where records objects are read from.
+        memory_limit: bytes (estimated) of decoded nodes kept.
+
+    `loaded` counts the leaves that were read and decoded, for tests and diagnostics.
+    """
+
+    def __init__(self, source: ObjectSource, memory_limit: int = _MEMORY_LIMIT) -> None:
+        self._source = source
+        self._nodes: OrderedDict[tuple[bytes, ColumnSchema | None], Node] = OrderedDict()
+        self._bytes = 0
+        self._limit = memory_limit
+        self._lock = threading.Lock()
+        self.loaded = 0
+
+    def leaf(self, ref: NodeRef, schema: ColumnSchema) -> Leaf:
+        """The leaf that `ref` names.
+
+        Raises:
+            CorruptDataError: damaged; says which records object.
+            DataNotLocalError: not here, and not to be fetched.
+        """
+        found = self._nodes.get((ref.digest, schema))
+        if found is None:
+            self.loaded += 1
+            found = self._remember((ref.digest, schema), self._source.read(node_extent(ref, schema)))
+        assert isinstance(found, Leaf)
+        return found
+
+    def children(self, ref: NodeRef) -> list[NodeRef]:
+        """The children of the inner node that `ref` names. Raises as `leaf`."""
+        found = self._nodes.get((ref.digest, None))
+        if found is None:
+            found = self._remember((ref.digest, None), self._source.read(node_extent(ref, None)))
+        assert isinstance(found, list)
+        return found
+
+    def prefetch(self, refs: Sequence[NodeRef], schema: ColumnSchema) -> None:
+        """Bring leaves to this machine in joined requests. Raises as `leaf`."""
+        missing = [
+            extent
+            for ref in refs
+            if (ref.digest, schema) not in self._nodes
+            for extent in [node_extent(ref, schema)]
+            if not self._source.is_local(extent)
+        ]
+        for start in range(0, len(missing), _PREFETCH_LEAVES):
+            self._source.read_many(missing[start : start + _PREFETCH_LEAVES])
+
+    def find(self, root: NodeRef | None, schema: ColumnSchema, key: KeyType) -> Row | None:
+        """The row of a key below `root`, or None. Raises as `leaf`."""
+        if root is None:
+            return None
+        if root.level == 0:
+            return self.leaf(root, schema).find(key)
+        encoded = encode_key(key)
+        ref = root
+        while ref.level > 0:
+            children = self.children(ref)
+            i = bisect_right(children, encoded, key=_first) - 1
+            if i < 0:
+                return None
+            ref = children[i]
+        return self.leaf(ref, schema).find(key)
+
+    def leaves(self, root: NodeRef | None) -> Iterator[NodeRef]:
+        """References to all leaves below `root`, in key order. Raises as `leaf`."""
+        if root is None:
+            return
+        if root.level == 0:
+            yield root
+            return
+        for child in self.children(root):
+            yield from self.leaves(child)
+
+    def local_leaves(self, root: NodeRef | None, schema: ColumnSchema) -> Iterator[NodeRef | None]:
+        """References to the leaves below `root` that are on this machine, and None for each node that is not."""
+        if root is None:
+            return
+        leaf_schema = schema if root.level == 0 else None
+        if (root.digest, leaf_schema) not in self._nodes and not self._source.is_local(node_extent(root, leaf_schema)):
+            yield None
+        elif root.level == 0:
+            yield root
+        else:
+            for child in self.children(root):
+                yield from self.local_leaves(child, schema)
+
+    def forget(self) -> None:
+        """Drop every decoded node."""
+        with self._lock:
+            self._nodes.clear()
+            self._bytes = 0
+
+    def _remember(self, name: tuple[bytes, ColumnSchema | None], node: Node) -> Node:
+        with self._lock:
+            if name not in self._nodes:
+                self._nodes[name] = node
+                self._bytes += _weight(node)
+            while self._bytes > self._limit and len(self._nodes) > 1:
+                _, dropped = self._nodes.popitem(last=False)
+                self._bytes -= _weight(dropped)
+        return node
+
+
+def node_extent(ref: NodeRef, schema: ColumnSchema | None) -> Extent[Any]:
+    """The range of a records object that holds a node, with the check that decodes it.
+
+    Args:
+        ref: the node.
+        schema: of the column, for a leaf; None for an inner node.
+    """
+    place = ref.place
+
+    def verify(data: memoryview, fetched: bool) -> Node:
+        if xxhash.xxh3_64_intdigest(data) != place.checksum:
+            raise CorruptDataError("a record segment fails its checksum")
+        if schema is None:
+            children = decode_inner(data, ref.level, place.object)
+            if fetched and inner_digest(ref.level, children) != ref.digest:
+                raise CorruptDataError("a record node does not match its digest")
+            return children
+        leaf = decode_leaf(data, schema, ref.count)
+        if fetched and leaf_digest(leaf.entries()) != ref.digest:
+            raise CorruptDataError("a record leaf does not match its digest")
+        return leaf
+
+    return Extent(records_path(place.object), place.offset, place.length, verify)
+
+
+def _first(ref: NodeRef) -> bytes:
+    return ref.first
+
+
+def _weight(node: Node) -> int:
+    return node.nbytes if isinstance(node, Leaf) else _INNER_BYTES * len(node)

@@ -1,0 +1,193 @@
+"""One footer over many small Parquet files laid end to end, so that the whole is Parquet too (pure).
+
+Each segment of a records object is a complete Parquet file, which is how we read one by itself. Any
+other tool wants one footer at the end of the object. It is made here from the segments' own
+footers: their row groups, with the file offsets moved. Footers are Thrift structs in the compact
+protocol (https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md); the
+field numbers are those of parquet.thrift.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any, Final
+
+from hangar_cloud.backends.errors import CorruptDataError
+
+PARQUET_MAGIC: Final = b"PAR1"
+
+_TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = range(1, 13)
+_NUM_ROWS, _ROW_GROUPS = 3, 4
+_GROUP_COLUMNS, _GROUP_FILE_OFFSET = 1, 5
+_CHUNK_FILE_OFFSET, _CHUNK_META = 2, 3
+_CHUNK_INDEX_OFFSETS: Final = (4, 6)
+_META_OFFSETS: Final = (9, 10, 11, 14)
+
+# A struct is {field number: (type, value)}; a list is (element type, [values]).
+Struct = dict[int, tuple[int, Any]]
+
+
+def combine_segments(segments: Sequence[bytes]) -> bytes:
+    """A records object: the segments in order, and a footer over all of them if there are several.
+
+    All segments must have the same Parquet schema.
+    """
+    if len(segments) == 1:
+        return segments[0]
+    combined: Struct = {}
+    groups: list[Any] = []
+    rows = offset = 0
+    for segment in segments:
+        footer = read_footer(segment)
+        for group in footer[_ROW_GROUPS][1][1]:
+            _move_group(group, offset)
+            groups.append(group)
+        rows += footer[_NUM_ROWS][1]
+        offset += len(segment)
+        combined = combined or footer
+    combined[_NUM_ROWS] = (_I64, rows)
+    combined[_ROW_GROUPS] = (_LIST, (_STRUCT, groups))
+    encoded = bytearray()
+    _write_struct(encoded, combined)
+    return b"".join([*segments, encoded, len(encoded).to_bytes(4, "little"), PARQUET_MAGIC])
+
+
+def read_footer(parquet: bytes) -> Struct:
+    """The footer of a Parquet file as a generic Thrift struct.
+
+    Raises:
+        CorruptDataError: these bytes do not end in a Parquet footer.
+    """
+    length = int.from_bytes(parquet[-8:-4], "little")
+    if parquet[-4:] != PARQUET_MAGIC or length + 12 > len(parquet):
+        raise CorruptDataError("a record segment does not end in a Parquet footer")
+    return _Reader(parquet, len(parquet) - 8 - length).read_struct()
+
+
+def _move_group(group: Struct, distance: int) -> None:
+    _move(group, _GROUP_FILE_OFFSET, distance)
+    for chunk in group[_GROUP_COLUMNS][1][1]:
+        # file_offset is 0 where a writer leaves it unused, and must stay so.
+        if chunk.get(_CHUNK_FILE_OFFSET, (_I64, 0))[1]:
+            _move(chunk, _CHUNK_FILE_OFFSET, distance)
+        for field in _CHUNK_INDEX_OFFSETS:
+            _move(chunk, field, distance)
+        for field in _META_OFFSETS:
+            _move(chunk[_CHUNK_META][1], field, distance)
+
+
+def _move(struct_: Struct, field: int, distance: int) -> None:
+    if field in struct_:
+        kind, value = struct_[field]
+        struct_[field] = (kind, value + distance)
+
+
+class _Reader:
+    def __init__(self, data: bytes, position: int) -> None:
+        self._data = data
+        self._position = position
+
+    def read_struct(self) -> Struct:
+        fields: Struct = {}
+        number = 0
+        while head := self._byte():
+            delta, kind = head >> 4, head & 15
+            number = number + delta if delta else self._zigzag()
+            fields[number] = (kind, self._value(kind))
+        return fields
+
+    def _value(self, kind: int) -> Any:
+        if kind in (_TRUE, _FALSE):
+            return None
+        if kind == _BYTE:
+            return self._byte()
+        if kind in (_I16, _I32, _I64):
+            return self._zigzag()
+        if kind == _DOUBLE:
+            return struct.unpack("<d", self._take(8))[0]
+        if kind == _BINARY:
+            return self._take(self._varint())
+        if kind in (_LIST, _SET):
+            head = self._byte()
+            size = head >> 4 if head >> 4 < 15 else self._varint()
+            element = head & 15
+            if element in (_TRUE, _FALSE):
+                return element, [self._byte() for _ in range(size)]
+            return element, [self.read_struct() if element == _STRUCT else self._value(element) for _ in range(size)]
+        if kind == _STRUCT:
+            return self.read_struct()
+        raise CorruptDataError(f"a Parquet footer holds a Thrift value of unknown type {kind}")
+
+    def _byte(self) -> int:
+        self._position += 1
+        return self._data[self._position - 1]
+
+    def _take(self, length: int) -> bytes:
+        self._position += length
+        return self._data[self._position - length : self._position]
+
+    def _varint(self) -> int:
+        value = shift = 0
+        while True:
+            byte = self._byte()
+            value |= (byte & 127) << shift
+            if byte < 128:
+                return value
+            shift += 7
+
+    def _zigzag(self) -> int:
+        value = self._varint()
+        return (value >> 1) ^ -(value & 1)
+
+
+def _write_struct(out: bytearray, fields: Struct) -> None:
+    previous = 0
+    for number in sorted(fields):
+        kind, value = fields[number]
+        delta = number - previous
+        if delta <= 15:
+            out.append(delta << 4 | kind)
+        else:
+            out.append(kind)
+            _write_zigzag(out, number)
+        previous = number
+        _write_value(out, kind, value)
+    out.append(0)
+
+
+def _write_value(out: bytearray, kind: int, value: Any) -> None:
+    if kind == _BYTE:
+        out.append(value)
+    elif kind in (_I16, _I32, _I64):
+        _write_zigzag(out, value)
+    elif kind == _DOUBLE:
+        out += struct.pack("<d", value)
+    elif kind == _BINARY:
+        _write_varint(out, len(value))
+        out += value
+    elif kind in (_LIST, _SET):
+        element, items = value
+        if len(items) < 15:
+            out.append(len(items) << 4 | element)
+        else:
+            out.append(0xF0 | element)
+            _write_varint(out, len(items))
+        for item in items:
+            if element in (_TRUE, _FALSE):
+                out.append(item)
+            else:
+                _write_value(out, element, item)
+    elif kind == _STRUCT:
+        _write_struct(out, value)
+
+
+def _write_varint(out: bytearray, value: int) -> None:
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    out.append(value)
+
+
+def _write_zigzag(out: bytearray, value: int) -> None:
+    _write_varint(out, (value << 1) ^ (value >> 63))

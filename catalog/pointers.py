@@ -1,0 +1,202 @@
+"""The pointer log: branches as append-only numbered entries, each written once.
+
+`refs/heads/<branch>/<seq>.json`; the entry with the highest number is the head. Entries are dense,
+so the head is found by galloping, without LIST. `refs/hint.json` names branches and lower bounds of
+their numbers: the one object that is ever overwritten, advisory, never needed to be right.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, Final
+
+from hangar_cloud.backends.errors import CorruptDataError, HangarError, StoreError
+from hangar_cloud.backends.store import ObjectStore
+from hangar_cloud.catalog.errors import HeadMovedError, InvalidNameError
+from hangar_cloud.catalog.keys import check_name
+from hangar_cloud.catalog.sealed_json import seal, unseal
+
+HINT_PATH: Final = "refs/hint.json"
+_HEADS: Final = "refs/heads"
+_PROBE_AHEAD: Final = 2
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """One entry of a branch's log. `commit` is None before the first commit and after deletion."""
+
+    branch: str
+    seq: int
+    commit: str | None
+    action: str
+    time: str
+    author: str
+    nonce: str
+
+    @property
+    def alive(self) -> bool:
+        """False once the branch was deleted."""
+        return self.action != "delete"
+
+    def encode(self) -> bytes:
+        """The bytes of the entry's object."""
+        return seal(dict(vars(self)))
+
+
+def pointer_path(branch: str, seq: int) -> str:
+    """The object name of one log entry."""
+    return f"{_HEADS}/{branch}/{seq:010d}.json"
+
+
+def decode_pointer(text: bytes, branch: str, seq: int) -> Pointer:
+    """The entry in an object's bytes.
+
+    Raises:
+        CorruptDataError: damaged, or another entry than its name says.
+        UnsupportedFormatError: of a later format.
+    """
+    what = f"pointer {seq} of branch {branch!r}"
+    data = unseal(text, what)
+    try:
+        pointer = Pointer(**data)
+    except TypeError as error:
+        raise CorruptDataError(f"{what} is damaged: {error}") from error
+    if (pointer.branch, pointer.seq) != (branch, seq):
+        raise CorruptDataError(f"{what} is damaged: it belongs to pointer {pointer.seq} of {pointer.branch!r}")
+    return pointer
+
+
+class PointerLog:
+    """The branches of one store.
+
+    Args:
+        store: where the entries are.
+        author: recorded in new entries.
+    """
+
+    def __init__(self, store: ObjectStore, author: str = "") -> None:
+        self._store = store
+        self._author = author
+        self._known: dict[str, int] = {}
+
+    def head(self, branch: str) -> Pointer | None:
+        """The newest entry of a branch, None if there never was one.
+
+        Raises:
+            CorruptDataError: the entry is damaged.
+        """
+        lower = self._known.get(branch)
+        if lower is None:
+            lower = self._read_hint().get(branch, 0)
+        pointer = self._gallop(branch, lower)
+        if pointer is None and lower > 0:
+            pointer = self._gallop(branch, 0)
+        if pointer is not None:
+            self._known[branch] = pointer.seq
+        return pointer
+
+    def heads(self) -> dict[str, Pointer]:
+        """The newest entries of all living branches, by name."""
+        found = {name: self.head(name) for name in self._names()}
+        return {name: pointer for name, pointer in sorted(found.items()) if pointer is not None and pointer.alive}
+
+    def entry(self, branch: str, seq: int) -> Pointer | None:
+        """One entry of a branch's log, None if it is not there."""
+        text = self._store.get_many([pointer_path(branch, seq)])[0]
+        return None if text is None else decode_pointer(text, branch, seq)
+
+    def move(self, branch: str, expected: Pointer | None, commit: str | None, action: str, nonce: str | None = None) -> Pointer:
+        """Add the next entry of a branch.
+
+        Args:
+            branch: its name.
+            expected: the head that the caller saw; None if the branch never was.
+            commit: new head commit.
+            action: "init", "create", "commit", "merge", "push", "delete" or "reset".
+            nonce: random text that makes the entry this writer's own; made here if not given.
+
+        Raises:
+            HeadMovedError: another writer added that entry first.
+        """
+        check_name(branch, "branch")
+        pointer = Pointer(
+            branch=branch,
+            seq=0 if expected is None else expected.seq + 1,
+            commit=commit,
+            action=action,
+            time=datetime.now(timezone.utc).isoformat(timespec="microseconds"),
+            author=self._author,
+            nonce=nonce or secrets.token_hex(16),
+        )
+        if not self._store.put_if_absent(pointer_path(branch, pointer.seq), pointer.encode()):
+            raise HeadMovedError(f"branch {branch!r} at {self._store.url} was moved by another writer in the meantime")
+        self._known[branch] = pointer.seq
+        self._write_hint()
+        return pointer
+
+    def start(self, branch: str) -> None:
+        """Make a new repository's first branch; fine if it is there already."""
+        if self.head(branch) is None:
+            self.move(branch, None, None, "init")
+
+    def _gallop(self, branch: str, lower: int) -> Pointer | None:
+        """The last entry at or after `lower`, where every entry up to the last exists."""
+        found: Pointer | None = None
+        step = 1
+        position = lower
+        high: int | None = None
+        while high is None:
+            wanted = [position, *(position + step * (1 << i) for i in range(_PROBE_AHEAD - 1))]
+            texts = self._store.get_many([pointer_path(branch, seq) for seq in wanted])
+            for seq, text in zip(wanted, texts, strict=True):
+                if text is None:
+                    high = seq
+                    break
+                found = decode_pointer(text, branch, seq)
+            if high is None:
+                step *= 4
+                position = wanted[-1] + step
+        while found is not None and high - found.seq > 1:
+            middle = (found.seq + high) // 2
+            text = self._store.get_many([pointer_path(branch, middle)])[0]
+            if text is None:
+                high = middle
+            else:
+                found = decode_pointer(text, branch, middle)
+        return found
+
+    def _names(self) -> Iterable[str]:
+        if not self._store.can_list:
+            return sorted(self._read_hint())
+        return [name for name in self._store.list_children(_HEADS) if _is_name(name)]
+
+    def _read_hint(self) -> dict[str, int]:
+        text = self._store.get_many([HINT_PATH])[0]
+        if text is None:
+            return {}
+        try:
+            data = unseal(text, "the branch hint")["branches"]
+            return {str(name): max(int(seq), 0) for name, seq in data.items() if _is_name(name)}
+        except (HangarError, KeyError, TypeError, ValueError, AttributeError):
+            return {}
+
+    def _write_hint(self) -> None:
+        """Best effort: whoever reads an old hint only looks a little longer."""
+        try:
+            branches: dict[str, Any] = {**self._read_hint()}
+            for name, seq in self._known.items():
+                branches[name] = max(seq, branches.get(name, 0))
+            self._store.put(HINT_PATH, seal({"branches": branches}))
+        except StoreError:
+            pass
+
+
+def _is_name(name: str) -> bool:
+    try:
+        check_name(name, "branch")
+    except InvalidNameError:
+        return False
+    return True

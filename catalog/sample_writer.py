@@ -1,0 +1,226 @@
+"""Turning payloads into rows: inline where small, else deduplicated, grouped, encoded and packed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from hangar_cloud.backends.blocks import GROUP_BYTES, Place, encode_block, encode_sample
+from hangar_cloud.backends.codecs import Codec, choose_codec, codec_from_options
+from hangar_cloud.backends.pack_writer import PackWriter
+from hangar_cloud.backends.packs import BlockExtent, staged_pack
+from hangar_cloud.backends.values import identity_digest, sample_identity
+from hangar_cloud.catalog.commits import ColumnEntry
+from hangar_cloud.catalog.digest_index import DigestIndex
+from hangar_cloud.catalog.keys import KeyType
+from hangar_cloud.catalog.records import Row
+from hangar_cloud.catalog.schema import ColumnSchema, Payload
+from hangar_cloud.catalog.staging import StagingArea
+
+INLINE_ARRAY_BYTES: Final = 64
+INLINE_TEXT_BYTES: Final = 128
+_SHARE_BYTES: Final = GROUP_BYTES // 2
+_TRUSTED_TRIAL: Final = 16 * 1024
+_TRIAL_LIMIT: Final = 1 << 18
+
+BACKENDS: Final = ("p0", "i0")
+
+
+def default_backend(schema: ColumnSchema) -> str:
+    """"i0" where every value of the column is small, or most are (text); else "p0"."""
+    if schema.column_type != "ndarray":
+        return "i0"
+    most = schema.item_size
+    for n in schema.shape or ():
+        most *= n
+    return "i0" if most <= INLINE_ARRAY_BYTES else "p0"
+
+
+class SampleWriter:
+    """Writes the samples of one staging area.
+
+    Args:
+        staging: where rows are recorded and pack files lie.
+        index: places of samples that were stored before.
+        exists: tells whether a sealed pack of that id is still where it can be read.
+        cover: called with a column before its samples are looked up in the index, to complete it.
+    """
+
+    def __init__(
+        self,
+        staging: StagingArea,
+        index: DigestIndex,
+        exists: Callable[[bytes], bool],
+        cover: Callable[[ColumnEntry], None],
+    ) -> None:
+        self._staging = staging
+        self._index = index
+        self._exists = exists
+        self._cover = cover
+        self._places: dict[bytes, Place] = {}
+        self._codecs: dict[str, Codec] = {}
+        self._known_packs: dict[bytes, bool] = {}
+        self._pack: PackWriter | None = None
+        self._pack_number = max([-1, *staging.extents(), *staging.sealed()])
+
+    def write(self, column: str, entry: ColumnEntry, samples: Sequence[tuple[KeyType, Payload]]) -> list[tuple[KeyType, Row]]:
+        """Store samples of one column, each key once; durable on return."""
+        identities = [sample_identity(p.prefix, p.data, p.shape) for _, p in samples]
+        packed = [
+            (identity[1:], payload.data)
+            for identity, (_, payload) in zip(identities, samples, strict=True)
+            if not _is_inline(entry, identity, payload)
+        ]
+        extents: dict[int, list[BlockExtent]] = {}
+        try:
+            if packed:
+                self._place(column, entry, packed, extents)
+            rows = [
+                (key, self._row(entry, identity, payload))
+                for identity, (key, payload) in zip(identities, samples, strict=True)
+            ]
+            self._staging.stage_samples(column, rows, extents)
+        except BaseException:
+            # What was appended but not recorded will be cut off, so nothing may refer to it.
+            self.close()
+            for digest, _ in packed:
+                self._places.pop(digest, None)
+            raise
+        return rows
+
+    def delete(self, column: str, keys: Sequence[KeyType]) -> None:
+        """Record that samples are deleted; durable on return."""
+        self._staging.stage_samples(column, [(key, None) for key in keys], {})
+
+    def remember(self, rows: Sequence[Row]) -> None:
+        """Take note of rows staged by an earlier process, so that they are not stored twice."""
+        for row in rows:
+            if row.place is not None:
+                self._places[row.identity[1:]] = row.place
+
+    def seal(self) -> dict[int, bytes]:
+        """Finish every staging pack; ids by number."""
+        if self._pack is not None:
+            self._pack.close()
+            self._pack = None
+        sealed = self._staging.sealed()
+        for number, extents in self._staging.extents().items():
+            if number not in sealed:
+                name = PackWriter(self._staging.pack_file(number), extents).seal()
+                self._staging.record_sealed(number, name)
+                sealed[number] = name
+        return sealed
+
+    def start_over(self) -> None:
+        """Forget what was staged, after a commit or a reset."""
+        self.close()
+        self._places.clear()
+        self._known_packs.clear()
+        self._pack_number = -1
+
+    def close(self) -> None:
+        """Close the pack file that is being written; it can be resumed."""
+        if self._pack is not None:
+            self._pack.close()
+            self._pack = None
+
+    def _row(self, entry: ColumnEntry, identity: bytes, payload: Payload) -> Row:
+        if _is_inline(entry, identity, payload):
+            return Row(identity, None, payload.data, payload.shape)
+        return Row(identity, self._places[identity[1:]], None, payload.shape)
+
+    def _place(
+        self, column: str, entry: ColumnEntry, samples: list[tuple[bytes, bytes]], extents: dict[int, list[BlockExtent]]
+    ) -> None:
+        """Give every digest of `samples` a place, writing those that have none."""
+        self._cover(entry)
+        fresh = {digest: data for digest, data in samples if digest not in self._places}
+        for digest, place in self._index.find(list(fresh)).items():
+            if self._pack_exists(place.pack):
+                self._places[digest] = place
+                del fresh[digest]
+        if not fresh:
+            return
+        codec = self._codec(column, entry, fresh)
+        blocks: list[tuple[bytes, list[tuple[bytes, int, int]]]] = []
+        group: list[tuple[bytes, bytes]] = []
+        size = 0
+        for digest, data in fresh.items():
+            if len(data) > _SHARE_BYTES:
+                blocks.append((encode_sample(data, codec, digest), [(digest, 0, len(data))]))
+                continue
+            if size + len(data) > GROUP_BYTES:
+                blocks.append(_encode_group(group, codec))
+                group, size = [], 0
+            group.append((digest, data))
+            size += len(data)
+        if group:
+            blocks.append(_encode_group(group, codec))
+        self._append(blocks, extents)
+
+    def _append(
+        self, blocks: list[tuple[bytes, list[tuple[bytes, int, int]]]], extents: dict[int, list[BlockExtent]]
+    ) -> None:
+        pack = self._open_pack()
+        added = pack.append([data for data, _ in blocks])
+        extents.setdefault(self._pack_number, []).extend(added)
+        name = staged_pack(self._pack_number)
+        for extent, (_, members) in zip(added, blocks, strict=True):
+            for digest, start, size in members:
+                self._places[digest] = Place(name, extent.offset, extent.stored, start, size)
+
+    def _open_pack(self) -> PackWriter:
+        if self._pack is not None and self._pack.full:
+            self._pack.close()
+            self._pack = None
+        if self._pack is None:
+            recorded = self._staging.extents().get(self._pack_number)
+            resumable = recorded is not None and self._pack_number not in self._staging.sealed()
+            if resumable:
+                self._pack = PackWriter(self._staging.pack_file(self._pack_number), recorded)
+            if self._pack is None or self._pack.full:
+                self.close()
+                self._pack_number += 1
+                self._pack = PackWriter(self._staging.pack_file(self._pack_number))
+        return self._pack
+
+    def _codec(self, column: str, entry: ColumnEntry, fresh: dict[bytes, bytes]) -> Codec:
+        chosen = self._codecs.get(column) or codec_from_options(entry.backend_options, entry.schema.item_size)
+        if chosen is None:
+            trial = bytearray()
+            for data in fresh.values():
+                trial += data[: _TRIAL_LIMIT - len(trial)]
+                if len(trial) >= _TRIAL_LIMIT:
+                    break
+            chosen = choose_codec(bytes(trial), entry.schema.item_size)
+            if len(trial) < _TRUSTED_TRIAL:
+                return chosen
+        self._codecs[column] = chosen
+        return chosen
+
+    def _pack_exists(self, pack: bytes) -> bool:
+        if pack not in self._known_packs:
+            self._known_packs[pack] = self._exists(pack)
+        return self._known_packs[pack]
+
+
+def _is_inline(entry: ColumnEntry, identity: bytes, payload: Payload) -> bool:
+    """Values that stand for themselves are always inline: their record holds them anyway."""
+    if identity_digest(identity) is None:
+        return True
+    if entry.backend != "i0":
+        return False
+    limit = INLINE_ARRAY_BYTES if entry.schema.column_type == "ndarray" else INLINE_TEXT_BYTES
+    return len(payload.data) <= limit
+
+
+def _encode_group(group: list[tuple[bytes, bytes]], codec: Codec) -> tuple[bytes, list[tuple[bytes, int, int]]]:
+    """One shared block, and where in it each digest's payload lies."""
+    members = []
+    start = 0
+    for digest, data in group:
+        members.append((digest, start, len(data)))
+        start += len(data)
+    raw = b"".join(data for _, data in group)
+    binding = group[0][0] if len(group) == 1 else None
+    return encode_block(raw, codec, binding), members

@@ -1,0 +1,309 @@
+"""Segments: one node of a record tree as one small, complete Parquet file (no I/O).
+
+`docs/format.md` section "Records" is the normative text. A column that is absent is null in every
+row. Floating-point columns are never dictionary-encoded: Arrow's dictionaries take all NaNs, and
+both zeros, for one value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from hangar_cloud.backends.blocks import Place
+from hangar_cloud.backends.errors import CorruptDataError
+from hangar_cloud.backends.values import sample_identity
+from hangar_cloud.catalog.keys import KeyType, decode_key, encode_key
+from hangar_cloud.catalog.records import LeafEntry, NodeRef, Row, SegmentPlace
+from hangar_cloud.catalog.schema import ColumnSchema
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_DELTA_COLUMNS: Final = ("key_int", "offset", "stored", "start", "size", "count", "length")
+_TYPED_KINDS: Final = "biuf"
+_SELF: Final = b""
+
+
+class Leaf:
+    """The rows of one leaf, decoded as they are asked for.
+
+    Args:
+        table: the leaf's Parquet columns.
+        schema: of the column that the leaf belongs to.
+    """
+
+    def __init__(self, table: pa.Table, schema: ColumnSchema) -> None:
+        self._table = table
+        self._schema = schema
+        self._names = set(table.column_names)
+        self.keys = self._read_keys()
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @cached_property
+    def _positions(self) -> dict[KeyType, int]:
+        return {key: i for i, key in enumerate(self.keys)}
+
+    def find(self, key: KeyType) -> Row | None:
+        """The row of a key, or None."""
+        position = self._positions.get(key)
+        return None if position is None else self.row(position)
+
+    def row(self, i: int) -> Row:
+        """Row number `i` in key order."""
+        shape = tuple(dimension[i] for dimension in self._shapes) if self._shapes else None
+        value = self._values[i] if self._values is not None else None
+        if value is not None:
+            prefix = self._schema.prefix(shape)
+            return Row(sample_identity(prefix, value, shape), None, value, shape)
+        packed = self._packed
+        if packed is None or packed[2][i] < 0:
+            raise CorruptDataError(f"the record of sample {self.keys[i]!r} has neither a value nor a place")
+        digests, packs, offsets, stored, starts, sizes = packed
+        place = Place(packs[i * 16 : i * 16 + 16], offsets[i], stored[i], starts[i], sizes[i])
+        return Row(b"\1" + digests[i * 32 : i * 32 + 32], place, None, shape)
+
+    def entries(self) -> list[LeafEntry]:
+        """All rows with their encoded keys, in key order."""
+        return [(encode_key(key), self.row(i)) for i, key in enumerate(self.keys)]
+
+    def packs(self) -> set[bytes]:
+        """Ids of the packs that the leaf's rows refer to."""
+        if "pack" not in self._names:
+            return set()
+        return {bytes(pack) for pack in self._table.column("pack").unique().to_pylist() if pack is not None}
+
+    @property
+    def nbytes(self) -> int:
+        """An estimate of the memory this leaf takes, in bytes."""
+        return int(self._table.nbytes) + 120 * len(self.keys)
+
+    def _read_keys(self) -> list[KeyType]:
+        numbers = self._int_keys()
+        texts = self._column("key_str")
+        if texts is None:
+            return numbers or []
+        if numbers is None:
+            return texts
+        return [text if number is None else number for number, text in zip(numbers, texts, strict=True)]
+
+    def _int_keys(self) -> list[Any] | None:
+        if "key_int" not in self._names or self._table.column("key_int").null_count:
+            return self._column("key_int")
+        return self._numbers("key_int")
+
+    def _column(self, name: str) -> list[Any] | None:
+        return self._table.column(name).to_pylist() if name in self._names else None
+
+    @cached_property
+    def _shapes(self) -> list[list[int]]:
+        rank = len(self._schema.shape or ()) if self._schema.schema_type == "variable_shape" else 0
+        columns = [self._column(f"shape_{i}") for i in range(rank)]
+        if any(column is None for column in columns):
+            raise CorruptDataError("a leaf of a variable-shape column lacks its shapes")
+        return columns  # type: ignore[return-value]
+
+    @cached_property
+    def _packed(self) -> tuple[bytes, bytes, list[int], list[int], list[int], list[int]] | None:
+        if not {"digest", "pack", "offset", "stored", "start", "size"} <= self._names:
+            return None
+        return (
+            self._fixed_bytes("digest", 32),
+            self._fixed_bytes("pack", 16),
+            self._numbers("offset"),
+            self._numbers("stored"),
+            self._numbers("start"),
+            self._numbers("size"),
+        )
+
+    def _fixed_bytes(self, name: str, width: int) -> bytes:
+        import pyarrow as pa
+
+        column = self._table.column(name).combine_chunks()
+        if column.type != pa.binary(width):
+            raise CorruptDataError(f"a leaf's {name} is {column.type}, not {width} bytes")
+        data = column.buffers()[1]
+        return b"" if data is None else bytes(data)[column.offset * width : (column.offset + len(column)) * width]
+
+    def _numbers(self, name: str) -> list[int]:
+        column = self._table.column(name)
+        filled = column.fill_null(-1) if column.null_count else column
+        return list(filled.to_numpy().tolist())
+
+    @cached_property
+    def _values(self) -> list[bytes | None] | None:
+        if "value_bytes" in self._names:
+            return self._column("value_bytes")
+        if "value" not in self._names:
+            return None
+        column = self._table.column("value")
+        if self._schema.column_type == "str":
+            import pyarrow as pa
+
+            return list(column.cast(pa.binary()).to_pylist())
+        valid = column.is_valid().to_pylist() if column.null_count else None
+        width = self._schema.item_size
+        filled = column.fill_null(False if self._schema.numpy_dtype.kind == "b" else 0)
+        raw = np.ascontiguousarray(filled.to_numpy()).astype(self._schema.numpy_dtype, copy=False).tobytes()
+        cut = [raw[i : i + width] for i in range(0, len(raw), width)]
+        return cut if valid is None else [value if there else None for value, there in zip(cut, valid, strict=True)]
+
+
+def encode_leaf(entries: Sequence[LeafEntry], schema: ColumnSchema) -> bytes:
+    """A leaf as Parquet bytes; which columns there are depends on the rows alone."""
+    import pyarrow as pa
+
+    keys = [decode_key(key) for key, _ in entries]
+    rows = [row for _, row in entries]
+    columns: dict[str, Any] = {}
+    if any(type(key) is int for key in keys):
+        columns["key_int"] = pa.array([key if type(key) is int else None for key in keys], pa.int64())
+    if any(type(key) is str for key in keys):
+        columns["key_str"] = pa.array([key if type(key) is str else None for key in keys], pa.string())
+    if schema.column_type == "ndarray" and schema.schema_type == "variable_shape":
+        for i in range(len(schema.shape or ())):
+            columns[f"shape_{i}"] = pa.array([row.shape[i] for row in rows if row.shape is not None], pa.int64())
+    if any(row.place is not None for row in rows):
+        _add_places(columns, rows)
+    if any(row.value is not None for row in rows):
+        _add_values(columns, [row.value for row in rows], schema)
+    return _write(pa.table(columns))
+
+
+def encode_inner(children: Sequence[NodeRef]) -> bytes:
+    """An inner node as Parquet bytes, one row a child.
+
+    A child whose place has an empty object id lies in the same object as its parent.
+    """
+    import pyarrow as pa
+
+    places = [child.place for child in children]
+    return _write(
+        pa.table(
+            {
+                "first": pa.array([child.first for child in children], pa.binary()),
+                "count": pa.array([child.count for child in children], pa.int64()),
+                "digest": pa.array([child.digest for child in children], pa.binary(32)),
+                "object": pa.array([place.object for place in places], pa.binary()),
+                "offset": pa.array([place.offset for place in places], pa.int64()),
+                "length": pa.array([place.length for place in places], pa.int64()),
+                "checksum": pa.array([place.checksum for place in places], pa.uint64()),
+            }
+        )
+    )
+
+
+def decode_leaf(data: bytes | memoryview, schema: ColumnSchema, count: int) -> Leaf:
+    """The leaf in Parquet bytes.
+
+    Raises:
+        CorruptDataError: it is not a leaf of that many rows.
+    """
+    leaf = Leaf(_read(data), schema)
+    if len(leaf) != count:
+        raise CorruptDataError(f"a leaf has {len(leaf)} rows where its parent declares {count}")
+    return leaf
+
+
+def decode_inner(data: bytes | memoryview, level: int, container: bytes) -> list[NodeRef]:
+    """The children in an inner node's Parquet bytes.
+
+    Args:
+        data: the segment.
+        level: of the node itself, at least 1.
+        container: id of the object that the segment lies in.
+
+    Raises:
+        CorruptDataError: it is not an inner node.
+    """
+    table = _read(data)
+    try:
+        columns = [
+            table.column(name).to_pylist()
+            for name in ("first", "count", "digest", "object", "offset", "length", "checksum")
+        ]
+    except KeyError as error:
+        raise CorruptDataError(f"an inner node lacks a column: {error}") from error
+    return [
+        NodeRef(level - 1, first, count, digest, SegmentPlace(holder or container, offset, length, checksum))
+        for first, count, digest, holder, offset, length, checksum in zip(*columns, strict=True)
+    ]
+
+
+def _add_places(columns: dict[str, Any], rows: Sequence[Row]) -> None:
+    import pyarrow as pa
+
+    places = [row.place for row in rows]
+    digests = [row.identity[1:] if row.place is not None else None for row in rows]
+    columns["digest"] = pa.array(digests, pa.binary(32))
+    columns["pack"] = pa.array([None if place is None else place.pack for place in places], pa.binary(16))
+    for name in ("offset", "stored", "start", "size"):
+        columns[name] = pa.array([None if place is None else getattr(place, name) for place in places], pa.int64())
+
+
+def _add_values(columns: dict[str, Any], values: list[bytes | None], schema: ColumnSchema) -> None:
+    import pyarrow as pa
+
+    typed = _typed_values(values, schema)
+    if typed is not None:
+        columns["value"] = typed
+    else:
+        columns["value_bytes"] = pa.array(values, pa.binary())
+
+
+def _typed_values(values: list[bytes | None], schema: ColumnSchema) -> Any | None:
+    """The values in the Parquet type that queries expect, or None where that would not be exact."""
+    import pyarrow as pa
+
+    if schema.column_type == "str":
+        try:
+            return pa.array([None if value is None else value.decode("utf-8") for value in values], pa.string())
+        except UnicodeDecodeError:
+            return None
+    if schema.column_type != "ndarray" or schema.fixed_size != schema.item_size:
+        return None
+    dtype = schema.numpy_dtype
+    if dtype.kind not in _TYPED_KINDS or not dtype.isnative or dtype.itemsize > 8 or dtype == np.float16:
+        return None
+    blank = bytes(dtype.itemsize)
+    raw = b"".join(blank if value is None else value for value in values)
+    if dtype.kind == "b" and max(raw) > 1:
+        return None
+    mask = np.array([value is None for value in values]) if None in values else None
+    return pa.array(np.frombuffer(raw, dtype), mask=mask)
+
+
+def _write(table: pa.Table) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    names = table.column_names
+    delta = {name: "DELTA_BINARY_PACKED" for name in names if name in _DELTA_COLUMNS}
+    pq.write_table(
+        table,
+        sink,
+        row_group_size=max(len(table), 1),
+        compression={name: "NONE" if name in ("digest", "checksum") else "ZSTD" for name in names},
+        compression_level={name: 1 for name in names if name not in ("digest", "checksum")},
+        use_dictionary=[name for name in ("pack", "object") if name in names],
+        column_encoding=delta,
+        write_statistics=[name for name in ("key_int", "key_str") if name in names],
+        store_schema=False,
+    )
+    return bytes(sink.getvalue())
+
+
+def _read(data: bytes | memoryview) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise CorruptDataError(f"a record segment is not readable Parquet: {error}") from error

@@ -1,0 +1,255 @@
+"""The staging area: uncommitted changes that survive the process, in DuckDB, with their pack files.
+
+    <folder>/staging.duckdb    what was staged, in order
+    <folder>/<n>.pack          sample bytes of staged rows
+
+Rows are a log: the last entry of a key counts. Pack bytes are on disk before the rows that name them
+are recorded, so after a crash the log is true and what lies behind its last extent is cut off.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hangar_cloud.backends.blocks import Place
+from hangar_cloud.backends.packs import BlockExtent
+from hangar_cloud.catalog.errors import StagingError
+from hangar_cloud.catalog.keys import KeyType
+from hangar_cloud.catalog.records import Row
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS settings (name VARCHAR PRIMARY KEY, value VARCHAR);
+CREATE TABLE IF NOT EXISTS columns (sequence BIGINT, name VARCHAR, action VARCHAR, entry VARCHAR);
+CREATE TABLE IF NOT EXISTS samples (
+    sequence BIGINT, name VARCHAR, key_int BIGINT, key_str VARCHAR, identity BLOB, pack BLOB,
+    "offset" BIGINT, stored BIGINT, start BIGINT, size BIGINT, value BLOB, shape BIGINT[]);
+CREATE TABLE IF NOT EXISTS extents (pack BIGINT, "offset" BIGINT, stored BIGINT);
+CREATE TABLE IF NOT EXISTS sealed (pack BIGINT PRIMARY KEY, id BLOB);
+"""
+
+
+class ColumnEvent(NamedTuple):
+    """A staged change to a column as a whole: "create" or "change" with its entry, or "remove"."""
+
+    name: str
+    action: str
+    entry: dict[str, Any]
+
+
+class SampleEvents(NamedTuple):
+    """Staged samples of one column: keys, each with its new row or None where deleted."""
+
+    name: str
+    rows: list[tuple[KeyType, Row | None]]
+
+
+class StagingArea:
+    """One writer's staged changes on disk.
+
+    Args:
+        folder: made if it is absent. The caller holds the writer lock that guards it.
+
+    Raises:
+        StagingError: the database cannot be opened; says whether another process has it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._connection = _connect(folder / "staging.duckdb")
+        self._execute(_SCHEMA)
+        row = self._query(
+            "SELECT max(sequence) FROM (SELECT sequence FROM columns UNION ALL SELECT sequence FROM samples)"
+        )[0]
+        self._sequence = 0 if row[0] is None else int(row[0]) + 1
+
+    @property
+    def dirty(self) -> bool:
+        """True if anything is staged."""
+        return self._sequence > 0
+
+    def setting(self, name: str) -> str | None:
+        """A recorded setting ("branch", "base", "landing"), None if it was never set."""
+        rows = self._query("SELECT value FROM settings WHERE name = ?", [name])
+        return rows[0][0] if rows else None
+
+    def set_settings(self, **values: str | None) -> None:
+        """Record settings, all or none."""
+        self._begin()
+        for name, value in values.items():
+            self._execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", [name, value])
+        self._commit()
+
+    def stage_column(self, event: ColumnEvent) -> None:
+        """Record a change to a column as a whole; durable on return."""
+        self._execute(
+            "INSERT INTO columns VALUES (?, ?, ?, ?)",
+            [self._sequence, event.name, event.action, json.dumps(event.entry, sort_keys=True)],
+        )
+        self._sequence += 1
+
+    def stage_samples(
+        self, name: str, rows: Sequence[tuple[KeyType, Row | None]], extents: dict[int, list[BlockExtent]]
+    ) -> None:
+        """Record samples of a column, each key once, with the pack extents they lie in; durable on return."""
+        self._begin()
+        for pack, added in extents.items():
+            self._connection.executemany("INSERT INTO extents VALUES (?, ?, ?)", [(pack, *e) for e in added])
+        if len(rows) <= 4:
+            for key, row in rows:
+                self._execute(f"INSERT INTO samples VALUES ({', '.join('?' * 12)})", self._flat(name, key, row))
+        else:
+            table = _samples_table(self._sequence, name, rows)
+            self._connection.register("incoming", table)
+            self._execute("INSERT INTO samples SELECT * FROM incoming")
+            self._connection.unregister("incoming")
+        self._commit()
+        self._sequence += 1
+
+    def events(self) -> Iterator[ColumnEvent | SampleEvents]:
+        """Everything staged, in the order it was staged."""
+        columns = self._query("SELECT sequence, name, action, entry FROM columns ORDER BY sequence")
+        samples = self._query("SELECT DISTINCT sequence, name FROM samples ORDER BY sequence")
+        merged: list[tuple[int, str, str | None, str]] = [(row[0], row[1], row[2], row[3]) for row in columns]
+        merged += [(row[0], row[1], None, "") for row in samples]
+        for sequence, name, action, entry in sorted(merged, key=lambda item: item[0]):
+            if action is not None:
+                yield ColumnEvent(name, action, json.loads(entry))
+            else:
+                yield SampleEvents(name, self._samples(sequence))
+
+    def extents(self) -> dict[int, list[BlockExtent]]:
+        """The recorded extents of every staging pack, by its number."""
+        found: dict[int, list[BlockExtent]] = {}
+        for pack, offset, stored in self._query('SELECT pack, "offset", stored FROM extents ORDER BY pack, "offset"'):
+            found.setdefault(pack, []).append(BlockExtent(offset, stored))
+        return found
+
+    def sealed(self) -> dict[int, bytes]:
+        """Ids of the staging packs that were sealed, by number."""
+        return {number: bytes(name) for number, name in self._query("SELECT pack, id FROM sealed")}
+
+    def record_sealed(self, pack: int, name: bytes) -> None:
+        """Record that a staging pack is finished and what its id is."""
+        self._execute("INSERT OR REPLACE INTO sealed VALUES (?, ?)", [pack, name])
+
+    def pack_file(self, pack: int) -> Path:
+        """The file of a staging pack."""
+        return self.folder / f"{pack}.pack"
+
+    def clear(self, branch: str, base: str | None) -> None:
+        """Forget everything staged, and start over on a branch's commit."""
+        self._begin()
+        for table in ("columns", "samples", "extents", "sealed"):
+            self._execute(f"DELETE FROM {table}")
+        for name, value in (("branch", branch), ("base", base), ("landing", None)):
+            self._execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", [name, value])
+        self._commit()
+        self._sequence = 0
+        for path in self.folder.glob("*.pack"):
+            path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Close the database; what is staged stays."""
+        self._connection.close()
+
+    def _samples(self, sequence: int) -> list[tuple[KeyType, Row | None]]:
+        rows = self._query(
+            'SELECT key_int, key_str, identity, pack, "offset", stored, start, size, value, shape '
+            "FROM samples WHERE sequence = ?",
+            [sequence],
+        )
+        return [(row[1] if row[0] is None else row[0], _row(*row[2:])) for row in rows]
+
+    def _flat(self, name: str, key: KeyType, row: Row | None) -> list[Any]:
+        number, text = (key, None) if isinstance(key, int) else (None, key)
+        if row is None:
+            return [self._sequence, name, number, text, *[None] * 8]
+        place = list(row.place) if row.place is not None else [None] * 5
+        shape = None if row.shape is None else list(row.shape)
+        return [self._sequence, name, number, text, row.identity, *place, row.value, shape]
+
+    def _begin(self) -> None:
+        self._execute("BEGIN")
+
+    def _commit(self) -> None:
+        self._execute("COMMIT")
+
+    def _query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        return list(self._execute(sql, parameters).fetchall())
+
+    def _execute(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
+        import duckdb
+
+        try:
+            return self._connection.execute(sql, list(parameters))
+        except duckdb.Error as error:
+            self._roll_back()
+            raise StagingError(
+                f"the staging area {self.folder} could not be used ({error}); what was staged before is kept. "
+                "Check that the disk is not full and that no other process writes to this repository"
+            ) from error
+
+    def _roll_back(self) -> None:
+        import contextlib
+
+        import duckdb
+
+        with contextlib.suppress(duckdb.Error):
+            self._connection.execute("ROLLBACK")
+
+
+def _connect(path: Path) -> Any:
+    import duckdb
+
+    try:
+        return duckdb.connect(str(path), config={"threads": 1})
+    except duckdb.Error as error:
+        raise StagingError(
+            f"the staging area {path} cannot be opened: {error}. If another process writes to this repository, wait "
+            "for it or stop it"
+        ) from error
+
+
+def _samples_table(sequence: int, name: str, rows: Sequence[tuple[KeyType, Row | None]]) -> Any:
+    import pyarrow as pa
+
+    keys = [key for key, _ in rows]
+    places = [None if row is None else row.place for _, row in rows]
+    columns = {
+        "sequence": pa.array([sequence] * len(rows), pa.int64()),
+        "name": pa.array([name] * len(rows), pa.string()),
+        "key_int": pa.array([key if isinstance(key, int) else None for key in keys], pa.int64()),
+        "key_str": pa.array([key if isinstance(key, str) else None for key in keys], pa.string()),
+        "identity": pa.array([None if row is None else row.identity for _, row in rows], pa.binary()),
+        "pack": pa.array([None if place is None else place.pack for place in places], pa.binary()),
+        "offset": pa.array([None if place is None else place.offset for place in places], pa.int64()),
+        "stored": pa.array([None if place is None else place.stored for place in places], pa.int64()),
+        "start": pa.array([None if place is None else place.start for place in places], pa.int64()),
+        "size": pa.array([None if place is None else place.size for place in places], pa.int64()),
+        "value": pa.array([None if row is None else row.value for _, row in rows], pa.binary()),
+        "shape": pa.array(
+            [None if row is None or row.shape is None else list(row.shape) for _, row in rows], pa.list_(pa.int64())
+        ),
+    }
+    return pa.table(columns)
+
+
+def _row(
+    identity: bytes | None,
+    pack: bytes | None,
+    offset: int,
+    stored: int,
+    start: int,
+    size: int,
+    value: bytes | None,
+    shape: list[int] | None,
+) -> Row | None:
+    if identity is None:
+        return None
+    place = None if pack is None else Place(bytes(pack), offset, stored, start, size)
+    dimensions = None if shape is None else tuple(shape)
+    return Row(bytes(identity), place, None if value is None else bytes(value), dimensions)

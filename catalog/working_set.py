@@ -1,0 +1,211 @@
+"""The columns that a writer sees: a base commit, and over it what is staged or still in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, Final, Union
+
+from hangar_cloud.backends.values import SampleValue
+from hangar_cloud.catalog.commits import ColumnEntry
+from hangar_cloud.catalog.keys import KeyType, encode_key, sort_keys
+from hangar_cloud.catalog.node_reader import NodeReader
+from hangar_cloud.catalog.records import Row
+from hangar_cloud.catalog.sample_writer import SampleWriter
+from hangar_cloud.catalog.schema import ColumnSchema, Payload
+from hangar_cloud.catalog.staging import ColumnEvent, StagingArea
+
+FLUSH_BYTES: Final = 4 * 1024 * 1024
+FLUSH_SAMPLES: Final = 32_768
+
+Found = Union[Row, Payload]
+
+
+class WorkingColumn:
+    """One column: the rows of its base tree, rows staged over them, and payloads not yet staged.
+
+    Args:
+        name: of the column.
+        entry: schema, backend and base root.
+        nodes: reads the base tree.
+    """
+
+    def __init__(self, name: str, entry: ColumnEntry, nodes: NodeReader) -> None:
+        self.name = name
+        self._nodes = nodes
+        self.start(entry)
+
+    def start(self, entry: ColumnEntry) -> None:
+        """Start over from a base entry, with nothing staged."""
+        self.entry = entry
+        self.staged: dict[KeyType, Row | None] = {}
+        self.pending: dict[KeyType, Payload | None] = {}
+        self.pending_bytes = 0
+        self._added = 0
+
+    def find(self, key: KeyType) -> Found | None:
+        """What is stored under a key now: a payload still in memory, a row, or None."""
+        if key in self.pending:
+            return self.pending[key]
+        if key in self.staged:
+            return self.staged[key]
+        return self._nodes.find(self.entry.root, self.entry.schema, key)
+
+    def __contains__(self, key: KeyType) -> bool:
+        return self.find(key) is not None
+
+    def __len__(self) -> int:
+        return self.entry.count + self._added
+
+    def put(self, key: KeyType, payload: Payload | None) -> None:
+        """Set a key in memory, or delete it with None; `WorkingSet.flush` makes it durable."""
+        self._count(key, payload is not None)
+        old = self.pending.pop(key, None)
+        self.pending[key] = payload
+        self.pending_bytes += (0 if payload is None else len(payload.data)) - (0 if old is None else len(old.data))
+
+    def restore(self, rows: list[tuple[KeyType, Row | None]]) -> None:
+        """Take rows that an earlier process staged."""
+        for key, row in rows:
+            self._count(key, row is not None)
+            self.staged[key] = row
+
+    def settle(self, rows: list[tuple[KeyType, Row | None]]) -> None:
+        """Take pending payloads as staged, now that they are durable."""
+        for key, row in rows:
+            self.staged[key] = row
+            dropped = self.pending.pop(key, None)
+            self.pending_bytes -= 0 if dropped is None else len(dropped.data)
+
+    def iterate(self) -> Iterator[tuple[KeyType, Found]]:
+        """Keys and what is stored under them, in key order, as of the first step."""
+        over: dict[KeyType, Found | None] = {**self.staged, **self.pending}
+        order = [(encode_key(key), key) for key in sort_keys(over)]
+        position = 0
+        for ref in self._nodes.leaves(self.entry.root):
+            leaf = self._nodes.leaf(ref, self.entry.schema)
+            for i, key in enumerate(leaf.keys):
+                if position < len(order):
+                    encoded = encode_key(key)
+                    while position < len(order) and order[position][0] < encoded:
+                        found = over[order[position][1]]
+                        if found is not None:
+                            yield order[position][1], found
+                        position += 1
+                if key not in over:
+                    yield key, leaf.row(i)
+        for _, key in order[position:]:
+            found = over[key]
+            if found is not None:
+                yield key, found
+
+    def changes(self) -> list[tuple[bytes, Row | None]]:
+        """Staged rows by encoded key, in order."""
+        return sorted(((encode_key(key), row) for key, row in self.staged.items()), key=lambda item: item[0])
+
+    def _count(self, key: KeyType, present: bool) -> None:
+        if key in self.pending:
+            before = self.pending[key] is not None
+        elif key in self.staged:
+            before = self.staged[key] is not None
+        else:
+            before = self._nodes.find(self.entry.root, self.entry.schema, key) is not None
+        self._added += int(present) - int(before)
+
+
+class WorkingSet:
+    """All columns of one writer checkout.
+
+    Args:
+        base: columns of the base commit, by name.
+        staging: what an earlier writer staged is taken up from here.
+        writer: stores samples.
+        nodes: reads the base's record trees.
+    """
+
+    def __init__(
+        self, base: dict[str, ColumnEntry], staging: StagingArea, writer: SampleWriter, nodes: NodeReader
+    ) -> None:
+        self._staging = staging
+        self._writer = writer
+        self._nodes = nodes
+        self.base: dict[str, ColumnEntry] = {}
+        self.columns: dict[str, WorkingColumn] = {}
+        self.rebase(base)
+        for event in staging.events():
+            if isinstance(event, ColumnEvent):
+                self._replay(event)
+            elif event.name in self.columns:
+                self.columns[event.name].restore(event.rows)
+                writer.remember([row for _, row in event.rows if row is not None])
+
+    @property
+    def dirty(self) -> bool:
+        """True if anything is staged or waits in memory."""
+        return self._staging.dirty or any(column.pending for column in self.columns.values())
+
+    def rebase(self, base: dict[str, ColumnEntry]) -> None:
+        """Start over from a commit's columns; handles of columns that stay keep working."""
+        self.base = dict(base)
+        kept = {}
+        for name, entry in base.items():
+            column = self.columns.get(name)
+            if column is None:
+                kept[name] = WorkingColumn(name, entry, self._nodes)
+            else:
+                column.start(entry)
+                kept[name] = column
+        self.columns = kept
+
+    def add_column(self, name: str, entry: ColumnEntry) -> WorkingColumn:
+        """Stage a new column; durable on return."""
+        self._staging.stage_column(ColumnEvent(name, "create", _entry_event(entry)))
+        self.columns[name] = WorkingColumn(name, entry, self._nodes)
+        return self.columns[name]
+
+    def remove_column(self, name: str) -> None:
+        """Stage the removal of a column and all its samples; durable on return."""
+        self._staging.stage_column(ColumnEvent(name, "remove", {}))
+        del self.columns[name]
+
+    def change_column(self, name: str, backend: str, backend_options: dict[str, Any]) -> None:
+        """Stage another backend for what will be written to a column; durable on return."""
+        column = self.columns[name]
+        entry = replace(column.entry, backend=backend, backend_options=backend_options)
+        self._staging.stage_column(ColumnEvent(name, "change", _entry_event(entry)))
+        column.entry = entry
+
+    def flush(self, name: str | None = None) -> None:
+        """Make what waits in memory durable, of one column or of all."""
+        for column in list(self.columns.values()) if name is None else [self.columns[name]]:
+            if not column.pending:
+                continue
+            deleted = [key for key, payload in column.pending.items() if payload is None]
+            if deleted:
+                self._writer.delete(column.name, deleted)
+                column.settle([(key, None) for key in deleted])
+            written = [(key, payload) for key, payload in column.pending.items() if payload is not None]
+            if written:
+                column.settle(list(self._writer.write(column.name, column.entry, written)))
+
+    def _replay(self, event: ColumnEvent) -> None:
+        if event.action == "remove":
+            self.columns.pop(event.name, None)
+            return
+        schema = ColumnSchema.from_json(event.entry["schema"])
+        backend, options = str(event.entry["backend"]), dict(event.entry["backend_options"])
+        if event.action == "create" or event.name not in self.columns:
+            entry = ColumnEntry(schema, None, backend, options)
+            self.columns[event.name] = WorkingColumn(event.name, entry, self._nodes)
+        else:
+            column = self.columns[event.name]
+            column.entry = replace(column.entry, schema=schema, backend=backend, backend_options=options)
+
+
+def value_of(schema: ColumnSchema, payload: Payload) -> SampleValue:
+    """The value of a payload that is still in memory."""
+    return schema.decode(payload.data, payload.shape)
+
+
+def _entry_event(entry: ColumnEntry) -> dict[str, Any]:
+    return {"backend": entry.backend, "backend_options": entry.backend_options, "schema": entry.schema.to_json()}

@@ -1,0 +1,33 @@
+"""Git for tensors, where a cloud bucket is the repository.
+
+Importing this package is cheap on purpose: the names below are loaded on first use, so that ``hangar --help``
+and a forked worker that never touches a store do not pay for pyarrow, duckdb and the cloud clients.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hangar_cloud.repository import Repository
+
+__version__ = "0.1.0"  # the single source: pyproject.toml reads this literal without importing the package
+
+__all__ = ["Repository", "__version__"]
+
+_HOMES = {"Repository": "hangar_cloud.repository"}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from the module that defines it, and keep it."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

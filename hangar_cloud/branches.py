@@ -1,0 +1,193 @@
+"""Branches and commits of one repository, by name, and the rules for changing them."""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import cached_property
+from typing import Final, NamedTuple
+
+from hangar_cloud import writer_lock
+from hangar_cloud.catalog import history
+from hangar_cloud.catalog.keys import check_name
+from hangar_cloud.catalog.pointers import Pointer
+from hangar_cloud.catalog.tracking import TrackingRefs
+from hangar_cloud.errors import (
+    InvalidArgumentError,
+    InvalidNameError,
+    NotInitializedError,
+    ProtectedBranchError,
+    RefExistsError,
+    RefNotFoundError,
+    UnmergedBranchError,
+)
+from hangar_cloud.storage import Storage
+
+DEFAULT_BRANCH: Final = "master"
+_HEX: Final = re.compile(r"[0-9a-f]{4,64}")
+_DIGEST_LENGTH: Final = 64
+
+
+class BranchHead(NamedTuple):
+    """A branch and the digest of its commit (empty before the first)."""
+
+    name: str
+    digest: str
+
+
+class Branches:
+    """Finds and changes the branches of a repository."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    @cached_property
+    def tracking(self) -> TrackingRefs:
+        """What the remotes' branches were when last seen."""
+        return TrackingRefs(self._storage.root / "remotes")
+
+    def names(self) -> list[str]:
+        """Living branches, then remote-tracking ones, each sorted."""
+        return [*self._storage.pointers().heads(), *self.tracking.all()]
+
+    def heads(self) -> dict[str, str]:
+        """Commit digests of all branches, remote-tracking ones included, that have one."""
+        local = {name: head.commit for name, head in self._storage.pointers().heads().items() if head.commit is not None}
+        return {**local, **self.tracking.all()}
+
+    def current(self) -> str:
+        """The branch that a writer of this machine used last; "master" at first, and on buckets."""
+        if not self._storage.is_bucket:
+            try:
+                return check_name((self._storage.root / "HEAD").read_text("utf-8").strip(), "branch")
+            except (FileNotFoundError, InvalidNameError):
+                pass
+        return DEFAULT_BRANCH
+
+    def set_current(self, branch: str) -> None:
+        """Remember the branch that a writer uses."""
+        incoming = self._storage.root / f"HEAD.{os.getpid()}.incoming"
+        incoming.parent.mkdir(parents=True, exist_ok=True)
+        incoming.write_text(branch + "\n", "utf-8")
+        os.replace(incoming, self._storage.root / "HEAD")
+
+    def pointer(self, branch: str) -> Pointer:
+        """The head of a branch. Raises RefNotFoundError where there is none; names those there are."""
+        pointer = self._storage.head(branch) if _may_be_branch(branch) else None
+        if pointer is None:
+            raise RefNotFoundError(f"there is no branch {branch!r}; there is: {', '.join(self.names()) or 'none'}")
+        return pointer
+
+    def commit_of(self, branch: str) -> str:
+        """The commit that a branch, remote-tracking or not, is at.
+
+        Raises:
+            RefNotFoundError: no such branch, or nothing is committed on it.
+        """
+        if isinstance(branch, str) and "/" in branch:
+            tracked = self.tracking.all().get(branch)
+            if tracked is not None:
+                return tracked
+        commit = self.pointer(branch).commit
+        if commit is None:
+            raise RefNotFoundError(
+                f"nothing is committed on branch {branch!r} yet; open it with checkout(write=True) and commit first"
+            )
+        return commit
+
+    def resolve(self, digest: str) -> str:
+        """The full digest of a commit from its beginning (at least 4 hex digits).
+
+        Raises:
+            RefNotFoundError: no such commit, or several.
+        """
+        if not isinstance(digest, str) or not _HEX.fullmatch(digest):
+            raise RefNotFoundError(f"{digest!r} is not a commit digest: give 4 to {_DIGEST_LENGTH} hexadecimal digits")
+        if len(digest) == _DIGEST_LENGTH:
+            found = [digest] if self._exists(digest) else []
+        else:
+            found = [name for name in self._known() if name.startswith(digest)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise RefNotFoundError(f"{digest!r} is the beginning of {len(found)} commits; give more digits")
+        raise RefNotFoundError(f"there is no commit {digest!r} in {self._storage.location}")
+
+    def find(self, name: str) -> str:
+        """The commit that a branch name or a digest names."""
+        try:
+            return self.commit_of(name)
+        except RefNotFoundError:
+            if isinstance(name, str) and _HEX.fullmatch(name):
+                return self.resolve(name)
+            raise
+
+    def create(self, name: str, base_commit: str | None, author: str) -> BranchHead:
+        """See `Repository.create_branch`."""
+        check_name(name, "branch")
+        pointers = self._storage.pointers(author)
+        old = pointers.head(name)
+        if old is not None and old.alive:
+            raise RefExistsError(f"there is a branch {name!r} already, at {(old.commit or 'no commit')[:12]}")
+        base = self.resolve(base_commit) if base_commit is not None else self._storage_head()
+        if base is None:
+            raise NotInitializedError(
+                "a branch needs a commit to start from, and nothing is committed yet; commit once on "
+                f"{DEFAULT_BRANCH!r} first"
+            )
+        pointers.move(name, old, base, "create")
+        return BranchHead(name, base)
+
+    def remove(self, name: str, force: bool, author: str) -> BranchHead:
+        """See `Repository.remove_branch`."""
+        if not isinstance(name, str) or "/" in name:
+            raise InvalidArgumentError(f"{name!r} is not a branch of this repository; remote-tracking branches stay")
+        head = self.pointer(name)
+        pointers = self._storage.pointers(author)
+        living = pointers.heads()
+        if writer_lock.is_held(self._storage.root):
+            raise ProtectedBranchError(f"branch {name!r} cannot be removed while a writer checkout is open; close it first")
+        if len(living) == 1:
+            raise ProtectedBranchError(f"branch {name!r} is the only one; a repository keeps at least one branch")
+        if not self._storage.is_bucket and name == self.current():
+            raise ProtectedBranchError(
+                f"branch {name!r} was the last one opened for writing; open another branch for writing first"
+            )
+        if not force and head.commit is not None and not self._merged(name, head.commit, living):
+            raise UnmergedBranchError(
+                f"branch {name!r} is not fully merged into any other branch; remove it with force_delete=True if its "
+                "commits may go"
+            )
+        pointers.move(name, head, None, "delete")
+        return BranchHead(name, head.commit or "")
+
+    def _merged(self, name: str, commit: str, living: dict[str, Pointer]) -> bool:
+        others = [head.commit for other, head in living.items() if other != name and head.commit is not None]
+        return any(history.is_ancestor(commit, other, self._storage.commit) for other in others)
+
+    def _storage_head(self) -> str | None:
+        head = self._storage.head(self.current())
+        return None if head is None else head.commit
+
+    def _exists(self, digest: str) -> bool:
+        try:
+            self._storage.commit(digest)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _known(self) -> list[str]:
+        store = self._storage.store
+        if store.can_list and not (self._storage.offline and self._storage.is_bucket):
+            names = store.list_children("commits")
+        else:
+            names = [f"{digest}.json" for digest in history.ancestors(self.heads().values(), self._storage.commit)]
+        return [name.removesuffix(".json") for name in names if name.endswith(".json")]
+
+
+def _may_be_branch(name: object) -> bool:
+    try:
+        check_name(name, "branch")
+    except InvalidNameError:
+        return False
+    return True

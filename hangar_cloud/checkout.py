@@ -1,0 +1,205 @@
+"""A checkout for reading: one commit, and its columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any, Final
+
+from hangar_cloud.alive import Alive
+from hangar_cloud.catalog.commits import ColumnEntry
+from hangar_cloud.column_reader import FlatSampleReader
+from hangar_cloud.columns import Columns
+from hangar_cloud.errors import ColumnNotFoundError, InvalidArgumentError, SampleNotFoundError
+from hangar_cloud.storage import Storage
+
+_RAISE: Final = object()
+Logger = Callable[..., Any]
+
+
+class Checkout:
+    """What reading and writing checkouts have in common: access to columns and samples by index."""
+
+    _alive: Alive
+    _columns: Columns
+    _storage: Storage
+    _log: Logger
+    _blocks: list[ExitStack]
+
+    @property
+    def columns(self) -> Columns:
+        """The columns of this checkout."""
+        self._alive()
+        return self._columns
+
+    def __getitem__(self, index: Any) -> Any:
+        """A column, a sample, or a list of samples.
+
+        ``co['images']`` is the column; ``co['images', 3]`` one sample; ``co[('images', 3), ('labels', 3)]``
+        (or a list of such pairs) a list of samples in that order.
+
+        Raises:
+            KeyError: no such column or sample.
+        """
+        self._alive()
+        return self._select(index, _RAISE)
+
+    def get(self, keys: Any, default: Any = None, except_missing: bool = False) -> Any:
+        """As indexing, with `default` for what does not exist unless `except_missing`."""
+        self._alive()
+        return self._select(keys, _RAISE if except_missing else default)
+
+    def __contains__(self, key: object) -> bool:
+        """True if there is a column of that name."""
+        self._alive()
+        return key in self._columns
+
+    def __len__(self) -> int:
+        """Number of columns."""
+        self._alive()
+        return len(self._columns)
+
+    def __iter__(self) -> Iterator[str]:
+        self._alive()
+        return iter(self._columns)
+
+    def keys(self) -> list[str]:
+        """Names of the columns."""
+        self._alive()
+        return self._columns.keys()
+
+    def values(self) -> Iterator[Any]:
+        """The columns."""
+        self._alive()
+        return self._columns.values()
+
+    def items(self) -> Iterator[tuple[str, Any]]:
+        """Names and columns."""
+        self._alive()
+        return self._columns.items()
+
+    def log(
+        self,
+        branch: str | None = None,
+        commit: str | None = None,
+        *,
+        return_contents: bool = False,
+        show_time: bool = False,
+        show_user: bool = False,
+    ) -> dict[str, Any] | None:
+        """Print the commit graph, from this checkout's commit if neither branch nor commit is given.
+
+        See `Repository.log`.
+        """
+        self._alive()
+        if branch is None and commit is None:
+            branch, commit = self._log_start()
+        return self._log(
+            branch=branch, commit=commit, return_contents=return_contents, show_time=show_time, show_user=show_user
+        )
+
+    def _log_start(self) -> tuple[str | None, str | None]:
+        raise NotImplementedError
+
+    def __enter__(self) -> Any:
+        self._alive()
+        stack = ExitStack()
+        for column in self._columns.values():
+            stack.enter_context(column)
+        self._blocks.append(stack)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._blocks:
+            self._blocks.pop().close()
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return self.keys()
+
+    def _select(self, index: Any, default: Any) -> Any:
+        if isinstance(index, str):
+            return self._column(index, default)
+        if not isinstance(index, (list, tuple)) or not index:
+            raise InvalidArgumentError(
+                f"a checkout is indexed by a column name, (column, key), or several such pairs; not by {index!r}"
+            )
+        if isinstance(index[0], str):
+            return self._sample(index, default)
+        return [self._one(item, default) for item in index]
+
+    def _one(self, item: Any, default: Any) -> Any:
+        if not isinstance(item, (list, tuple)):
+            raise InvalidArgumentError(f"each of several indices must be (column, key); this is not: {item!r}")
+        return self._sample(item, default)
+
+    def _column(self, name: str, default: Any) -> Any:
+        try:
+            return self._columns[name]
+        except ColumnNotFoundError:
+            if default is _RAISE:
+                raise
+            return default
+
+    def _sample(self, index: Any, default: Any) -> Any:
+        if len(index) == 1:
+            return self._column(index[0], default)
+        if len(index) != 2:
+            raise InvalidArgumentError(f"a sample of a flat column is indexed by (column, key); this is neither: {index!r}")
+        try:
+            return self._columns[index[0]][index[1]]
+        except (ColumnNotFoundError, SampleNotFoundError):
+            if default is _RAISE:
+                raise
+            return default
+
+
+class ReaderCheckout(Checkout):
+    """One commit, open for reading. Any number of them may be open, here and elsewhere."""
+
+    def __init__(self, storage: Storage, digest: str, log: Logger) -> None:
+        self._storage = storage
+        self._digest = digest
+        self._log = log
+        self._alive = Alive()
+        self._blocks = []
+        self._entries: dict[str, ColumnEntry] = storage.commit(digest).columns
+        self._open: dict[str, FlatSampleReader] = {}
+        self._columns = Columns(lambda: self._entries, self._open_column, self._alive)
+
+    @property
+    def commit_hash(self) -> str:
+        """Digest of the commit (64 hex digits)."""
+        self._alive()
+        return self._digest
+
+    def close(self) -> None:
+        """Close the checkout; it and its columns refuse every use from then on."""
+        self._alive()
+        self._alive.end()
+
+    def _log_start(self) -> tuple[str | None, str | None]:
+        return None, self._digest
+
+    def _open_column(self, name: str) -> FlatSampleReader:
+        if name not in self._open:
+            self._open[name] = FlatSampleReader(name, self._storage, self._digest, self._entries[name], self._alive)
+        return self._open[name]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        self._alive()
+        return _reopen_checkout, (self._storage, self._digest)
+
+    def __repr__(self) -> str:
+        self._alive()
+        return (
+            "Hangar ReaderCheckout"
+            "\n    Writer       : False"
+            f"\n    Commit Hash  : {self._digest}"
+            f"\n    Num Columns  : {len(self._columns)}"
+        )
+
+
+def _reopen_checkout(storage: Storage, digest: str) -> ReaderCheckout:
+    from hangar_cloud.repository import Repository
+
+    return ReaderCheckout(storage, digest, Repository._of(storage).log)

@@ -1,0 +1,119 @@
+"""The columns of a checkout, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from hangar_cloud.alive import Alive
+from hangar_cloud.catalog.keys import KeyType
+from hangar_cloud.column_reader import FlatSampleReader
+from hangar_cloud.errors import ColumnNotFoundError
+
+Remover = Callable[[str], str]
+
+
+class Columns:
+    """A mapping from column names to columns.
+
+    Args:
+        names: gives the names there are now, in order.
+        open_column: gives the column of a name that exists.
+        alive: refuses once the checkout is closed.
+        remove: removes a column; None in a reader.
+    """
+
+    def __init__(
+        self,
+        names: Callable[[], Iterable[str]],
+        open_column: Callable[[str], FlatSampleReader],
+        alive: Alive,
+        remove: Remover | None = None,
+    ) -> None:
+        self._names = names
+        self._open = open_column
+        self._alive = alive
+        self._remove = remove
+
+    def __getitem__(self, key: str) -> Any:
+        """The column of that name. Raises KeyError where there is none; it names those there are."""
+        self._alive()
+        if key not in set(self._names()):
+            raise ColumnNotFoundError(f"there is no column {key!r}; there is: {', '.join(self._names()) or 'none'}")
+        return self._open(key)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The column of that name, or `default`."""
+        self._alive()
+        return self[name] if name in self else default
+
+    def __contains__(self, key: object) -> bool:
+        """True if there is a column of that name."""
+        self._alive()
+        return key in set(self._names())
+
+    def __len__(self) -> int:
+        """Number of columns."""
+        self._alive()
+        return len(list(self._names()))
+
+    def __iter__(self) -> Iterator[str]:
+        self._alive()
+        return iter(list(self._names()))
+
+    def keys(self) -> list[str]:
+        """Names of the columns."""
+        self._alive()
+        return list(self._names())
+
+    def values(self) -> Iterator[Any]:
+        """The columns."""
+        return (self[name] for name in self.keys())
+
+    def items(self) -> Iterator[tuple[str, Any]]:
+        """Names and columns."""
+        return ((name, self[name]) for name in self.keys())
+
+    def __delitem__(self, key: str) -> None:
+        self.delete(key)
+
+    def delete(self, column: str) -> str:
+        """Remove a column and all its samples from what will be committed; returns its name.
+
+        Raises:
+            KeyError: no such column.
+            PermissionError: inside a ``with`` block, or in a reader.
+        """
+        self._alive()
+        if self._remove is None:
+            raise AttributeError("columns of a read-only checkout cannot be removed; use checkout(write=True)")
+        return self._remove(column)
+
+    @property
+    def iswriteable(self) -> bool:
+        """True in a checkout for writing."""
+        self._alive()
+        return self._remove is not None
+
+    @property
+    def contains_remote_references(self) -> Mapping[str, bool]:
+        """For each column, whether any of its values is not on this machine."""
+        return {name: column.contains_remote_references for name, column in self.items()}
+
+    @property
+    def remote_sample_keys(self) -> Mapping[str, Iterable[KeyType]]:
+        """For each column, the keys whose values are not on this machine."""
+        return {name: column.remote_reference_keys for name, column in self.items()}
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return self.keys()
+
+    def __repr__(self) -> str:
+        self._alive()
+        rows = [f"\n      - {name} / {column.contains_remote_references}" for name, column in self.items()]
+        return (
+            "Hangar Columns"
+            f"\n    Writeable         : {self.iswriteable}"
+            f"\n    Number of Columns : {len(self)}"
+            "\n    Column Names / Partial Remote References:" + ("".join(rows) or "\n      -")
+        )

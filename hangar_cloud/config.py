@@ -1,0 +1,64 @@
+"""The settings of one repository on this machine: `config.toml`, with the user and the remotes.
+
+Credentials are never written here: remotes keep their address only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hangar_cloud.errors import CorruptDataError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # pragma: no cover
+    import tomli as tomllib
+
+
+@dataclass
+class Config:
+    """User and remotes of a repository; `save` after changing them."""
+
+    path: Path
+    user_name: str = ""
+    user_email: str = ""
+    remotes: dict[str, str] = field(default_factory=dict)
+
+    @staticmethod
+    def load(path: Path) -> Config:
+        """The settings in a file; empty ones where there is none.
+
+        Raises:
+            CorruptDataError: the file is not the TOML that `save` writes.
+        """
+        config = Config(path)
+        try:
+            data: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
+            user = data.get("user", {})
+            config.user_name, config.user_email = str(user.get("name", "")), str(user.get("email", ""))
+            config.remotes = {str(name): str(remote["address"]) for name, remote in data.get("remotes", {}).items()}
+        except FileNotFoundError:
+            pass
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, AttributeError, KeyError, TypeError) as error:
+            raise CorruptDataError(f"{path} is not readable ({error}); correct it or remove it") from error
+        return config
+
+    def save(self) -> None:
+        """Write the settings, whole or not at all."""
+        lines = ["[user]", f"name = {_quoted(self.user_name)}", f"email = {_quoted(self.user_email)}"]
+        for name, address in sorted(self.remotes.items()):
+            lines += ["", f"[remotes.{_quoted(name)}]", f"address = {_quoted(address)}"]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        incoming = self.path.with_suffix(".incoming")
+        incoming.write_text("\n".join(lines) + "\n", "utf-8")
+        os.replace(incoming, self.path)
+
+
+def _quoted(text: str) -> str:
+    # JSON strings in ASCII are TOML basic strings, surrogate pairs apart; those are kept as characters.
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,163 @@
+"""Every error that hangar-cloud raises, in one tree.
+
+::
+
+    HangarError                         root of all
+    ├── StoreError                      (OSError)            a bucket or folder failed; see hangar_cloud.backends.errors
+    │   ├── ObjectNotFoundError         (FileNotFoundError)
+    │   ├── BucketNotFoundError         (FileNotFoundError)
+    │   ├── AccessDeniedError           (PermissionError)
+    │   ├── StoreUnavailableError       (ConnectionError)
+    │   ├── ReadOnlyStoreError          (PermissionError)
+    │   └── TruncatedObjectError        (EOFError)
+    ├── InvalidPathError                (ValueError)
+    ├── UnsupportedStoreError           (ValueError)         unknown kind of URL, or a missing driver
+    ├── DataNotLocalError               (FileNotFoundError)  not on this machine, and not to be fetched
+    ├── CorruptDataError                (ValueError)         damaged bytes
+    ├── UnsupportedFormatError          (RuntimeError)       of a newer version, or not ours
+    ├── InvalidNameError                (ValueError)         branch, column, remote name or sample key
+    ├── InvalidSampleError              (ValueError)         a value that does not fit its column
+    ├── InvalidSchemaError              (ValueError)         a column that cannot be made like that
+    ├── InvalidArgumentError            (ValueError)         any other argument that cannot be meant
+    ├── RefNotFoundError                (ValueError)         no such branch or commit
+    ├── RefExistsError                  (ValueError)         the branch exists already
+    ├── HeadMovedError                  (RuntimeError)       another writer was first; nothing is lost
+    ├── NothingToCommitError            (RuntimeError)       nothing to commit, or to reset
+    ├── StagingError                    (RuntimeError)       the staging area cannot be used as it is
+    ├── DirtyStagingError               (ValueError)         staged changes are in the way
+    ├── NotInitializedError             (RuntimeError)       no repository there yet, or no commit in it
+    ├── RepositoryExistsError           (FileExistsError)    there is one already
+    ├── UnmergedBranchError             (RuntimeError)       removing the branch would orphan commits
+    ├── ProtectedBranchError            (PermissionError)    the branch is in use, or the last one
+    ├── WriterLockError                 (PermissionError)    another writer is open, or this one lost its lock
+    ├── ClosedError                     (PermissionError)    used after close()
+    ├── ColumnBusyError                 (PermissionError)    not while a ``with`` block is open
+    ├── ColumnExistsError               (LookupError)
+    ├── ColumnNotFoundError             (KeyError)
+    ├── SampleNotFoundError             (KeyError)
+    ├── RemoteNotFoundError             (KeyError)
+    └── RemoteExistsError               (ValueError)
+"""
+
+from __future__ import annotations
+
+from hangar_cloud.backends.errors import (
+    AccessDeniedError,
+    BucketNotFoundError,
+    CorruptDataError,
+    DataNotLocalError,
+    HangarError,
+    InvalidPathError,
+    ObjectNotFoundError,
+    ReadOnlyStoreError,
+    StoreError,
+    StoreUnavailableError,
+    TruncatedObjectError,
+    UnsupportedFormatError,
+    UnsupportedStoreError,
+)
+from hangar_cloud.catalog.errors import (
+    HeadMovedError,
+    InvalidNameError,
+    InvalidSampleError,
+    InvalidSchemaError,
+    NothingToCommitError,
+    RefExistsError,
+    RefNotFoundError,
+    StagingError,
+)
+
+
+class InvalidArgumentError(HangarError, ValueError):
+    """An argument, or two together, that cannot be meant."""
+
+
+class DirtyStagingError(HangarError, ValueError):
+    """Staged changes are in the way: commit them or reset the staging area."""
+
+
+class NotInitializedError(HangarError, RuntimeError):
+    """There is no repository yet, or no commit in it."""
+
+
+class RepositoryExistsError(HangarError, FileExistsError):
+    """There is a repository already."""
+
+
+class UnmergedBranchError(HangarError, RuntimeError):
+    """Removing the branch would leave commits that no other branch reaches."""
+
+
+class ProtectedBranchError(HangarError, PermissionError):
+    """The branch is the last one, or a writer stands on it."""
+
+
+class WriterLockError(HangarError, PermissionError):
+    """Another writer is open, or this writer's lock was released by force."""
+
+
+class ClosedError(HangarError, PermissionError):
+    """Used after `close()`."""
+
+
+class ColumnBusyError(HangarError, PermissionError):
+    """Columns cannot be added or removed while a ``with`` block is open."""
+
+
+class ColumnExistsError(HangarError, LookupError):
+    """A column of that name exists already."""
+
+
+class ColumnNotFoundError(HangarError, KeyError):
+    """No column of that name."""
+
+
+class SampleNotFoundError(HangarError, KeyError):
+    """No sample of that key."""
+
+
+class RemoteNotFoundError(HangarError, KeyError):
+    """No remote of that name."""
+
+
+class RemoteExistsError(HangarError, ValueError):
+    """A remote of that name exists already."""
+
+
+__all__ = [
+    "AccessDeniedError",
+    "BucketNotFoundError",
+    "ClosedError",
+    "ColumnBusyError",
+    "ColumnExistsError",
+    "ColumnNotFoundError",
+    "CorruptDataError",
+    "DataNotLocalError",
+    "DirtyStagingError",
+    "HangarError",
+    "HeadMovedError",
+    "InvalidArgumentError",
+    "InvalidNameError",
+    "InvalidPathError",
+    "InvalidSampleError",
+    "InvalidSchemaError",
+    "NotInitializedError",
+    "NothingToCommitError",
+    "ObjectNotFoundError",
+    "ProtectedBranchError",
+    "ReadOnlyStoreError",
+    "RefExistsError",
+    "RefNotFoundError",
+    "RemoteExistsError",
+    "RemoteNotFoundError",
+    "RepositoryExistsError",
+    "SampleNotFoundError",
+    "StagingError",
+    "StoreError",
+    "StoreUnavailableError",
+    "TruncatedObjectError",
+    "UnmergedBranchError",
+    "UnsupportedFormatError",
+    "UnsupportedStoreError",
+    "WriterLockError",
+]

@@ -1,0 +1,38 @@
+"""Progress bars: on a terminal only, and off when asked."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+_enabled = True
+
+
+def set_progress(enabled: bool) -> None:
+    """Turn all progress bars of this process on (the default) or off."""
+    global _enabled
+    _enabled = enabled
+
+
+@contextmanager
+def byte_progress(what: str, total: int | None = None, *, enabled: bool = True) -> Iterator[Callable[[int], None]]:
+    """A bar that counts bytes; the callable given adds to it.
+
+    Silent where standard error is not a terminal.
+    """
+    if not (enabled and _enabled and sys.stderr.isatty()):
+        yield _ignore
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc=what, unit="B", unit_scale=True, leave=False) as bar:
+        yield lambda count: _add(bar, count)
+
+
+def _add(bar: object, count: int) -> None:
+    bar.update(count)  # type: ignore[attr-defined]
+
+
+def _ignore(_: int) -> None:
+    return None

@@ -1,0 +1,392 @@
+"""The entry point: a repository in a folder or in a bucket."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import socket
+import warnings
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+from hangar_cloud import __version__, writer_lock
+from hangar_cloud.branches import DEFAULT_BRANCH, BranchHead, Branches
+from hangar_cloud.catalog.repository_file import REPOSITORY_PATH, new_repository_file
+from hangar_cloud.checkout import ReaderCheckout
+from hangar_cloud.errors import InvalidArgumentError, NotInitializedError, RepositoryExistsError
+from hangar_cloud.opening import open_writer
+from hangar_cloud.reports import human_size, log_contents, log_lines, summary_lines
+from hangar_cloud.storage import Storage
+from hangar_cloud.writer_checkout import WriterCheckout
+
+
+class Repository:
+    """A versioned dataset, in a local folder or directly in a bucket.
+
+    Args:
+        path: a folder, or a URL: ``s3://``, ``gs://``, ``file://``, ``memory://``, or any other filesystem
+            that fsspec knows (those are read-only unless they prove that a create never overwrites).
+        exists: warn if there is no repository at `path`.
+        storage_options: for the bucket, as its fsspec filesystem takes them (``key``, ``secret``,
+            ``endpoint_url``, ``token`` …); never written to disk. A local repository uses them for its
+            remotes.
+        cache_dir: where buckets are cached; the user's cache directory by default.
+        cache_size: limit of that cache in bytes; none by default.
+        offline: never ask a store over the network; what is not here raises `FileNotFoundError`.
+
+    Warns:
+        UserWarning: there is no repository there yet.
+
+    Raises:
+        ValueError: the URL is of a kind that cannot be opened.
+        OSError: the bucket cannot be reached, does not exist, or refuses the credentials.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        exists: bool = True,
+        *,
+        storage_options: Mapping[str, Any] | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        cache_size: int | None = None,
+        offline: bool = False,
+    ) -> None:
+        if not isinstance(path, (str, os.PathLike)):
+            raise InvalidArgumentError(f"a repository path is a str or path, not {type(path).__name__}")
+        self._storage = Storage(path, storage_options, cache_dir, cache_size, offline)
+        self._id = self._storage.repository_id()
+        if self._id is None and exists:
+            warnings.warn(
+                f"No repository exists at {self._storage.location}, please use `repo.init()` method",
+                UserWarning,
+                stacklevel=2,
+            )
+
+    @classmethod
+    def _of(cls, storage: Storage) -> Repository:
+        repository = cls.__new__(cls)
+        repository._storage = storage
+        repository._id = storage.repository_id()
+        return repository
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Repository._of, (self._storage,)
+
+    def init(self, user_name: str, user_email: str, *, remove_old: bool = False) -> str:
+        """Make an empty repository here, with a branch "master".
+
+        Args:
+            user_name: who commits from this machine; recorded in every commit.
+            user_email: likewise.
+            remove_old: remove a repository that is here already, with all its data.
+
+        Returns:
+            the folder that holds it (``<path>/.hangar``), or the URL.
+
+        Raises:
+            FileExistsError: there is a repository already.
+            ValueError: name or email is empty or not text.
+        """
+        _check_user(user_name, user_email)
+        if self._storage.repository_id() is not None:
+            if not remove_old:
+                raise RepositoryExistsError(
+                    f"there is a Hangar repository at {self._storage.location} already; open it as it is, or give "
+                    "remove_old=True to delete it and all its data"
+                )
+            self._remove()
+        self._storage.store.ensure_writable()
+        self._record_user(user_name, user_email)
+        identity, text = new_repository_file(__version__)
+        self._storage.pointers(user_name).start(DEFAULT_BRANCH)
+        self._storage.store.put_if_absent(REPOSITORY_PATH, text)
+        self._id = identity
+        where = self._where
+        print(f"Hangar Repo initialized at: {where}")
+        return where
+
+    def clone(
+        self,
+        user_name: str,
+        user_email: str,
+        remote_address: str,
+        *,
+        remove_old: bool = False,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Make this local folder a repository whose remote "origin" is at `remote_address`.
+
+        History comes at once; records and samples come when they are read, or with `remote.fetch_data`.
+
+        Returns:
+            the branch that was checked out: "master", or the first one where there is none.
+
+        Raises:
+            FileExistsError: there is a repository already (unless `remove_old`).
+            RuntimeError: there is no repository at `remote_address`, or no commit in it.
+        """
+        from hangar_cloud.cloning import clone
+
+        _check_user(user_name, user_email)
+        self._refuse_bucket("clone into")
+        if self._storage.repository_id() is not None:
+            if not remove_old:
+                raise RepositoryExistsError(
+                    f"there is a Hangar repository at {self._storage.location} already; clone into another folder, or "
+                    "give remove_old=True to delete it and all its data"
+                )
+            self._remove()
+        branch = clone(self._storage, remote_address, storage_options, user_name, user_email)
+        self._id = self._storage.repository_id()
+        print(f"Hangar Repo initialized at: {self._where}")
+        return branch
+
+    def checkout(self, write: bool = False, *, branch: str = "", commit: str = "") -> Any:
+        """Open a commit for reading, or the head of a branch for writing.
+
+        Args:
+            write: True for a `WriterCheckout`.
+            branch: its name (``origin/name`` too, for reading); by default the one written to last.
+            commit: digest of a commit, or its first digits; for reading only. Goes before `branch`.
+
+        Raises:
+            ValueError: `write` is no bool; `commit` with `write`; no such branch or commit; nothing committed
+                yet (reading); another branch has staged changes (writing).
+            PermissionError: another writer is open.
+        """
+        self._require()
+        if not isinstance(write, bool):
+            raise InvalidArgumentError(f"write must be True or False, not {write!r}")
+        if write:
+            if commit:
+                raise InvalidArgumentError("a commit cannot be written to; give branch=, or make a branch from the commit")
+            return self._open_writer(branch)
+        digest = self._branches.resolve(commit) if commit else self._branches.commit_of(branch or self._branches.current())
+        return ReaderCheckout(self._storage, digest, self.log)
+
+    def create_branch(self, name: str, base_commit: str | None = None) -> BranchHead:
+        """Make a branch at a commit: by default the head of the branch written to last.
+
+        Raises:
+            ValueError: the name is not suitable or taken, or there is no such commit.
+            RuntimeError: nothing is committed yet.
+        """
+        self._require()
+        return self._branches.create(name, base_commit, self._author)
+
+    def remove_branch(self, name: str, *, force_delete: bool = False) -> BranchHead:
+        """Remove a branch; its commits stay.
+
+        Raises:
+            ValueError: no such branch, or a remote-tracking one.
+            RuntimeError: no other branch holds its commits (unless `force_delete`).
+            PermissionError: a writer is open, it is the only branch, or the one written to last.
+        """
+        self._require()
+        return self._branches.remove(name, force_delete, self._author)
+
+    def list_branches(self) -> list[str]:
+        """Names of the branches, then of the remote-tracking ones (``origin/master``)."""
+        self._require()
+        return self._branches.names()
+
+    def log(
+        self,
+        branch: str | None = None,
+        commit: str | None = None,
+        *,
+        return_contents: bool = False,
+        show_time: bool = False,
+        show_user: bool = False,
+    ) -> dict[str, Any] | None:
+        """Print the commit graph from a branch or commit back; by default from the branch written to last.
+
+        Args:
+            branch: where to start.
+            commit: where to start, as a digest or its first digits.
+            return_contents: return the history as data instead; see `hangar_cloud.reports.log_contents`.
+            show_time: print the time of each commit.
+            show_user: print the author of each commit.
+        """
+        self._require()
+        if commit:
+            head: str | None = self._branches.resolve(commit)
+        elif branch:
+            head = self._branches.commit_of(branch)
+        else:
+            pointer = self._storage.head(self._branches.current())
+            head = None if pointer is None else pointer.commit
+        if head is None:
+            return None
+        contents = log_contents(self._storage, head, self._branches.heads())
+        if return_contents:
+            return contents
+        for line in log_lines(contents, show_time, show_user):
+            print(line)
+        return None
+
+    def summary(self, *, branch: str = "", commit: str = "") -> None:
+        """Print where the repository is, its size, and the columns of a commit."""
+        self._require()
+        if commit:
+            digest: str | None = self._branches.resolve(commit)
+        elif branch:
+            digest = self._branches.commit_of(branch)
+        else:
+            pointer = self._storage.head(self._branches.current())
+            digest = None if pointer is None else pointer.commit
+        for line in summary_lines(self._storage, self.size_human, digest):
+            print(line)
+
+    @cached_property
+    def remote(self) -> Any:
+        """The remotes of a local repository; see `hangar_cloud.remotes.Remotes`."""
+        from hangar_cloud.remotes import Remotes
+
+        self._require()
+        self._refuse_bucket("have remotes for")
+        return Remotes(self._storage, self._branches)
+
+    @property
+    def initialized(self) -> bool:
+        """True if there is a repository here."""
+        if self._id is None:
+            self._id = self._storage.repository_id()
+        return self._id is not None
+
+    @property
+    def path(self) -> str:
+        """The folder or URL that was given, without credentials."""
+        self._require()
+        return self._storage.location
+
+    @property
+    def version(self) -> str:
+        """Version of hangar-cloud that made the repository."""
+        self._require()
+        return self._storage.software_version()
+
+    @property
+    def size_nbytes(self) -> int:
+        """Bytes that the repository takes: on this disk, or in the bucket."""
+        self._require()
+        if self._storage.is_bucket:
+            return sum(info.size for info in self._storage.store.list())
+        return sum(_disk_size(path) for path in self._storage.root.rglob("*"))
+
+    @property
+    def size_human(self) -> str:
+        """`size_nbytes` as text, such as "1.23 GB"."""
+        return human_size(self.size_nbytes)
+
+    @property
+    def writer_lock_held(self) -> bool:
+        """True if a writer of this repository is open on this machine."""
+        self._require()
+        return writer_lock.is_held(self._storage.root)
+
+    def force_release_writer_lock(self) -> bool:
+        """Make the open writer lose its lock, so that another can be opened.
+
+        A writer that died has freed its lock by itself. The old writer raises `PermissionError` from then
+        on; what it had staged is there for the next one.
+
+        Warns:
+            ResourceWarning: always; nobody may be writing.
+        """
+        self._require()
+        warnings.warn(
+            "the writer lock is released by force: make sure that no other process is writing", ResourceWarning, stacklevel=2
+        )
+        writer_lock.force_release(self._storage.root)
+        return True
+
+    @cached_property
+    def _branches(self) -> Branches:
+        return Branches(self._storage)
+
+    @property
+    def _where(self) -> str:
+        return self._storage.location if self._storage.is_bucket else str(self._storage.root)
+
+    @property
+    def _author(self) -> str:
+        name, email = self._user()
+        return f"{name} <{email}>"
+
+    def _user(self) -> tuple[str, str]:
+        config = self._storage.config()
+        if config.user_name:
+            return config.user_name, config.user_email
+        try:
+            name = getpass.getuser()
+        except (OSError, KeyError, ImportError):
+            name = "unknown"
+        return name, f"{name}@{socket.gethostname()}"
+
+    def _record_user(self, name: str, email: str) -> None:
+        config = self._storage.config()
+        config.user_name, config.user_email = name, email
+        config.save()
+
+    def _open_writer(self, branch: str) -> WriterCheckout:
+        name = branch or self._branches.current()
+        self._branches.pointer(name)
+        checkout = open_writer(self._storage, name, self._user(), self.log)
+        if not self._storage.is_bucket:
+            self._branches.set_current(name)
+        return checkout
+
+    def _remove(self) -> None:
+        if writer_lock.is_held(self._storage.root):
+            raise RepositoryExistsError(
+                f"the repository at {self._storage.location} has an open writer and cannot be removed; close it first"
+            )
+        self._storage.forget()
+        if self._storage.is_bucket:
+            ours = ("commits/", "records/", "packs/", "arrays/", "moves/", "refs/", REPOSITORY_PATH)
+            for prefix in ours:
+                self._storage.store.delete([info.path for info in self._storage.store.list(prefix)])
+        shutil.rmtree(self._storage.root, ignore_errors=True)
+
+    def _refuse_bucket(self, what: str) -> None:
+        if self._storage.is_bucket:
+            raise InvalidArgumentError(
+                f"cannot {what} {self._storage.location}: it is the bucket itself. Open a local folder, Repository('./data'), "
+                "and clone the bucket into it; or read and write the bucket directly"
+            )
+
+    def _require(self) -> None:
+        if not self.initialized:
+            raise NotInitializedError(
+                f"there is no Hangar repository at {self._storage.location}; make one with Repository.init() "
+                "(or `hangar init`)"
+            )
+
+    def __repr__(self) -> str:
+        self._require()
+        return (
+            "Hangar Repository"
+            f"\n    Repository Path  : {self._storage.location}"
+            f"\n    Writer-Lock Free : {not self.writer_lock_held}"
+        )
+
+
+def _check_user(name: object, email: object) -> None:
+    for what, text in (("user_name", name), ("user_email", email)):
+        if not isinstance(text, str) or not text.strip():
+            raise InvalidArgumentError(f"{what} must be text that is not empty, not {text!r}")
+
+
+def _disk_size(path: Any) -> int:
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return 0
+    # Sparse cache files take less than their length.
+    return min(status.st_size, status.st_blocks * 512) if path.is_file() else 0
+
+

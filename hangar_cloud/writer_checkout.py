@@ -1,0 +1,267 @@
+"""A checkout for writing: a branch, and the staging area over its head."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import weakref
+from pathlib import Path
+from typing import Any
+
+from hangar_cloud.alive import Alive
+from hangar_cloud.backends.pack_reader import PackReader
+from hangar_cloud.catalog.commits import ColumnEntry
+from hangar_cloud.catalog.committer import Committer
+from hangar_cloud.catalog.keys import check_name
+from hangar_cloud.catalog.sample_writer import SampleWriter
+from hangar_cloud.catalog.schema import ColumnSchema, array_schema
+from hangar_cloud.catalog.staging import StagingArea
+from hangar_cloud.catalog.working_set import WorkingSet
+from hangar_cloud.checkout import Checkout, Logger
+from hangar_cloud.column_writer import FlatSampleWriter, OpenBlocks, check_backend
+from hangar_cloud.columns import Columns
+from hangar_cloud.errors import (
+    ColumnExistsError,
+    ColumnNotFoundError,
+    HangarError,
+    InvalidArgumentError,
+    InvalidSchemaError,
+    NothingToCommitError,
+)
+from hangar_cloud.progress import byte_progress
+from hangar_cloud.storage import Storage
+from hangar_cloud.writer_lock import WriterLock
+
+
+class WriterCheckout(Checkout):
+    """The head of a branch, open for writing. Close it to let the next writer in.
+
+    What is staged survives `close()`, the end of the process, and its death.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        branch: str,
+        base: str | None,
+        lock: WriterLock,
+        staging: StagingArea,
+        user: tuple[str, str],
+        log: Logger,
+    ) -> None:
+        self._storage = storage
+        self._branch = branch
+        self._base = base
+        self._lock = lock
+        self._staging = staging
+        self._user = user
+        self._log = log
+        self._blocks = []
+        self._open_blocks = OpenBlocks()
+        self._alive = Alive(lock.check)
+        author = f"{user[0]} <{user[1]}>"
+        self._committer = Committer(
+            storage.store, storage.cache, storage.pointers(author), storage.nodes, storage.index
+        )
+        self._samples = SampleWriter(staging, storage.index, storage.has_pack, self._committer.cover)
+        base_columns = {} if base is None else storage.commit(base).columns
+        self._working = WorkingSet(base_columns, staging, self._samples, storage.nodes)
+        self._packs = PackReader(storage.source, Path(staging.folder))
+        self._open: dict[str, FlatSampleWriter] = {}
+        self._columns = Columns(lambda: self._working.columns, self._open_column, self._alive, self._remove_column)
+        self._at_exit = _close_at_exit(self)
+
+    @property
+    def branch_name(self) -> str:
+        """The branch that a commit will extend."""
+        self._alive()
+        return self._branch
+
+    @property
+    def commit_hash(self) -> str:
+        """Digest of the commit that staged changes are on top of; empty before the first commit."""
+        self._alive()
+        return self._base or ""
+
+    def add_ndarray_column(
+        self,
+        name: str,
+        shape: int | tuple[int, ...] | None = None,
+        dtype: Any = None,
+        prototype: Any = None,
+        variable_shape: bool = False,
+        contains_subsamples: bool = False,
+        *,
+        backend: str | None = None,
+        backend_options: dict[str, Any] | None = None,
+    ) -> FlatSampleWriter:
+        """Add a column of numpy arrays.
+
+        Args:
+            name: 1 to 64 ASCII letters, digits, ``.``, ``_`` or ``-``.
+            shape: of every sample, or the maximum of each dimension with `variable_shape`.
+            dtype: bool, integer, float or complex, of either byte order.
+            prototype: an array whose shape and dtype are taken instead.
+            variable_shape: samples may be smaller than `shape`, of the same rank.
+            contains_subsamples: not yet supported.
+            backend: "p0" (packs) or "i0" (inline); by default "i0" for samples of at most 64 bytes.
+            backend_options: for packs ``{"codec": "auto" | "raw" | "lz4" | "zstd", "shuffle": bool, "level": int}``.
+
+        Raises:
+            LookupError: there is a column of that name.
+            ValueError: an argument cannot be meant.
+            PermissionError: inside a ``with`` block.
+        """
+        where = self._check_new(name, contains_subsamples)
+        schema = array_schema(shape, dtype, prototype, bool(variable_shape), bool(contains_subsamples), where)
+        return self._add(name, schema, backend, backend_options)
+
+    def add_str_column(
+        self,
+        name: str,
+        contains_subsamples: bool = False,
+        *,
+        backend: str | None = None,
+        backend_options: dict[str, Any] | None = None,
+    ) -> FlatSampleWriter:
+        """Add a column of text. Arguments and errors as in `add_ndarray_column`."""
+        self._check_new(name, contains_subsamples)
+        return self._add(name, ColumnSchema("str"), backend, backend_options)
+
+    def add_bytes_column(
+        self,
+        name: str,
+        contains_subsamples: bool = False,
+        *,
+        backend: str | None = None,
+        backend_options: dict[str, Any] | None = None,
+    ) -> FlatSampleWriter:
+        """Add a column of bytes. Arguments and errors as in `add_ndarray_column`."""
+        self._check_new(name, contains_subsamples)
+        return self._add(name, ColumnSchema("bytes"), backend, backend_options)
+
+    def __setitem__(self, index: tuple[str, Any], value: Any) -> None:
+        """``co['images', 3] = array`` stores a sample."""
+        self._alive()
+        if not isinstance(index, (list, tuple)) or len(index) != 2:
+            raise InvalidArgumentError(f"a checkout is written to as co[column, key] = value; not by {index!r}")
+        self._columns[index[0]][index[1]] = value
+
+    def commit(self, commit_message: str) -> str:
+        """Record everything staged as a commit on the branch, and return its digest.
+
+        On a bucket the data is uploaded first, then the branch is moved.
+
+        Raises:
+            RuntimeError: nothing changed; or another writer moved the branch (what is staged is kept).
+            OSError: the store failed; what is staged is kept, and commit can be called again.
+        """
+        self._alive()
+        if not isinstance(commit_message, str):
+            raise InvalidArgumentError(f"a commit message must be str, not {type(commit_message).__name__}")
+        if not self._working.dirty:
+            raise NothingToCommitError(f"nothing to commit on branch {self._branch!r}: nothing was changed")
+        with byte_progress("uploading", enabled=self._storage.is_bucket) as progress:
+            landed = self._committer.commit(
+                self._working,
+                self._staging,
+                self._samples,
+                branch=self._branch,
+                base=self._base,
+                author=self._user[0],
+                email=self._user[1],
+                message=commit_message,
+                progress=progress,
+            )
+        self._base = landed.digest
+        self._packs.forget()
+        return landed.digest
+
+    def reset_staging_area(self, *, force: bool = False) -> str:
+        """Give up everything staged, return the digest of the branch's commit, and close the checkout.
+
+        Raises:
+            RuntimeError: nothing is staged (unless `force`).
+        """
+        self._alive()
+        if not self._working.dirty and not force:
+            raise NothingToCommitError("nothing to reset: nothing is staged")
+        self._samples.start_over()
+        head = self._storage.head(self._branch)
+        self._staging.clear(self._branch, head.commit if head is not None else self._base)
+        self._working.rebase(self._working.base)
+        digest = self._base or ""
+        self._shut()
+        return digest
+
+    def close(self) -> None:
+        """Release the writer lock. What is staged is kept for the next writer."""
+        self._alive()
+        self._working.flush()
+        self._shut()
+
+    def _log_start(self) -> tuple[str | None, str | None]:
+        return self._branch, None
+
+    def _shut(self) -> None:
+        atexit.unregister(self._at_exit)
+        self._samples.close()
+        self._staging.close()
+        self._alive.end()
+        self._lock.release()
+
+    def _check_new(self, name: Any, contains_subsamples: bool) -> str:
+        self._alive()
+        check_name(name, "column")
+        self._open_blocks.refuse(f"add column {name!r}")
+        if name in self._working.columns:
+            raise ColumnExistsError(f"there is a column {name!r} already; remove it first, or choose another name")
+        if contains_subsamples:
+            raise InvalidSchemaError(f"column {name!r}: columns with subsamples are not supported by this version yet")
+        return f"column {name!r}"
+
+    def _add(self, name: str, schema: ColumnSchema, backend: Any, options: Any) -> FlatSampleWriter:
+        code, checked = check_backend(backend, options, schema)
+        self._working.add_column(name, ColumnEntry(schema, None, code, checked))
+        return self._open_column(name)
+
+    def _remove_column(self, name: str) -> str:
+        self._open_blocks.refuse(f"remove column {name!r}")
+        if name not in self._working.columns:
+            raise ColumnNotFoundError(f"Cannot remove: {name}. Key does not exist")
+        self._working.remove_column(name)
+        self._open.pop(name, None)
+        return name
+
+    def _open_column(self, name: str) -> FlatSampleWriter:
+        column = self._working.columns[name]
+        handle = self._open.get(name)
+        if handle is None or handle._column is not column:
+            handle = FlatSampleWriter(
+                self._storage, self._working, column, self._packs, self._alive, self._open_blocks
+            )
+            self._open[name] = handle
+        return handle
+
+    def __repr__(self) -> str:
+        self._alive()
+        return (
+            "Hangar WriterCheckout"
+            "\n    Writer       : True"
+            f"\n    Base Branch  : {self._branch}"
+            f"\n    Num Columns  : {len(self._columns)}"
+        )
+
+
+def _close_at_exit(checkout: WriterCheckout) -> Any:
+    """Close a forgotten checkout when the interpreter ends, so that nothing waits unflushed in memory."""
+    weak = weakref.ref(checkout)
+
+    def close() -> None:
+        living = weak()
+        if living is not None and living._alive.open:
+            with contextlib.suppress(HangarError):
+                living.close()
+
+    atexit.register(close)
+    return close

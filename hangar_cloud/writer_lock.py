@@ -1,0 +1,132 @@
+"""The writer lock: one writer at a time for each staging area, freed by the system when it dies."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from filelock import FileLock, Timeout
+
+from hangar_cloud.errors import WriterLockError
+
+_MOST_AREAS: Final = 256
+
+
+class WriterLock:
+    """A held lock on one staging area.
+
+    An operating system's lock cannot be taken from a process that lives, so releasing by force
+    raises a generation number instead: locks of an older generation count as lost.
+    """
+
+    def __init__(self, root: Path, area: int) -> None:
+        self.area = area
+        self.folder = root / "staging" / str(area)
+        self._generation_file = root / "generation"
+        self._generation = _generation(root)
+        self._seen: tuple[int, int] | None = None
+        self._lost = False
+        self._lock = _file_lock(root, area, self._generation)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise WriterLockError(_held_message(root)) from None
+
+    def check(self) -> None:
+        """Raises WriterLockError if the lock was released, by force or not."""
+        if not self._lock.is_locked or self._generation_changed():
+            raise WriterLockError(
+                "this writer's lock was released (force_release_writer_lock, or close()); open a new checkout with write=True"
+            )
+
+    def _generation_changed(self) -> bool:
+        # A stat is a tenth of the cost of reading the file, and this runs on every single write.
+        try:
+            status = os.stat(self._generation_file)
+        except FileNotFoundError:
+            return self._generation != 0
+        seen = (status.st_mtime_ns, status.st_ino)
+        if seen != self._seen:
+            self._seen = seen
+            self._lost = _read_generation(self._generation_file) != self._generation
+        return self._lost
+
+    def release(self) -> None:
+        """Give the lock back."""
+        self._lock.release()
+
+
+def acquire_any(root: Path, several: bool, skip: Sequence[int] = ()) -> WriterLock:
+    """The lock of the first free staging area.
+
+    Args:
+        root: folder of the repository on this machine.
+        several: whether there may be more than one writer here, each with its own area.
+        skip: areas that are not wanted.
+
+    Raises:
+        WriterLockError: none is free.
+    """
+    for area in range(_MOST_AREAS if several else 1):
+        if area in skip:
+            continue
+        try:
+            return WriterLock(root, area)
+        except WriterLockError:
+            continue
+    raise WriterLockError(_held_message(root))
+
+
+def is_held(root: Path) -> bool:
+    """True if any writer is open on this machine."""
+    for area in _areas(root):
+        lock = _file_lock(root, area, _generation(root))
+        try:
+            lock.acquire(timeout=0)
+            lock.release()
+        except Timeout:
+            return True
+    return False
+
+
+def force_release(root: Path) -> None:
+    """Make every lock that is held now count as lost."""
+    root.mkdir(parents=True, exist_ok=True)
+    generation = _generation(root)
+    incoming = root / "generation.incoming"
+    incoming.write_text(str(generation + 1))
+    os.replace(incoming, root / "generation")
+    for path in root.glob(f"writer-{generation}-*.lock"):
+        path.unlink(missing_ok=True)
+
+
+def _areas(root: Path) -> list[int]:
+    pattern = re.compile(rf"writer-{_generation(root)}-(\d+)\.lock")
+    found = (pattern.fullmatch(path.name) for path in root.glob("writer-*.lock"))
+    return [int(match[1]) for match in found if match]
+
+
+def _file_lock(root: Path, area: int, generation: int) -> FileLock:
+    root.mkdir(parents=True, exist_ok=True)
+    return FileLock(root / f"writer-{generation}-{area}.lock", thread_local=False)
+
+
+def _generation(root: Path) -> int:
+    return _read_generation(root / "generation")
+
+
+def _read_generation(path: Path) -> int:
+    try:
+        return int(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return 0
+
+
+def _held_message(root: Path) -> str:
+    return (
+        f"the writer lock of {root} is held: only one writer checkout can be open at a time. Close the other one (or end "
+        "its process); if you are sure that nobody writes, call force_release_writer_lock()"
+    )

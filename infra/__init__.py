@@ -1,0 +1,1 @@
+"""Servers and settings around the package; never installed with it."""
