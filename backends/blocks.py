@@ -21,6 +21,7 @@ HEADER_LENGTH: Final = _HEADER.size
 GROUP_BYTES: Final = 16 * 1024
 MAX_BLOCK_BYTES: Final = 4 * 1024 * 1024
 _BOUND: Final = 1
+_SEED_MASK: Final = 2**64 - 1
 
 
 class Place(NamedTuple):
@@ -37,7 +38,7 @@ class Place(NamedTuple):
     size: int
 
 
-def encode_block(raw: bytes | memoryview, codec: Codec, binding: bytes | None = None) -> bytes:
+def encode_block(raw: bytes | memoryview, codec: Codec, binding: bytes | None = None, number: int = 0) -> bytes:
     """One block with its header.
 
     Args:
@@ -46,12 +47,14 @@ def encode_block(raw: bytes | memoryview, codec: Codec, binding: bytes | None = 
         binding: digest of the one sample that the block belongs to. Its first eight bytes seed the
             checksum, so that another sample's intact block is not taken for this one. Blocks that
             group samples are not bound (their readers compare a digest instead).
+        number: of the block in its sample's run, from 0. It is part of the seed of a bound block, so
+            that blocks of one sample are not taken for each other.
     """
     encoded = compress(codec, raw)
     if len(encoded) >= len(raw):
         codec, encoded = Codec(0), bytes(raw)
     flags = 0 if binding is None else _BOUND
-    checksum = _checksum(codec.number, codec.shuffle, flags, len(raw), encoded, _seed(binding))
+    checksum = _checksum(codec.number, codec.shuffle, flags, len(raw), encoded, _seed(binding, number))
     header = _HEADER.pack(BLOCK_MAGIC, codec.number, codec.shuffle, flags, len(raw), len(encoded), checksum)
     return header + encoded
 
@@ -60,8 +63,8 @@ def encode_sample(payload: bytes | memoryview, codec: Codec, digest: bytes) -> b
     """A sample of its own: one bound block, or a run of them where it exceeds 4 MiB."""
     view = memoryview(payload)
     return b"".join(
-        encode_block(view[start : start + MAX_BLOCK_BYTES], codec, digest)
-        for start in range(0, max(len(view), 1), MAX_BLOCK_BYTES)
+        encode_block(view[start : start + MAX_BLOCK_BYTES], codec, digest, number)
+        for number, start in enumerate(range(0, max(len(view), 1), MAX_BLOCK_BYTES))
     )
 
 
@@ -71,20 +74,19 @@ def decode_blocks(data: bytes | memoryview, digest: bytes, expected: int) -> mem
     Args:
         data: the extent of a `Place`.
         digest: digest of the sample that is read (bound blocks are checked against it).
-        expected: raw bytes that the caller is ready to take; more is refused before any
-            allocation.
+        expected: raw bytes that the caller is ready to take; a block that would make it more (a
+            shared block may hold some more than one sample) is refused before it is decoded.
 
     Raises:
         CorruptDataError: a header, a checksum or a length is wrong.
     """
     view = memoryview(data)
     parts: list[memoryview] = []
-    position = total = 0
+    position = 0
+    room = max(expected, GROUP_BYTES * 4)
     while position < len(view):
-        part, position = _decode_one(view, position, digest)
-        total += len(part)
-        if total > max(expected, GROUP_BYTES * 4):
-            raise CorruptDataError(f"blocks hold more than the {expected} bytes that their record declares")
+        part, position = _decode_one(view, position, digest, len(parts), room)
+        room -= len(part)
         parts.append(part)
     if not parts:
         raise CorruptDataError("an empty extent holds no block")
@@ -93,7 +95,9 @@ def decode_blocks(data: bytes | memoryview, digest: bytes, expected: int) -> mem
     return memoryview(b"".join(parts))
 
 
-def _decode_one(view: memoryview, position: int, digest: bytes) -> tuple[memoryview, int]:
+def _decode_one(
+    view: memoryview, position: int, digest: bytes, place_in_run: int, room: int
+) -> tuple[memoryview, int]:
     if len(view) - position < HEADER_LENGTH:
         raise CorruptDataError("a block header is cut short")
     magic, number, shuffle, flags, raw_length, length, checksum = _HEADER.unpack_from(view, position)
@@ -102,15 +106,17 @@ def _decode_one(view: memoryview, position: int, digest: bytes) -> tuple[memoryv
         raise CorruptDataError("a block header is damaged")
     if start + length > len(view):
         raise CorruptDataError("a block is cut short")
+    if raw_length > room:
+        raise CorruptDataError("blocks hold more bytes than their record declares")
     encoded = view[start : start + length]
-    seed = _seed(digest if flags & _BOUND else None)
+    seed = _seed(digest if flags & _BOUND else None, place_in_run)
     if _checksum(number, shuffle, flags, raw_length, encoded, seed) != checksum:
         raise CorruptDataError("a block fails its checksum")
     return decompress(number, shuffle, encoded, raw_length), start + length
 
 
-def _seed(binding: bytes | None) -> int:
-    return 0 if binding is None else int.from_bytes(binding[:8], "little")
+def _seed(binding: bytes | None, number: int) -> int:
+    return 0 if binding is None else (int.from_bytes(binding[:8], "little") + number) & _SEED_MASK
 
 
 def _checksum(number: int, shuffle: int, flags: int, raw_length: int, encoded: bytes | memoryview, seed: int) -> int:

@@ -108,15 +108,14 @@ def codec_from_options(options: dict[str, Any], item_size: int) -> Codec | None:
     Raises:
         ValueError: an option or a value of it is not known.
     """
-    unknown = sorted(set(options) - {"codec", "shuffle", "level"})
+    unknown = sorted(map(str, set(options) - {"codec", "shuffle", "level"}))
     if unknown:
         raise ValueError(f"unknown backend option(s) {unknown}; pack columns take 'codec', 'shuffle' and 'level'")
-    name = options.get("codec", "auto")
-    if name == "auto":
+    name, level = options.get("codec", "auto"), options.get("level")
+    if name == "auto" and level is None:
         return None
-    if name not in CODEC_NUMBERS:
+    if not isinstance(name, str) or name not in {"auto", *CODEC_NUMBERS}:
         raise ValueError(f"backend option codec={name!r} is not one of 'auto', {sorted(CODEC_NUMBERS)}")
-    level = options.get("level")
     if level is not None and (not isinstance(level, int) or not 1 <= level <= 19 or name != "zstd"):
         raise ValueError(f"backend option level={level!r} must be a whole number from 1 to 19, and needs codec='zstd'")
     shuffle = item_size if options.get("shuffle") and 1 < item_size <= 255 else 0

@@ -45,7 +45,7 @@ class LocalFiles:
         mapped = self._maps.get(path)
         if mapped is None:
             mapped = self._map(path)
-        return mapped[offset : offset + length]
+        return mapped[max(offset, 0) : max(offset + length, 0)]
 
     def read(self, path: Path, offset: int, length: int) -> bytes:
         """Bytes of a file that still grows; shorter than `length` where the file ends.
@@ -59,7 +59,18 @@ class LocalFiles:
                 descriptor = self._descriptors[path] = _Descriptor(path)
                 while len(self._descriptors) > _OPEN_LIMIT:
                     self._descriptors.popitem(last=False)
-        return os.pread(descriptor.number, length, offset)
+        # The length comes from a record: no buffer is made for more than the file has.
+        length = min(length, os.fstat(descriptor.number).st_size - offset)
+        if offset < 0 or length <= 0:
+            return b""
+        data = os.pread(descriptor.number, length, offset)
+        while len(data) < length:
+            # One call reads at most 2 GiB.
+            more = os.pread(descriptor.number, length - len(data), offset + len(data))
+            if not more:
+                break
+            data += more
+        return data
 
     def forget(self, path: Path) -> None:
         """Drop what is held open of a file that was removed or replaced."""

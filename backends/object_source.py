@@ -64,9 +64,16 @@ class ObjectSource:
         self._remotes = remotes
         self._limit = limit
         self._files = LocalFiles()
+        self._ahead: dict[str, tuple[int, bytes]] = {}
 
-    def read(self, extent: Extent[T]) -> T:
+    def read(self, extent: Extent[T], ahead: int = 0) -> T:
         """The verified value of one extent.
+
+        Args:
+            extent: what to read.
+            ahead: where it has to be fetched, fetch up to so many bytes before it too, since they are likely
+                to be read next (a tree's lower nodes lie before its root). They are kept in memory until then,
+                and verified and kept on disk when they are read.
 
         Raises:
             CorruptDataError: the bytes are damaged wherever they are.
@@ -75,7 +82,7 @@ class ObjectSource:
         try:
             return self.read_local(extent)
         except (CorruptDataError, DataNotLocalError) as error:
-            return self._fetch([extent], [error])[0]
+            return self._fetch_ahead(extent, ahead, error) if ahead else self._fetch([extent], [error])[0]
 
     def read_many(self, extents: Sequence[Extent[T]]) -> list[T]:
         """The verified values of many extents, in the order asked; what is missing is fetched in
@@ -182,22 +189,38 @@ class ObjectSource:
             raise absent
         return _verified(extent, memoryview(data), fetched=False)
 
+    def _fetch_ahead(self, extent: Extent[T], ahead: int, reason: HangarError) -> T:
+        start, blob = self._ahead.get(extent.path, (0, b""))
+        if not start <= extent.offset <= extent.offset + extent.length <= start + len(blob):
+            start = max(extent.offset - ahead, 0)
+            wide = Extent(extent.path, start, extent.offset + extent.length - start, lambda data, _: bytes(data))
+            blob = self._ask([wide], [reason])[0][0]
+            self._ahead = {extent.path: (start, blob)}
+        part = blob[extent.offset - start : extent.offset - start + extent.length]
+        value = _verified(extent, memoryview(part), fetched=True)
+        self._keep_part(extent, part)
+        return value
+
     def _fetch(self, extents: Sequence[Extent[T]], reasons: Sequence[HangarError]) -> list[T]:
+        blobs, url = self._ask(extents, reasons)
+        values = []
+        for extent, blob in zip(extents, blobs, strict=True):
+            try:
+                values.append(_verified(extent, memoryview(blob), fetched=True))
+            except CorruptDataError as error:
+                raise CorruptDataError(f"{error} (as read from {url})") from error
+        for extent, blob in zip(extents, blobs, strict=True):
+            self._keep_part(extent, blob)
+        return values
+
+    def _ask(self, extents: Sequence[Extent[Any]], reasons: Sequence[HangarError]) -> tuple[list[bytes], str]:
+        """The bytes of extents from the first remote that has them all, and its URL."""
         remotes = self._reachable(extents[0].path, reasons[0])
         for remote in remotes:
             try:
-                blobs = remote.get_ranges([(e.path, e.offset, e.length) for e in extents])
+                return remote.get_ranges([(e.path, e.offset, e.length) for e in extents]), remote.url
             except ObjectNotFoundError:
                 continue
-            values = []
-            for extent, blob in zip(extents, blobs, strict=True):
-                try:
-                    values.append(_verified(extent, memoryview(blob), fetched=True))
-                except CorruptDataError as error:
-                    raise CorruptDataError(f"{error} (as read from {remote.url})") from error
-            for extent, blob in zip(extents, blobs, strict=True):
-                self._keep_part(extent, blob)
-            return values
         raise self._nowhere(extents[0].path, reasons[0], remotes)
 
     def _reachable(self, path: str, reason: HangarError) -> Sequence[ObjectStore]:

@@ -5,27 +5,29 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from hangar_cloud.backends.errors import CorruptDataError
 from hangar_cloud.backends.packs import PACK_BYTES, PACK_MAGIC, BlockExtent, encode_trailer, file_pack_id
+from hangar_cloud.backends.store.durable_files import flush_folder, make_folder
 
 
 class PackWriter:
     """One pack file that grows by appending and is then sealed.
 
     Args:
-        path: the file; created where it is absent.
+        path: the file. Without recorded extents it is made anew: a file of that name that an earlier
+            process left may be another name of a sealed pack, which must not be written to.
         extents: extents already recorded as durable. What lies behind the last of them was being
             written when a process died, nothing refers to it, and it is cut off.
+
+    Raises:
+        CorruptDataError: the file is gone, or shorter than what was recorded.
     """
 
     def __init__(self, path: Path, extents: list[BlockExtent] | None = None) -> None:
         self.path = path
         self._extents = list(extents or ())
         self._end = self._extents[-1].offset + self._extents[-1].stored if self._extents else len(PACK_MAGIC)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        os.ftruncate(self._file, self._end if self._extents else 0)
-        if not self._extents:
-            _write_all(self._file, PACK_MAGIC, 0)
+        self._file = _resume(path, self._end) if self._extents else _create(path)
 
     @property
     def full(self) -> bool:
@@ -64,6 +66,36 @@ class PackWriter:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+
+def _create(path: Path) -> int:
+    make_folder(path.parent)
+    path.unlink(missing_ok=True)
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+    try:
+        _write_all(file, PACK_MAGIC, 0)
+        flush_folder(path.parent)
+    except BaseException:
+        os.close(file)
+        raise
+    return file
+
+
+def _resume(path: Path, end: int) -> int:
+    try:
+        file = os.open(path, os.O_RDWR)
+    except FileNotFoundError as error:
+        raise CorruptDataError(f"staging pack {path} is gone") from error
+    try:
+        size = os.fstat(file).st_size
+        if size < end:
+            # Growing it would seal zeros in the place of samples.
+            raise CorruptDataError(f"staging pack {path} has {size} bytes where {end} were recorded")
+        os.ftruncate(file, end)
+    except BaseException:
+        os.close(file)
+        raise
+    return file
 
 
 def _write_all(file: int, data: bytes, position: int) -> None:

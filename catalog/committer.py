@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -19,13 +21,15 @@ from typing import Final, NamedTuple
 from hangar_cloud.backends.blocks import Place
 from hangar_cloud.backends.packs import pack_path, staged_pack_number
 from hangar_cloud.backends.store import ObjectStore
+from hangar_cloud.backends.store.durable_files import flush_folder
 from hangar_cloud.catalog.commits import ColumnEntry, Commit, commit_path
 from hangar_cloud.catalog.digest_index import DigestIndex
-from hangar_cloud.catalog.errors import HeadMovedError, NothingToCommitError
+from hangar_cloud.catalog.errors import CommitConflictError, HeadMovedError, NothingToCommitError
 from hangar_cloud.catalog.node_reader import NodeReader
 from hangar_cloud.catalog.pointers import Pointer, PointerLog
+from hangar_cloud.catalog.rebase import describe, find_conflicts, rebase
 from hangar_cloud.catalog.record_writer import RecordWriter
-from hangar_cloud.catalog.records import Row
+from hangar_cloud.catalog.records import NodeRef, Row
 from hangar_cloud.catalog.sample_writer import SampleWriter
 from hangar_cloud.catalog.schema import ColumnSchema
 from hangar_cloud.catalog.staging import StagingArea
@@ -33,6 +37,8 @@ from hangar_cloud.catalog.working_set import WorkingSet
 
 _COVER_LIMIT: Final = 250_000
 _LOOK_BACK: Final = 1_000
+_ATTEMPTS: Final = 20
+_BACK_OFF_SECONDS: Final = 0.2
 
 Progress = Callable[[int], None]
 
@@ -54,16 +60,24 @@ class Committer:
         pointers: the store's branches.
         nodes: reads record trees.
         index: is told where new samples lie.
+        look_up: gives a commit by its digest.
     """
 
     def __init__(
-        self, store: ObjectStore, cache: Path | None, pointers: PointerLog, nodes: NodeReader, index: DigestIndex
+        self,
+        store: ObjectStore,
+        cache: Path | None,
+        pointers: PointerLog,
+        nodes: NodeReader,
+        index: DigestIndex,
+        look_up: Callable[[str], Commit],
     ) -> None:
         self._store = store
         self._cache = cache
         self._pointers = pointers
         self._nodes = nodes
         self._index = index
+        self._look_up = look_up
 
     def commit(
         self,
@@ -78,45 +92,101 @@ class Committer:
         message: str,
         progress: Progress | None = None,
     ) -> Landed:
-        """Commit everything staged on top of `base`.
+        """Commit everything staged on top of `base`, or of what another writer put on it meanwhile.
 
         Raises:
             NothingToCommitError: the result would equal the base.
-            HeadMovedError: the branch is no longer at `base`; the staged changes are kept.
+            CommitConflictError: another writer changed the same samples; the staged changes are kept.
+            HeadMovedError: other writers were first time after time; the staged changes are kept.
             StoreError: the store failed; the staged changes are kept and commit can be called again.
         """
         working.flush()
-        head = self._pointers.head(branch)
-        if (None if head is None else head.commit) != base:
-            raise _moved(branch, base, head)
+        earlier = self._landed_earlier(working, staging, writer, branch)
+        if earlier is not None:
+            return earlier
         sealed = writer.seal()
+        for attempt in range(_ATTEMPTS):
+            head = self._pointers.head(branch)
+            there = None if head is None else head.commit
+            if there != base:
+                self._move_base(working, staging, branch, there)
+                base = there
+            rows = _place_rows(working, sealed)
+            digest, commit = self._publish(working, staging, rows, sealed, branch, base, (author, email, message), progress)
+            staging.set_settings(landing=digest)
+            try:
+                pointer = self._pointers.move(branch, head, digest, "commit")
+            except HeadMovedError:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                time.sleep(random.uniform(0, _BACK_OFF_SECONDS * (attempt + 1)))
+                continue
+            landed = Landed(digest, commit, pointer)
+            self._settle(working, staging, writer, branch, landed, rows)
+            return landed
+        raise AssertionError("unreachable")
+
+    def _publish(
+        self,
+        working: WorkingSet,
+        staging: StagingArea,
+        rows: dict[str, list[tuple[bytes, Row | None]]],
+        sealed: dict[int, bytes],
+        branch: str,
+        base: str | None,
+        signature: tuple[str, str, str],
+        progress: Progress | None,
+    ) -> tuple[str, Commit]:
+        """Write packs, records and commit; what is there already is not written again."""
         records = RecordWriter(self._nodes)
-        new_rows = _place_rows(working, sealed)
         trees = {
-            name: (column.entry.schema, records.edit(column.entry.root, column.entry.schema, new_rows[name]))
+            name: (column.entry.schema, records.edit(column.entry.root, column.entry.schema, rows[name]))
             for name, column in working.columns.items()
         }
         if not _differs(working, trees):
             raise NothingToCommitError(
                 f"nothing to commit on branch {branch!r}: the staged contents equal those of its last commit"
             )
-        used = {row.place.pack for rows in new_rows.values() for _, row in rows if row is not None and row.place is not None}
+        used = {row.place.pack for changes in rows.values() for _, row in changes if row is not None and row.place is not None}
         for number, name in sealed.items():
             if name in used:
                 self._publish_pack(staging.pack_file(number), pack_path(name), progress)
         roots = records.write(trees, self._put)
-        columns = {
-            name: replace(working.columns[name].entry, root=root) for name, root in sorted(roots.items())
-        }
-        parents = () if base is None else (base,)
-        time = datetime.now(timezone.utc).isoformat(timespec="microseconds")
-        commit = Commit(parents, columns, author, email, time, message)
+        columns = {name: replace(working.columns[name].entry, root=root) for name, root in sorted(roots.items())}
+        now = datetime.now(timezone.utc).isoformat(timespec="microseconds")
+        commit = Commit(() if base is None else (base,), columns, signature[0], signature[1], now, signature[2])
         digest = commit.digest()
         self._put(commit_path(digest), commit.encode())
-        staging.set_settings(landing=digest)
-        pointer = self._pointers.move(branch, head, digest, "commit")
-        self._settle(working, staging, writer, branch, Landed(digest, commit, pointer), new_rows)
-        return Landed(digest, commit, pointer)
+        return digest, commit
+
+    def _move_base(self, working: WorkingSet, staging: StagingArea, branch: str, there: str | None) -> None:
+        """Put the staged changes on top of where another writer moved the branch."""
+        head = {} if there is None else self._look_up(there).columns
+        conflicts = find_conflicts(working, head, self._nodes)
+        if conflicts:
+            raise CommitConflictError(
+                f"another writer moved branch {branch!r} to commit {(there or '')[:12]} and changed, in another way, what is "
+                f"staged here too: {describe(conflicts)}. Your staged changes are kept. Read the other values with "
+                f"checkout(branch={branch!r}). To keep the other values, set or delete the samples here likewise and commit "
+                "again; to keep yours, call reset_staging_area(), open a new checkout and write them once more"
+            )
+        rebase(working, head)
+        staging.set_settings(base=there)
+
+    def _landed_earlier(
+        self, working: WorkingSet, staging: StagingArea, writer: SampleWriter, branch: str
+    ) -> Landed | None:
+        """The outcome of an earlier attempt whose answer never came, if it did land."""
+        landing = staging.setting("landing")
+        if landing is None:
+            return None
+        pointer = self.landed(branch, staging.setting("base"), landing)
+        if pointer is None or pointer.commit is None:
+            return None
+        writer.start_over()
+        staging.clear(branch, pointer.commit)
+        working.rebase(self._look_up(pointer.commit).columns)
+        return Landed(pointer.commit, self._look_up(pointer.commit), pointer)
 
     def landed(self, branch: str, base: str | None, landing: str) -> Pointer | None:
         """The head of `branch` if an earlier process's commit `landing` is on it, else None."""
@@ -203,7 +273,7 @@ def _sealed_row(row: Row | None, sealed: dict[int, bytes]) -> Row | None:
     return row if number is None else row._replace(place=row.place._replace(pack=sealed[number]))
 
 
-def _differs(working: WorkingSet, trees: dict[str, tuple[ColumnSchema, object]]) -> bool:
+def _differs(working: WorkingSet, trees: dict[str, tuple[ColumnSchema, NodeRef | None]]) -> bool:
     if set(trees) != set(working.base):
         return True
     for name, (schema, root) in trees.items():
@@ -215,8 +285,8 @@ def _differs(working: WorkingSet, trees: dict[str, tuple[ColumnSchema, object]])
     return False
 
 
-def _digest(root: object) -> object:
-    return None if root is None else root.digest  # type: ignore[attr-defined]
+def _digest(root: NodeRef | None) -> bytes | None:
+    return None if root is None else root.digest
 
 
 def _link(file: Path, target: Path) -> None:
@@ -226,6 +296,7 @@ def _link(file: Path, target: Path) -> None:
         return
     try:
         os.link(file, target)
+        flush_folder(target.parent)
     except FileExistsError:
         pass
     except OSError:
@@ -234,13 +305,3 @@ def _link(file: Path, target: Path) -> None:
         with incoming.open("rb") as copied:
             os.fsync(copied.fileno())
         os.replace(incoming, target)
-
-
-def _moved(branch: str, base: str | None, head: Pointer | None) -> HeadMovedError:
-    now = "no commit" if head is None or head.commit is None else f"commit {head.commit[:12]}"
-    was = "no commit" if base is None else f"commit {base[:12]}"
-    return HeadMovedError(
-        f"branch {branch!r} is now at {now}, this checkout started from {was}: another writer was first. Your staged "
-        "changes are kept. To give them up call reset_staging_area(); to keep them on a branch of their own, see "
-        "Repository.create_branch"
-    )

@@ -10,6 +10,7 @@
     ├── RefExistsError          (ValueError)        the branch exists already
     ├── NothingToCommitError    (RuntimeError)      the staged contents equal the last commit's
     ├── HeadMovedError          (RuntimeError)      another writer moved the branch first; nothing is lost
+    │   └── CommitConflictError (ValueError)        … and changed the same samples in another way
     └── StagingError            (RuntimeError)      the staging area cannot be used as it is
 """
 
@@ -44,6 +45,10 @@ class NothingToCommitError(HangarError, RuntimeError):
 
 class HeadMovedError(HangarError, RuntimeError):
     """Another writer moved the branch since the checkout was made. The staged changes are kept."""
+
+
+class CommitConflictError(HeadMovedError, ValueError):
+    """Another writer changed the same samples or columns in another way. The staged changes are kept."""
 
 
 class StagingError(HangarError, RuntimeError):

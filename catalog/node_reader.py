@@ -19,7 +19,8 @@ from hangar_cloud.catalog.segments import Leaf, decode_inner, decode_leaf
 
 _MEMORY_LIMIT: Final = 96 * 1024 * 1024
 _INNER_BYTES: Final = 400
-_PREFETCH_LEAVES: Final = 128
+_PREFETCH_LEAVES: Final = 64
+_INNER_AHEAD: Final = 64 * 1024
 
 Node = Union[Leaf, "list[NodeRef]"]
 
@@ -60,28 +61,40 @@ class NodeReader:
         """The children of the inner node that `ref` names. Raises as `leaf`."""
         found = self._nodes.get((ref.digest, None))
         if found is None:
-            found = self._remember((ref.digest, None), self._source.read(node_extent(ref, None)))
+            found = self._remember((ref.digest, None), self._source.read(node_extent(ref, None), ahead=_INNER_AHEAD))
         assert isinstance(found, list)
         return found
 
     def prefetch(self, refs: Sequence[NodeRef], schema: ColumnSchema) -> None:
-        """Bring leaves to this machine in joined requests. Raises as `leaf`."""
-        missing = [
-            extent
-            for ref in refs
-            if (ref.digest, schema) not in self._nodes
-            for extent in [node_extent(ref, schema)]
-            if not self._source.is_local(extent)
-        ]
+        """Have leaves decoded in memory (as far as the bound allows), fetching what is not here in
+        joined requests. Raises as `leaf`."""
+        missing = [ref for ref in refs if (ref.digest, schema) not in self._nodes]
         for start in range(0, len(missing), _PREFETCH_LEAVES):
-            self._source.read_many(missing[start : start + _PREFETCH_LEAVES])
+            part = missing[start : start + _PREFETCH_LEAVES]
+            leaves = self._source.read_many([node_extent(ref, schema) for ref in part])
+            self.loaded += len(part)
+            for ref, leaf in zip(part, leaves, strict=True):
+                self._remember((ref.digest, schema), leaf)
+
+    def prefetch_keys(self, root: NodeRef | None, schema: ColumnSchema, keys: Sequence[KeyType]) -> None:
+        """Prefetch the leaves that cover some keys. Raises as `leaf`."""
+        refs = {}
+        for key in keys:
+            ref = self._covering_leaf(root, key)
+            if ref is not None:
+                refs[ref.digest] = ref
+        if len(refs) > 1:
+            self.prefetch(list(refs.values()), schema)
 
     def find(self, root: NodeRef | None, schema: ColumnSchema, key: KeyType) -> Row | None:
         """The row of a key below `root`, or None. Raises as `leaf`."""
-        if root is None:
-            return None
-        if root.level == 0:
-            return self.leaf(root, schema).find(key)
+        ref = self._covering_leaf(root, key)
+        return None if ref is None else self.leaf(ref, schema).find(key)
+
+    def _covering_leaf(self, root: NodeRef | None, key: KeyType) -> NodeRef | None:
+        """The leaf that holds a key if any does."""
+        if root is None or root.level == 0:
+            return root
         encoded = encode_key(key)
         ref = root
         while ref.level > 0:
@@ -90,7 +103,7 @@ class NodeReader:
             if i < 0:
                 return None
             ref = children[i]
-        return self.leaf(ref, schema).find(key)
+        return ref
 
     def leaves(self, root: NodeRef | None) -> Iterator[NodeRef]:
         """References to all leaves below `root`, in key order. Raises as `leaf`."""

@@ -81,6 +81,12 @@ class PointerLog:
         self._store = store
         self._author = author
         self._known: dict[str, int] = {}
+        self._primed = False
+
+    def prime(self, hint: bytes | None) -> None:
+        """Take lower bounds from the hint's bytes, read together with something else."""
+        self._known = {**_bounds(hint), **self._known}
+        self._primed = True
 
     def head(self, branch: str) -> Pointer | None:
         """The newest entry of a branch, None if there never was one.
@@ -90,7 +96,7 @@ class PointerLog:
         """
         lower = self._known.get(branch)
         if lower is None:
-            lower = self._read_hint().get(branch, 0)
+            lower = 0 if self._primed else self._read_hint().get(branch, 0)
         pointer = self._gallop(branch, lower)
         if pointer is None and lower > 0:
             pointer = self._gallop(branch, 0)
@@ -174,14 +180,7 @@ class PointerLog:
         return [name for name in self._store.list_children(_HEADS) if _is_name(name)]
 
     def _read_hint(self) -> dict[str, int]:
-        text = self._store.get_many([HINT_PATH])[0]
-        if text is None:
-            return {}
-        try:
-            data = unseal(text, "the branch hint")["branches"]
-            return {str(name): max(int(seq), 0) for name, seq in data.items() if _is_name(name)}
-        except (HangarError, KeyError, TypeError, ValueError, AttributeError):
-            return {}
+        return _bounds(self._store.get_many([HINT_PATH])[0])
 
     def _write_hint(self) -> None:
         """Best effort: whoever reads an old hint only looks a little longer."""
@@ -192,6 +191,17 @@ class PointerLog:
             self._store.put(HINT_PATH, seal({"branches": branches}))
         except StoreError:
             pass
+
+
+def _bounds(hint: bytes | None) -> dict[str, int]:
+    """Lower bounds by branch in the hint's bytes; none where it is missing, damaged or of a later format."""
+    if hint is None:
+        return {}
+    try:
+        branches = unseal(hint, "the branch hint")["branches"]
+        return {str(name): max(int(seq), 0) for name, seq in branches.items() if _is_name(name)}
+    except (HangarError, KeyError, TypeError, ValueError, AttributeError):
+        return {}
 
 
 def _is_name(name: str) -> bool:

@@ -167,6 +167,10 @@ class ColumnSchema:
                 f"{where}: an ndarray column takes numpy.ndarray, not {type(value).__name__}; "
                 f"convert with numpy.asarray(value, dtype={self.dtype!r})"
             )
+        if isinstance(value, np.ma.MaskedArray):
+            raise InvalidSampleError(
+                f"{where}: a masked array would lose its mask; store value.filled(...), and the mask in a column of its own"
+            )
         if value.dtype != self.numpy_dtype or value.dtype.byteorder != self.numpy_dtype.byteorder:
             raise InvalidSampleError(
                 f"{where}: the sample has dtype {value.dtype.str!r} ({value.dtype.name}), the column holds "
@@ -223,7 +227,7 @@ def array_schema(
     dimensions = _check_dimensions(shape, where)
     try:
         checked = np.dtype(dtype)
-    except TypeError as error:
+    except (TypeError, ValueError, SyntaxError) as error:
         raise InvalidSchemaError(f"{where}: {dtype!r} is not a numpy dtype") from error
     if checked.kind not in "biufc":
         raise InvalidSchemaError(
@@ -243,7 +247,7 @@ def _check_dimensions(shape: Any, where: str) -> tuple[int, ...]:
     try:
         dimensions = tuple(int(n) for n in items)
         exact = all(n == item for n, item in zip(dimensions, items, strict=True))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InvalidSchemaError(f"{where}: shape {shape!r} is not a whole number or a tuple of them") from error
     if not exact:
         raise InvalidSchemaError(f"{where}: shape {shape!r} is not a whole number or a tuple of them")

@@ -9,8 +9,10 @@ are recorded, so after a crash the log is true and what lies behind its last ext
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,10 +80,21 @@ class StagingArea:
 
     def set_settings(self, **values: str | None) -> None:
         """Record settings, all or none."""
-        self._begin()
-        for name, value in values.items():
-            self._execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", [name, value])
-        self._commit()
+        with self._transaction():
+            self._set(values)
+
+    def landings(self) -> dict[str, int]:
+        """Commits that were about to land and may have: how many changes were staged when each was made."""
+        text = self.setting("landing")
+        return {} if text is None else {str(digest): int(sequence) for digest, sequence in json.loads(text).items()}
+
+    def add_landing(self, digest: str) -> None:
+        """Record, before a branch is moved, that it may soon be at a commit of all that is staged now."""
+        self.set_settings(landing=json.dumps({**self.landings(), digest: self._sequence}))
+
+    def all_in(self, sequence: int) -> bool:
+        """True if nothing was staged since there were `sequence` changes."""
+        return self._sequence <= sequence
 
     def stage_column(self, event: ColumnEvent) -> None:
         """Record a change to a column as a whole; durable on return."""
@@ -95,31 +108,26 @@ class StagingArea:
         self, name: str, rows: Sequence[tuple[KeyType, Row | None]], extents: dict[int, list[BlockExtent]]
     ) -> None:
         """Record samples of a column, each key once, with the pack extents they lie in; durable on return."""
-        self._begin()
-        for pack, added in extents.items():
-            self._connection.executemany("INSERT INTO extents VALUES (?, ?, ?)", [(pack, *e) for e in added])
-        if len(rows) <= 4:
-            for key, row in rows:
-                self._execute(f"INSERT INTO samples VALUES ({', '.join('?' * 12)})", self._flat(name, key, row))
-        else:
-            table = _samples_table(self._sequence, name, rows)
-            self._connection.register("incoming", table)
-            self._execute("INSERT INTO samples SELECT * FROM incoming")
-            self._connection.unregister("incoming")
-        self._commit()
+        with self._transaction():
+            self._insert("extents", [(pack, *extent) for pack, added in extents.items() for extent in added], _extents_table)
+            flat = [self._flat(name, key, row) for key, row in rows]
+            self._insert("samples", flat, _samples_table)
         self._sequence += 1
 
     def events(self) -> Iterator[ColumnEvent | SampleEvents]:
         """Everything staged, in the order it was staged."""
         columns = self._query("SELECT sequence, name, action, entry FROM columns ORDER BY sequence")
-        samples = self._query("SELECT DISTINCT sequence, name FROM samples ORDER BY sequence")
-        merged: list[tuple[int, str, str | None, str]] = [(row[0], row[1], row[2], row[3]) for row in columns]
-        merged += [(row[0], row[1], None, "") for row in samples]
-        for sequence, name, action, entry in sorted(merged, key=lambda item: item[0]):
-            if action is not None:
-                yield ColumnEvent(name, action, json.loads(entry))
-            else:
-                yield SampleEvents(name, self._samples(sequence))
+        samples = self._query(
+            'SELECT sequence, name, key_int, key_str, identity, pack, "offset", stored, start, size, value, shape '
+            "FROM samples ORDER BY sequence"
+        )
+        events: list[tuple[int, ColumnEvent | SampleEvents]] = [
+            (sequence, ColumnEvent(name, action, json.loads(entry))) for sequence, name, action, entry in columns
+        ]
+        for (sequence, name), rows in groupby(samples, key=lambda row: (row[0], row[1])):
+            events.append((sequence, SampleEvents(name, [(_key(*row[2:4]), _row(*row[4:])) for row in rows])))
+        for _, event in sorted(events, key=lambda item: item[0]):
+            yield event
 
     def extents(self) -> dict[int, list[BlockExtent]]:
         """The recorded extents of every staging pack, by its number."""
@@ -142,27 +150,24 @@ class StagingArea:
 
     def clear(self, branch: str, base: str | None) -> None:
         """Forget everything staged, and start over on a branch's commit."""
-        self._begin()
-        for table in ("columns", "samples", "extents", "sealed"):
-            self._execute(f"DELETE FROM {table}")
-        for name, value in (("branch", branch), ("base", base), ("landing", None)):
-            self._execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", [name, value])
-        self._commit()
+        with self._transaction():
+            for table in ("columns", "samples", "extents", "sealed"):
+                self._execute(f"DELETE FROM {table}")
+            self._set({"branch": branch, "base": base, "landing": None})
         self._sequence = 0
         for path in self.folder.glob("*.pack"):
             path.unlink(missing_ok=True)
 
+    def clear_until(self, sequence: int, base: str | None) -> None:
+        """Forget the first `sequence` changes, which landed as the commit `base`; the later ones stay."""
+        with self._transaction():
+            for table in ("columns", "samples"):
+                self._execute(f"DELETE FROM {table} WHERE sequence < ?", [sequence])
+            self._set({"base": base, "landing": None})
+
     def close(self) -> None:
         """Close the database; what is staged stays."""
         self._connection.close()
-
-    def _samples(self, sequence: int) -> list[tuple[KeyType, Row | None]]:
-        rows = self._query(
-            'SELECT key_int, key_str, identity, pack, "offset", stored, start, size, value, shape '
-            "FROM samples WHERE sequence = ?",
-            [sequence],
-        )
-        return [(row[1] if row[0] is None else row[0], _row(*row[2:])) for row in rows]
 
     def _flat(self, name: str, key: KeyType, row: Row | None) -> list[Any]:
         number, text = (key, None) if isinstance(key, int) else (None, key)
@@ -172,11 +177,31 @@ class StagingArea:
         shape = None if row.shape is None else list(row.shape)
         return [self._sequence, name, number, text, row.identity, *place, row.value, shape]
 
-    def _begin(self) -> None:
-        self._execute("BEGIN")
+    def _set(self, values: dict[str, str | None]) -> None:
+        for name, value in values.items():
+            self._execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", [name, value])
 
-    def _commit(self) -> None:
-        self._execute("COMMIT")
+    def _insert(self, table: str, rows: list[list[Any]], as_arrow: Callable[[list[list[Any]]], Any]) -> None:
+        if len(rows) <= 4:  # for which a table costs more than it saves
+            for row in rows:
+                self._execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)
+            return
+        self._connection.register("incoming", as_arrow(rows))
+        try:
+            self._execute(f"INSERT INTO {table} SELECT * FROM incoming")
+        finally:
+            self._connection.unregister("incoming")
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All of a block's statements or, whatever ends it early, none."""
+        self._execute("BEGIN")
+        try:
+            yield
+            self._execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
 
     def _query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return list(self._execute(sql, parameters).fetchall())
@@ -194,8 +219,6 @@ class StagingArea:
             ) from error
 
     def _roll_back(self) -> None:
-        import contextlib
-
         import duckdb
 
         with contextlib.suppress(duckdb.Error):

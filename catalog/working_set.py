@@ -77,6 +77,12 @@ class WorkingColumn:
             dropped = self.pending.pop(key, None)
             self.pending_bytes -= 0 if dropped is None else len(dropped.data)
 
+    def move_base(self, entry: ColumnEntry) -> None:
+        """Keep what is staged, over another base."""
+        self.entry = entry
+        staged, self.staged, self._added = self.staged, {}, 0
+        self.restore(list(staged.items()))
+
     def iterate(self) -> Iterator[tuple[KeyType, Found]]:
         """Keys and what is stored under them, in key order, as of the first step."""
         over: dict[KeyType, Found | None] = {**self.staged, **self.pending}
@@ -162,6 +168,10 @@ class WorkingSet:
         self._staging.stage_column(ColumnEvent(name, "create", _entry_event(entry)))
         self.columns[name] = WorkingColumn(name, entry, self._nodes)
         return self.columns[name]
+
+    def adopt(self, name: str, entry: ColumnEntry) -> None:
+        """Take a column that another writer added to the base."""
+        self.columns[name] = WorkingColumn(name, entry, self._nodes)
 
     def remove_column(self, name: str) -> None:
         """Stage the removal of a column and all its samples; durable on return."""

@@ -48,11 +48,11 @@ class Branches:
 
     def names(self) -> list[str]:
         """Living branches, then remote-tracking ones, each sorted."""
-        return [*self._storage.pointers().heads(), *self.tracking.all()]
+        return [*self._storage.heads(), *self.tracking.all()]
 
     def heads(self) -> dict[str, str]:
         """Commit digests of all branches, remote-tracking ones included, that have one."""
-        local = {name: head.commit for name, head in self._storage.pointers().heads().items() if head.commit is not None}
+        local = {name: head.commit for name, head in self._storage.heads().items() if head.commit is not None}
         return {**local, **self.tracking.all()}
 
     def current(self) -> str:
@@ -60,7 +60,7 @@ class Branches:
         if not self._storage.is_bucket:
             try:
                 return check_name((self._storage.root / "HEAD").read_text("utf-8").strip(), "branch")
-            except (FileNotFoundError, InvalidNameError):
+            except (FileNotFoundError, UnicodeDecodeError, InvalidNameError):
                 pass
         return DEFAULT_BRANCH
 

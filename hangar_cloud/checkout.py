@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any, Final
@@ -13,6 +14,7 @@ from hangar_cloud.columns import Columns
 from hangar_cloud.errors import ColumnNotFoundError, InvalidArgumentError, SampleNotFoundError
 from hangar_cloud.storage import Storage
 
+_LEAVES_LOOKED_AT: Final = 16
 _RAISE: Final = object()
 Logger = Callable[..., Any]
 
@@ -171,6 +173,23 @@ class ReaderCheckout(Checkout):
         """Digest of the commit (64 hex digits)."""
         self._alive()
         return self._digest
+
+    def warn_if_incomplete(self) -> None:
+        """Warn of data that is not on this machine and, as the repository is offline, cannot be read.
+
+        Looks at the first leaves of every column only, so that opening stays cheap.
+        """
+        if not self._storage.offline:
+            return
+        missing = [name for name, column in self.items() if column.misses_data(_LEAVES_LOOKED_AT)]
+        if missing:
+            warnings.warn(
+                f"not all data of commit {self._digest[:12]} is on this machine (columns: {', '.join(missing)}), "
+                "and the repository is offline: reading what is missing raises FileNotFoundError. "
+                "Run fetch_data while there is a network",
+                UserWarning,
+                stacklevel=3,
+            )
 
     def close(self) -> None:
         """Close the checkout; it and its columns refuse every use from then on."""

@@ -10,7 +10,8 @@ from hangar_cloud.backends.store import open_store
 from hangar_cloud.branches import DEFAULT_BRANCH, Branches
 from hangar_cloud.catalog.pointers import PointerLog
 from hangar_cloud.catalog.repository_file import REPOSITORY_PATH, decode_repository_file
-from hangar_cloud.errors import InvalidArgumentError, NotInitializedError
+from hangar_cloud.errors import NotInitializedError
+from hangar_cloud.remotes import check_address
 from hangar_cloud.storage import Storage
 
 _ORIGIN = "origin"
@@ -21,8 +22,8 @@ def clone(storage: Storage, address: str, options: Mapping[str, Any] | None, use
 
     What marks the folder as a repository is written last: an interrupted clone can be run again.
     """
-    if not isinstance(address, str) or not address:
-        raise InvalidArgumentError(f"a remote's address is a URL, not {address!r}")
+    check_address(address)
+    storage.refuse_offline("clone")
     store = open_store(address, dict(options) if options is not None else storage.storage_options)
     text = store.get_many([REPOSITORY_PATH])[0]
     if text is None:
@@ -34,10 +35,8 @@ def clone(storage: Storage, address: str, options: Mapping[str, Any] | None, use
     branch = DEFAULT_BRANCH if DEFAULT_BRANCH in heads else sorted(heads)[0]
     config = storage.config()
     config.user_name, config.user_email = user_name, user_email
-    config.remotes = {_ORIGIN: address}
+    config.remotes = {_ORIGIN: storage.set_remote(_ORIGIN, address, options)}
     config.save()
-    if options is not None:
-        storage.remote_options[_ORIGIN] = dict(options)
     transfer.fetch_commits(storage, store, heads[branch])
     branches = Branches(storage)
     branches.tracking.set(_ORIGIN, branch, heads[branch])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, Final
 
 import numpy as np
@@ -18,6 +19,7 @@ from hangar_cloud.catalog.keys import KeyType, check_key
 from hangar_cloud.catalog.node_reader import NodeReader
 from hangar_cloud.catalog.records import Row
 from hangar_cloud.catalog.schema import Payload
+from hangar_cloud.catalog.segments import Leaf
 from hangar_cloud.catalog.working_set import Found
 from hangar_cloud.errors import SampleNotFoundError
 from hangar_cloud.storage import Storage
@@ -76,6 +78,7 @@ class FlatSampleReader:
         """
         self._alive()
         wanted = [self._check(key) for key in keys]
+        self._nodes.prefetch_keys(self._entry.root, self._entry.schema, wanted)
         founds = []
         for key in wanted:
             found = self._find(key)
@@ -85,7 +88,8 @@ class FlatSampleReader:
         payloads = self._payloads(wanted, founds)
         schema = self._entry.schema
         if schema.schema_type != "fixed_shape":
-            return [schema.decode(data, found.shape) for data, found in zip(payloads, founds, strict=True)]
+            found_values = zip(wanted, payloads, founds, strict=True)
+            return [self._decode(key, data, found.shape) for key, data, found in found_values]
         batch = np.empty((len(wanted), *(schema.shape or ())), schema.numpy_dtype)
         flat = batch.reshape(len(wanted), -1) if len(wanted) else batch
         for i, data in enumerate(payloads):
@@ -137,10 +141,14 @@ class FlatSampleReader:
     @property
     def contains_remote_references(self) -> bool:
         """True if the value of any sample is not on this machine."""
+        return self.misses_data()
+
+    def misses_data(self, most_leaves: int | None = None) -> bool:
+        """As `contains_remote_references`, looking at no more than `most_leaves` leaves of the records."""
         self._alive()
         if self._storage.holds_everything:
             return False
-        return self._any_leaf_is_remote()
+        return self._any_leaf_is_remote(most_leaves)
 
     @property
     def column(self) -> str:
@@ -247,15 +255,24 @@ class FlatSampleReader:
             raise SampleNotFoundError(f"column {self._name!r}: {error}") from None
 
     def _find(self, key: KeyType) -> Found | None:
-        return self._nodes.find(self._entry.root, self._entry.schema, key)
+        try:
+            return self._nodes.find(self._entry.root, self._entry.schema, key)
+        except (CorruptDataError, DataNotLocalError) as error:
+            raise type(error)(f"column {self._name!r}, record of sample {key!r}: {error}") from error
 
     def _iterate(self) -> Iterator[tuple[KeyType, Found]]:
-        schema = self._entry.schema
-        for ref in self._nodes.leaves(self._entry.root):
-            leaf = self._nodes.leaf(ref, schema)
+        for leaf in self._leaves():
             for i, key in enumerate(leaf.keys):
                 self._alive()
                 yield key, leaf.row(i)
+
+    def _leaves(self) -> Iterator[Leaf]:
+        entry = self._entry
+        try:
+            for ref in self._nodes.leaves(entry.root):
+                yield self._nodes.leaf(ref, entry.schema)
+        except (CorruptDataError, DataNotLocalError) as error:
+            raise type(error)(f"column {self._name!r}, its records: {error}") from error
 
     def _items(self, local: bool) -> Iterator[tuple[KeyType, Any]]:
         waiting: list[tuple[KeyType, Found]] = []
@@ -267,10 +284,10 @@ class FlatSampleReader:
                 waiting = []
         yield from self._read(waiting)
 
-    def _any_leaf_is_remote(self) -> bool:
+    def _any_leaf_is_remote(self, most_leaves: int | None) -> bool:
         """Looks without fetching: a leaf that is not here counts as remote."""
         schema = self._entry.schema
-        for ref in self._nodes.local_leaves(self._entry.root, schema):
+        for ref in islice(self._nodes.local_leaves(self._entry.root, schema), most_leaves):
             if ref is None:
                 return True
             leaf = self._nodes.leaf(ref, schema)
@@ -333,7 +350,7 @@ class FlatSampleReader:
         return PackedSample(row.place, row.identity[1:], self._entry.schema.prefix(row.shape))
 
     def _is_local(self, found: Found) -> bool:
-        if isinstance(found, Payload) or found.place is None or self._storage.holds_everything:
+        if isinstance(found, Payload) or found.place is None:
             return True
         return self._packs.is_local(self._packed(found))
 

@@ -10,9 +10,11 @@ from typing import Any, Final
 from hangar_cloud.alive import Alive
 from hangar_cloud.backends.codecs import codec_from_options
 from hangar_cloud.backends.pack_reader import PackReader
+from hangar_cloud.backends.packs import staged_pack_number
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.errors import InvalidSampleError
 from hangar_cloud.catalog.keys import KeyType, check_key
+from hangar_cloud.catalog.records import Row
 from hangar_cloud.catalog.sample_writer import BACKENDS, default_backend
 from hangar_cloud.catalog.schema import ColumnSchema, Payload
 from hangar_cloud.catalog.working_set import FLUSH_BYTES, FLUSH_SAMPLES, Found, WorkingColumn, WorkingSet
@@ -89,7 +91,7 @@ class FlatSampleWriter(FlatSampleReader):
         Fresh keys sort in the order in which they were made, and do not collide between writers.
         """
         self._alive()
-        key = f"{time.time_ns() // 1000:014x}-{_count():04x}{secrets.token_hex(4)}"
+        key = f"{_clock.next():014x}-{secrets.token_hex(6)}"
         self[key] = value
         return key
 
@@ -159,10 +161,14 @@ class FlatSampleWriter(FlatSampleReader):
         return self._column.find(key)
 
     def _iterate(self) -> Iterator[tuple[KeyType, Found]]:
-        # A snapshot of what is staged: a writer may write while it iterates.
-        for item in self._column.iterate():
+        # A snapshot of what is staged: a writer may write while it iterates. After a commit the staged rows
+        # of the snapshot are in sealed packs, so they are looked up again.
+        staged = self._column.staged
+        for key, found in self._column.iterate():
             self._alive()
-            yield item
+            now = found if self._column.staged is staged or not _is_staged(found) else self._column.find(key)
+            if now is not None:
+                yield key, now
 
     def _encode(self, key: KeyType, value: Any) -> Payload:
         return self._entry.schema.encode(value, f"column {self._name!r}, sample {key!r}")
@@ -209,21 +215,36 @@ def check_backend(code: Any, options: Any, schema: ColumnSchema) -> tuple[str, d
     return chosen, dict(options or {})
 
 
+def _is_staged(found: Found) -> bool:
+    return isinstance(found, Row) and found.place is not None and staged_pack_number(found.place.pack) is not None
+
+
 def _pairs(pairs: Iterable[Any], column: str) -> Iterator[tuple[Any, Any]]:
+    if not isinstance(pairs, Iterable):
+        raise _neither(column, pairs)
     for pair in pairs:
         try:
             key, value = pair
         except (TypeError, ValueError):
-            raise InvalidSampleError(
-                f"column {column!r}: update() takes a mapping or pairs (key, value); this is neither: {str(pair)[:80]!r}"
-            ) from None
+            raise _neither(column, pair) from None
         yield key, value
 
 
-_counter = 0
+def _neither(column: str, given: object) -> InvalidSampleError:
+    return InvalidSampleError(
+        f"column {column!r}: update() takes a mapping or pairs (key, value); this is neither: {str(given)[:80]!r}"
+    )
 
 
-def _count() -> int:
-    global _counter
-    _counter = (_counter + 1) % 65536
-    return _counter
+class _Clock:
+    """The time in microseconds; always later than before, even if the system's clock was set back."""
+
+    def __init__(self) -> None:
+        self._last = 0
+
+    def next(self) -> int:
+        self._last = max(time.time_ns() // 1000, self._last + 1)
+        return self._last
+
+
+_clock: Final = _Clock()

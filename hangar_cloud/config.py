@@ -59,6 +59,15 @@ class Config:
         os.replace(incoming, self.path)
 
 
+def is_writable_text(text: str) -> bool:
+    """False for lone surrogates, which no UTF-8 file and no terminal takes."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _quoted(text: str) -> str:
     # JSON strings in ASCII are TOML basic strings, surrogate pairs apart; those are kept as characters.
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

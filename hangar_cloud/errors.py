@@ -22,6 +22,7 @@
     ├── RefNotFoundError                (ValueError)         no such branch or commit
     ├── RefExistsError                  (ValueError)         the branch exists already
     ├── HeadMovedError                  (RuntimeError)       another writer was first; nothing is lost
+    │   └── CommitConflictError         (ValueError)         … and changed the same samples in another way
     ├── NothingToCommitError            (RuntimeError)       nothing to commit, or to reset
     ├── StagingError                    (RuntimeError)       the staging area cannot be used as it is
     ├── DirtyStagingError               (ValueError)         staged changes are in the way
@@ -57,6 +58,7 @@ from hangar_cloud.backends.errors import (
     UnsupportedStoreError,
 )
 from hangar_cloud.catalog.errors import (
+    CommitConflictError,
     HeadMovedError,
     InvalidNameError,
     InvalidSampleError,
@@ -131,6 +133,7 @@ __all__ = [
     "ColumnBusyError",
     "ColumnExistsError",
     "ColumnNotFoundError",
+    "CommitConflictError",
     "CorruptDataError",
     "DataNotLocalError",
     "DirtyStagingError",

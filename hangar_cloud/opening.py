@@ -81,7 +81,7 @@ def _resolve_landing(storage: Storage, staging: StagingArea) -> None:
     landing, branch = staging.setting("landing"), staging.setting("branch")
     if landing is None or branch is None:
         return
-    committer = Committer(storage.store, storage.cache, storage.pointers(), storage.nodes, storage.index)
+    committer = Committer(storage.store, storage.cache, storage.pointers(), storage.nodes, storage.index, storage.commit)
     pointer: Pointer | None = committer.landed(branch, staging.setting("base"), landing)
     if pointer is not None:
         staging.clear(branch, pointer.commit)

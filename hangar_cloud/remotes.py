@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from hangar_cloud import transfer
@@ -12,6 +12,7 @@ from hangar_cloud.backends.store import ObjectStore
 from hangar_cloud.branches import Branches
 from hangar_cloud.catalog import history
 from hangar_cloud.catalog.keys import KeyType, check_name
+from hangar_cloud.config import is_writable_text
 from hangar_cloud.errors import (
     HeadMovedError,
     InvalidArgumentError,
@@ -30,6 +31,12 @@ class RemoteInfo(NamedTuple):
     address: str
 
 
+def check_address(address: object) -> None:
+    """Raises InvalidArgumentError if it cannot be the address of a remote."""
+    if not isinstance(address, str) or not address or not is_writable_text(address):
+        raise InvalidArgumentError(f"a remote's address is a URL, not {address!r}")
+
+
 class Remotes:
     """Add, remove and use remotes. Reached as `Repository.remote`."""
 
@@ -42,7 +49,7 @@ class Remotes:
 
         Args:
             name: 1 to 64 ASCII letters, digits, ``.``, ``_`` or ``-``.
-            address: URL of a bucket.
+            address: URL of a bucket. Credentials in it are kept in memory only, like those in `storage_options`.
             storage_options: credentials and settings for it, kept in memory only; by default those of the
                 `Repository`.
 
@@ -50,17 +57,14 @@ class Remotes:
             ValueError: the name is not suitable, or taken.
         """
         check_name(name, "remote")
-        if not isinstance(address, str) or not address:
-            raise InvalidArgumentError(f"a remote's address is a URL, not {address!r}")
+        check_address(address)
         config = self._storage.config()
         if name in config.remotes:
             raise RemoteExistsError(
                 f"there is a remote {name!r} already, at {redact_url(config.remotes[name])}; remove it first to change it"
             )
-        config.remotes[name] = address
+        config.remotes[name] = self._storage.set_remote(name, address, storage_options)
         config.save()
-        if storage_options is not None:
-            self._storage.remote_options[name] = dict(storage_options)
         return RemoteInfo(name, redact_url(address))
 
     def remove(self, name: str) -> RemoteInfo:
@@ -178,8 +182,10 @@ class Remotes:
         """
         store = self._store(remote)
         start = self._start(branch, commit)
-        if max_num_bytes is not None and max_num_bytes < 0:
-            raise InvalidArgumentError(f"max_num_bytes must not be negative, and is {max_num_bytes}")
+        if max_num_bytes is not None and (not isinstance(max_num_bytes, int) or max_num_bytes < 0):
+            raise InvalidArgumentError(f"max_num_bytes must be a whole number, not negative, and is {max_num_bytes!r}")
+        if isinstance(column_names, str):
+            column_names = [column_names]
         commits = [start]
         if retrieve_all_history:
             commits = list(history.ancestors([start], self._storage.commit))
@@ -201,7 +207,7 @@ class Remotes:
         """
         self._store(remote)
         start = self._start(branch, commit)
-        keys = [samples] if isinstance(samples, (int, str)) else list(samples)
+        keys = list(samples) if isinstance(samples, Iterable) and not isinstance(samples, str) else [samples]
         transfer.fetch_samples(self._storage, start, column, keys)
         return start
 
@@ -238,6 +244,7 @@ class Remotes:
 
     def _store(self, name: str) -> ObjectStore:
         self._require(name)
+        self._storage.refuse_offline(f"use remote {name!r}")
         return self._storage.remote_store(name)
 
     def __repr__(self) -> str:

@@ -15,6 +15,7 @@ from hangar_cloud import __version__, writer_lock
 from hangar_cloud.branches import DEFAULT_BRANCH, BranchHead, Branches
 from hangar_cloud.catalog.repository_file import REPOSITORY_PATH, new_repository_file
 from hangar_cloud.checkout import ReaderCheckout
+from hangar_cloud.config import is_writable_text
 from hangar_cloud.errors import InvalidArgumentError, NotInitializedError, RepositoryExistsError
 from hangar_cloud.opening import open_writer
 from hangar_cloud.reports import human_size, log_contents, log_lines, summary_lines
@@ -99,7 +100,9 @@ class Repository:
                 )
             self._remove()
         self._storage.store.ensure_writable()
-        self._record_user(user_name, user_email)
+        config = self._storage.config()
+        config.user_name, config.user_email = user_name, user_email
+        config.save()
         identity, text = new_repository_file(__version__)
         self._storage.pointers(user_name).start(DEFAULT_BRANCH)
         self._storage.store.put_if_absent(REPOSITORY_PATH, text)
@@ -152,6 +155,9 @@ class Repository:
             branch: its name (``origin/name`` too, for reading); by default the one written to last.
             commit: digest of a commit, or its first digits; for reading only. Goes before `branch`.
 
+        Warns:
+            UserWarning: `offline`, and some of the commit's data is not on this machine.
+
         Raises:
             ValueError: `write` is no bool; `commit` with `write`; no such branch or commit; nothing committed
                 yet (reading); another branch has staged changes (writing).
@@ -165,7 +171,9 @@ class Repository:
                 raise InvalidArgumentError("a commit cannot be written to; give branch=, or make a branch from the commit")
             return self._open_writer(branch)
         digest = self._branches.resolve(commit) if commit else self._branches.commit_of(branch or self._branches.current())
-        return ReaderCheckout(self._storage, digest, self.log)
+        checkout = ReaderCheckout(self._storage, digest, self.log)
+        checkout.warn_if_incomplete()
+        return checkout
 
     def create_branch(self, name: str, base_commit: str | None = None) -> BranchHead:
         """Make a branch at a commit: by default the head of the branch written to last.
@@ -327,11 +335,6 @@ class Repository:
             name = "unknown"
         return name, f"{name}@{socket.gethostname()}"
 
-    def _record_user(self, name: str, email: str) -> None:
-        config = self._storage.config()
-        config.user_name, config.user_email = name, email
-        config.save()
-
     def _open_writer(self, branch: str) -> WriterCheckout:
         name = branch or self._branches.current()
         self._branches.pointer(name)
@@ -361,6 +364,11 @@ class Repository:
 
     def _require(self) -> None:
         if not self.initialized:
+            if self._storage.offline and self._storage.is_bucket:
+                raise NotInitializedError(
+                    f"nothing is known on this machine of a repository at {self._storage.location}, and it was opened with "
+                    "offline=True; open it once without, or clone it"
+                )
             raise NotInitializedError(
                 f"there is no Hangar repository at {self._storage.location}; make one with Repository.init() "
                 "(or `hangar init`)"
@@ -377,8 +385,8 @@ class Repository:
 
 def _check_user(name: object, email: object) -> None:
     for what, text in (("user_name", name), ("user_email", email)):
-        if not isinstance(text, str) or not text.strip():
-            raise InvalidArgumentError(f"{what} must be text that is not empty, not {text!r}")
+        if not isinstance(text, str) or not text.strip() or not is_writable_text(text):
+            raise InvalidArgumentError(f"{what} must be text that is not empty (without lone surrogates), not {text!r}")
 
 
 def _disk_size(path: Any) -> int:

@@ -6,9 +6,10 @@ staging areas and its settings in a folder of this machine's cache directory.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +17,7 @@ from typing import Any, Final
 from blake3 import blake3
 
 from hangar_cloud.backends.cache_limit import CacheLimit
-from hangar_cloud.backends.errors import DataNotLocalError, redact_url
+from hangar_cloud.backends.errors import CorruptDataError, DataNotLocalError, StoreUnavailableError, redact_url
 from hangar_cloud.backends.object_source import ObjectSource
 from hangar_cloud.backends.pack_reader import PackReader
 from hangar_cloud.backends.packs import pack_path
@@ -24,11 +25,14 @@ from hangar_cloud.backends.store import ObjectStore, open_store
 from hangar_cloud.catalog.commits import Commit, commit_path, decode_commit
 from hangar_cloud.catalog.digest_index import DigestIndex
 from hangar_cloud.catalog.node_reader import NodeReader
-from hangar_cloud.catalog.pointers import Pointer, PointerLog
+from hangar_cloud.catalog.pointers import HINT_PATH, Pointer, PointerLog
 from hangar_cloud.catalog.repository_file import REPOSITORY_PATH, RepositoryFile, decode_repository_file
-from hangar_cloud.config import Config
+from hangar_cloud.catalog.tracking import TrackingRefs
+from hangar_cloud.config import Config, is_writable_text
 from hangar_cloud.errors import InvalidArgumentError, NotInitializedError
 
+_KEPT_FILE: Final = "repository.json"
+_SEEN_NAME: Final = "bucket"
 _SCHEME: Final = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
 
 
@@ -51,6 +55,7 @@ class Storage:
         cache_size: int | None = None,
         offline: bool = False,
     ) -> None:
+        _check_types(storage_options, cache_size)
         self.parameters = (os.fspath(location), dict(storage_options or {}), cache_dir, cache_size, offline)
         self.storage_options = dict(storage_options or {})
         self.offline = offline
@@ -59,19 +64,21 @@ class Storage:
         if self.is_bucket:
             self.store = open_store(text, self.storage_options)
             self.location = redact_url(text).rstrip("/")
-            self.root = _cache_root(cache_dir) / blake3(self.store.url.encode()).hexdigest(length=12)
+            self.root = _cache_root(cache_dir) / _cache_name(self.store.url, self.storage_options)
         else:
             folder = _check_folder(text)
             self.location = str(folder)
             self.root = folder / ".hangar"
             self.store = open_store(str(self.root / "store"))
-        self.remote_options: dict[str, Mapping[str, Any]] = {}
+        self._remote_options: dict[str, Mapping[str, Any]] = {}
+        self._remote_addresses: dict[str, str] = {}
         self._remote_stores: dict[str, ObjectStore] = {}
         self._commits: dict[str, Commit] = {}
+        self._pointer_logs: dict[str, PointerLog] = {}
         self.source = self._make_source(cache_size)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Storage, self.parameters
+        return _restored, (self.parameters, self._remote_options, self._remote_addresses)
 
     @property
     def reads_in_place(self) -> bool:
@@ -109,7 +116,9 @@ class Storage:
 
     def pointers(self, author: str = "") -> PointerLog:
         """The store's branches."""
-        return PointerLog(self.store, author)
+        if author not in self._pointer_logs:
+            self._pointer_logs[author] = PointerLog(self.store, author)
+        return self._pointer_logs[author]
 
     def repository_id(self) -> str | None:
         """The repository's id, None where there is no repository.
@@ -126,14 +135,28 @@ class Storage:
         return "" if file is None else file.software
 
     def head(self, branch: str) -> Pointer | None:
-        """The newest pointer of a branch; when offline, the one that was last seen."""
-        if self.offline and self.is_bucket and not self.reads_in_place:
-            raise DataNotLocalError(
-                f"the head of branch {branch!r} is only known at {self.location}, and the repository was opened with "
-                "offline=True; give a commit digest, or clone the repository to work offline"
-            )
+        """The newest pointer of a living branch, else None; when offline, what was seen of it last."""
+        if self._bucket_is_out_of_reach:
+            commit = self._seen.get(_SEEN_NAME, branch)
+            if commit is None:
+                raise DataNotLocalError(
+                    f"where branch {branch!r} of {self.location} is was never seen from this machine, and the repository "
+                    "was opened with offline=True; open it once without, or clone it to work offline"
+                )
+            return Pointer(branch, 0, commit, "commit", "", "", "")
         pointer = self.pointers().head(branch)
-        return pointer if pointer is not None and pointer.alive else None
+        if pointer is None or not pointer.alive:
+            return None
+        if self.cache is not None and pointer.commit is not None:
+            self._seen.set(_SEEN_NAME, branch, pointer.commit)
+        return pointer
+
+    def heads(self) -> dict[str, Pointer]:
+        """The newest pointers of all living branches by name; when offline, of those seen before."""
+        if self._bucket_is_out_of_reach:
+            names = [name.partition("/")[2] for name in self._seen.all()]
+            return {name: pointer for name in names if (pointer := self.head(name)) is not None}
+        return self.pointers().heads()
 
     def commit(self, digest: str) -> Commit:
         """A commit by its full digest.
@@ -165,14 +188,37 @@ class Storage:
             KeyError: there is no such remote.
         """
         if name not in self._remote_stores:
-            address = self.config().remotes[name]
-            self._remote_stores[name] = open_store(address, self.remote_options.get(name, self.storage_options))
+            address = self._remote_addresses.get(name) or self.config().remotes[name]
+            self._remote_stores[name] = open_store(address, self._remote_options.get(name, self.storage_options))
+        return self._remote_stores[name]
+
+    def set_remote(self, name: str, address: str, options: Mapping[str, Any] | None) -> str:
+        """Keep the address and credentials of a remote in memory; returns the address that may be written to disk."""
+        self.forget_remote(name)
+        if options is not None:
+            self._remote_options[name] = dict(options)
+        shown = redact_url(address)
+        if shown != address:
+            self._remote_addresses[name] = address
+        return shown
+
+    def wrap_remote(self, name: str, wrap: Callable[[ObjectStore], ObjectStore]) -> ObjectStore:
+        """Put something around the store of a remote from now on, such as a `CountingStore`; returns it."""
+        self._remote_stores[name] = wrap(self.remote_store(name))
         return self._remote_stores[name]
 
     def forget_remote(self, name: str) -> None:
-        """Close what is open of a remote that was removed."""
+        """Forget what is open or kept in memory of a remote."""
         self._remote_stores.pop(name, None)
-        self.remote_options.pop(name, None)
+        self._remote_options.pop(name, None)
+        self._remote_addresses.pop(name, None)
+
+    def refuse_offline(self, what: str) -> None:
+        """Raises StoreUnavailableError if the repository was opened with ``offline=True``."""
+        if self.offline:
+            raise StoreUnavailableError(
+                f"cannot {what}: {self.location} was opened with offline=True; open it again without"
+            )
 
     def forget(self) -> None:
         """Drop everything that is kept in memory or open."""
@@ -180,6 +226,7 @@ class Storage:
         self.packs.forget()
         self.source.forget()
         self._commits.clear()
+        self._pointer_logs.clear()
 
     def require(self) -> None:
         """Raises NotInitializedError where there is no repository."""
@@ -188,13 +235,45 @@ class Storage:
                 f"there is no Hangar repository at {self.location}; make one with Repository.init() (or `hangar init`)"
             )
 
+    @property
+    def _bucket_is_out_of_reach(self) -> bool:
+        return self.offline and self.cache is not None
+
+    @cached_property
+    def _seen(self) -> TrackingRefs:
+        """Where the bucket's branches were when they were last looked up, for offline use."""
+        return TrackingRefs(self.root / "seen")
+
     def _repository_file(self) -> RepositoryFile | None:
-        kept = self.root / "store" / REPOSITORY_PATH
-        if self.offline and self.is_bucket and not self.reads_in_place:
+        if self._bucket_is_out_of_reach:
+            kept = self.root / _KEPT_FILE
             text = kept.read_bytes() if kept.exists() else None
         else:
-            text = self.store.get_many([REPOSITORY_PATH])[0]
-        return None if text is None else decode_repository_file(text, self.location)
+            # One round trip for both: the hint is needed as soon as a branch is looked up.
+            text, hint = self.store.get_many([REPOSITORY_PATH, HINT_PATH])
+            self.pointers().prime(hint)
+        file = None if text is None else decode_repository_file(text, self.location)
+        if file is not None and text is not None and self.is_bucket and not self.offline:
+            self._keep_repository_file(file, text)
+        return file
+
+    def _keep_repository_file(self, file: RepositoryFile, text: bytes) -> None:
+        """Remember which repository this machine's folder belongs to.
+
+        If the bucket was emptied and holds another repository now, what the folder holds is of the old one:
+        it is set aside, since uncommitted changes may be in it.
+        """
+        kept = self.root / _KEPT_FILE
+        with contextlib.suppress(FileNotFoundError, CorruptDataError):
+            old = decode_repository_file(kept.read_bytes(), str(kept))
+            if old.id == file.id:
+                return
+            self.forget()
+            os.replace(self.root, self.root.with_name(f"{self.root.name}.was-{old.id[:8]}"))
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        incoming = kept.with_name(f"{kept.name}.{os.getpid()}.incoming")
+        incoming.write_bytes(text)
+        os.replace(incoming, kept)
 
     def _make_source(self, cache_size: int | None) -> ObjectSource:
         local = self.store.local_path(REPOSITORY_PATH)
@@ -205,8 +284,6 @@ class Storage:
         folders = [whole, partial] if self.is_bucket else [partial]
         limit = None
         if cache_size is not None:
-            if cache_size <= 0:
-                raise InvalidArgumentError(f"cache_size must be a positive number of bytes, not {cache_size}")
             limit = CacheLimit(folders, cache_size, self.root / "cache.lock")
         return ObjectSource(whole, partial, self._remotes_to_ask, offline=self.offline, limit=limit)
 
@@ -223,6 +300,12 @@ class Storage:
         return found
 
 
+def _cache_name(url: str, options: Mapping[str, Any]) -> str:
+    """The folder name of a bucket's cache. One URL at two endpoints is two buckets."""
+    endpoint = options.get("endpoint_url") or dict(options.get("client_kwargs") or {}).get("endpoint_url") or ""
+    return blake3(f"{url}\n{endpoint}".encode()).hexdigest(length=12)
+
+
 def _cache_root(cache_dir: str | os.PathLike[str] | None) -> Path:
     if cache_dir is not None:
         return Path(cache_dir).expanduser().absolute()
@@ -231,13 +314,33 @@ def _cache_root(cache_dir: str | os.PathLike[str] | None) -> Path:
     return Path(platformdirs.user_cache_dir("hangar-cloud", appauthor=False))
 
 
+def _check_types(storage_options: object, cache_size: object) -> None:
+    if not isinstance(storage_options, (Mapping, type(None))):
+        raise InvalidArgumentError(f"storage_options must be a mapping, not {type(storage_options).__name__}")
+    if cache_size is not None and (not isinstance(cache_size, int) or cache_size <= 0):
+        raise InvalidArgumentError(f"cache_size must be a positive number of bytes, not {cache_size!r}")
+
+
 def _check_folder(text: str) -> Path:
-    if not text or "\0" in text:
+    if not text or "\0" in text or not is_writable_text(text):
         raise InvalidArgumentError(f"{text!r} is not a path")
-    folder = Path(text).expanduser().absolute()
-    if folder.exists() and not folder.is_dir():
+    try:
+        folder = Path(text).expanduser().absolute()
+        is_file = folder.exists() and not folder.is_dir()
+    except (OSError, RuntimeError) as error:
+        raise InvalidArgumentError(f"{text[:80]!r} cannot be used as a path: {error}"[:300]) from error
+    if is_file:
         raise InvalidArgumentError(f"{folder} is a file; a repository needs a folder")
     return folder
+
+
+def _restored(
+    parameters: tuple[Any, ...], remote_options: dict[str, Mapping[str, Any]], remote_addresses: dict[str, str]
+) -> Storage:
+    """A storage from its pickle, with what it keeps in memory only."""
+    storage = Storage(*parameters)
+    storage._remote_options, storage._remote_addresses = remote_options, remote_addresses
+    return storage
 
 
 

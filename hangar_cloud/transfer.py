@@ -111,8 +111,10 @@ def push(storage: Storage, store: ObjectStore, branch: str, head: str, there: Po
     _upload(storage, store, [records_path(name) for name in needed.records], "pushing records")
     for digest in reversed(commits):
         store.put_if_absent(commit_path(digest), storage.commit(digest).encode())
-    if store.get_many([REPOSITORY_PATH])[0] is None:
-        store.put_if_absent(REPOSITORY_PATH, storage.store.get(REPOSITORY_PATH))
+    if store.get_many([REPOSITORY_PATH])[0] is None and not store.put_if_absent(
+        REPOSITORY_PATH, storage.store.get(REPOSITORY_PATH)
+    ):
+        remote_head(storage, store, branch)  # another repository may have come first
     pointers = PointerLog(store, author)
     expected = there if there is not None else pointers.head(branch)
     try:

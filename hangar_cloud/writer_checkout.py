@@ -20,6 +20,7 @@ from hangar_cloud.catalog.working_set import WorkingSet
 from hangar_cloud.checkout import Checkout, Logger
 from hangar_cloud.column_writer import FlatSampleWriter, OpenBlocks, check_backend
 from hangar_cloud.columns import Columns
+from hangar_cloud.config import is_writable_text
 from hangar_cloud.errors import (
     ColumnExistsError,
     ColumnNotFoundError,
@@ -61,7 +62,7 @@ class WriterCheckout(Checkout):
         self._alive = Alive(lock.check)
         author = f"{user[0]} <{user[1]}>"
         self._committer = Committer(
-            storage.store, storage.cache, storage.pointers(author), storage.nodes, storage.index
+            storage.store, storage.cache, storage.pointers(author), storage.nodes, storage.index, storage.commit
         )
         self._samples = SampleWriter(staging, storage.index, storage.has_pack, self._committer.cover)
         base_columns = {} if base is None else storage.commit(base).columns
@@ -159,6 +160,8 @@ class WriterCheckout(Checkout):
         self._alive()
         if not isinstance(commit_message, str):
             raise InvalidArgumentError(f"a commit message must be str, not {type(commit_message).__name__}")
+        if not is_writable_text(commit_message):
+            raise InvalidArgumentError(f"a commit message is text without lone surrogates, not {commit_message[:80]!r}")
         if not self._working.dirty:
             raise NothingToCommitError(f"nothing to commit on branch {self._branch!r}: nothing was changed")
         with byte_progress("uploading", enabled=self._storage.is_bucket) as progress:

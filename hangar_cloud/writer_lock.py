@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -24,7 +25,6 @@ class WriterLock:
 
     def __init__(self, root: Path, area: int) -> None:
         self.area = area
-        self.folder = root / "staging" / str(area)
         self._generation_file = root / "generation"
         self._generation = _generation(root)
         self._seen: tuple[int, int] | None = None
@@ -34,9 +34,20 @@ class WriterLock:
             self._lock.acquire(timeout=0)
         except Timeout:
             raise WriterLockError(_held_message(root)) from None
+        self._process = os.getpid()
+        try:
+            self.folder = _take_over(root / "staging", area, self._generation)
+        except BaseException:
+            self._lock.release()
+            raise
 
     def check(self) -> None:
-        """Raises WriterLockError if the lock was released, by force or not."""
+        """Raises WriterLockError if the lock was released, by force or not, or is another process's."""
+        if os.getpid() != self._process:
+            raise WriterLockError(
+                "this writer checkout was opened in another process, and only that one can use it. Open a reader "
+                "here, or close the writer there and open one here with write=True"
+            )
         if not self._lock.is_locked or self._generation_changed():
             raise WriterLockError(
                 "this writer's lock was released (force_release_writer_lock, or close()); open a new checkout with write=True"
@@ -101,6 +112,31 @@ def force_release(root: Path) -> None:
     os.replace(incoming, root / "generation")
     for path in root.glob(f"writer-{generation}-*.lock"):
         path.unlink(missing_ok=True)
+
+
+def _take_over(folder: Path, area: int, generation: int) -> Path:
+    """The folder of a staging area, with what the writer before a release by force had staged.
+
+    That writer may still live and hold its files open, so it keeps its own folder's files to itself and
+    the new writer gets copies under another name.
+    """
+    own = _area_folder(folder, area, generation)
+    if own.exists():
+        return own
+    older = [_area_folder(folder, area, number) for number in reversed(range(generation))]
+    left = next((path for path in older if path.is_dir()), None)
+    if left is None:
+        return own
+    incoming = own.with_name(f"{own.name}.incoming")
+    shutil.rmtree(incoming, ignore_errors=True)
+    shutil.copytree(left, incoming, copy_function=shutil.copyfile)
+    os.replace(incoming, own)
+    shutil.rmtree(left, ignore_errors=True)
+    return own
+
+
+def _area_folder(folder: Path, area: int, generation: int) -> Path:
+    return folder / (f"{area}.{generation}" if generation else str(area))
 
 
 def _areas(root: Path) -> list[int]:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 _VANISHED_LIMIT = 3
 _RACERS = 8
 
+_NEVER_LANDED = frozenset({Fault.UNREACHABLE, Fault.ABSENT, Fault.NO_BUCKET, Fault.NO_CREDENTIALS})
+"""Faults after which nobody need look. After a refusal somebody must: the driver may have sent the request twice."""
+
 
 async def create_object(store: RemoteStore, path: str, data: bytes) -> bool:
     """Create ``path`` unless it exists: True if ``data`` is there now, False if other bytes are.
@@ -30,14 +33,21 @@ async def create_object(store: RemoteStore, path: str, data: bytes) -> bool:
         error, perhaps_landed = await _try_create(store, path, data)
         if error is None:
             return True
-        exists = store._classify_any(error) is Fault.EXISTS
-        if not exists and not perhaps_landed:
+        fault = store._classify_any(error)
+        exists = fault is Fault.EXISTS
+        if fault in _NEVER_LANDED and not perhaps_landed:
             raise store._explained(error, "create", path) from error
-        found = await _read_back(store, path, error, patient=exists)
+        try:
+            found = await _read_back(store, path, patient=exists)
+        except Exception as second:  # noqa: BLE001 - always raised again, explained
+            if exists or perhaps_landed:
+                raise _unknown(store, path, second) from error
+            raise store._explained(error, "create", path) from error
         if found is not None:
             return found == data
         if not exists:
-            raise _unknown(store, path, error) from error
+            lost = not perhaps_landed
+            raise (store._explained(error, "create", path) if lost else _unknown(store, path, error)) from error
         # It existed, and was deleted before we could look: the name is free again.
     raise StoreUnavailableError(
         f"{store._place(path)} was created and deleted by others {_VANISHED_LIMIT} times while we tried to "
@@ -65,15 +75,15 @@ async def _try_create(store: RemoteStore, path: str, data: bytes) -> tuple[Excep
     return None, False
 
 
-async def _read_back(store: RemoteStore, path: str, error: Exception, *, patient: bool) -> bytes | None:
+async def _read_back(store: RemoteStore, path: str, *, patient: bool) -> bytes | None:
     # After a whole round of failed retries another round would only make the caller wait.
     policy = store.retry if patient else replace(store.retry, attempts=min(2, store.retry.attempts))
     try:
         return await with_retries(lambda: store._read(path, None, 0), store._classify_any, policy)
-    except Exception as second:  # noqa: BLE001 - all but "absent" is raised again
-        if store._classify_any(second) is Fault.ABSENT:
+    except Exception as error:
+        if store._classify_any(error) is Fault.ABSENT:
             return None
-        raise _unknown(store, path, second) from error
+        raise
 
 
 def _unknown(store: RemoteStore, path: str, error: Exception) -> HangarError:

@@ -14,6 +14,7 @@ from hangar_cloud.backends.store.paths import is_listable
 from hangar_cloud.backends.store.port import ObjectInfo, Progress
 from hangar_cloud.backends.store.remote import Page, RemoteStore
 from hangar_cloud.backends.store.retry import Fault
+from hangar_cloud.backends.store.timestamps import parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -177,5 +178,5 @@ def _info(path: str, found: dict[str, Any]) -> ObjectInfo:
     if isinstance(modified, (int, float)):
         modified = datetime.fromtimestamp(modified, tz=timezone.utc)
     if not isinstance(modified, datetime):
-        modified = datetime.fromisoformat(str(modified).replace("Z", "+00:00"))
+        modified = parse_time(str(modified))
     return ObjectInfo(path, int(found.get("size") or 0), modified.astimezone(timezone.utc))

@@ -6,19 +6,20 @@ import io
 import json
 import os
 import secrets
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from hangar_cloud.backends.errors import StoreError
 from hangar_cloud.backends.store.bounded import gather_bounded
 from hangar_cloud.backends.store.bucket_url import split_bucket_url
+from hangar_cloud.backends.store.client_session import forbid_resending
 from hangar_cloud.backends.store.explaining import Advice
 from hangar_cloud.backends.store.gcs_faults import GcsAnswerError, classify_gcs
 from hangar_cloud.backends.store.paths import is_listable
 from hangar_cloud.backends.store.port import ObjectInfo, Progress
 from hangar_cloud.backends.store.remote import Page, RemoteStore
 from hangar_cloud.backends.store.retry import Fault, RetryPolicy
+from hangar_cloud.backends.store.timestamps import parse_time
 from hangar_cloud.backends.store.transfer import read_part
 
 if TYPE_CHECKING:
@@ -189,8 +190,7 @@ class GcsStore(RemoteStore):
         return self._info(json.loads(body))
 
     def _info(self, item: Mapping[str, Any]) -> ObjectInfo:
-        updated = datetime.fromisoformat(item["updated"].replace("Z", "+00:00"))
-        return ObjectInfo(item["name"][len(self._prefix) :], int(item.get("size", 0)), updated.astimezone(timezone.utc))
+        return ObjectInfo(item["name"][len(self._prefix) :], int(item.get("size", 0)), parse_time(item["updated"]))
 
     async def _list_page(self, prefix: str, *, delimiter: bool, token: str | None) -> Page:
         _, _, body = await self._call(
@@ -238,7 +238,7 @@ async def _session_of(filesystem: Any) -> Any:
         import aiohttp
 
         # Made here, it has no finalizer of gcsfs's, which would close it from the wrong thread.
-        filesystem._session = aiohttp.ClientSession(**filesystem.session_kwargs)
+        filesystem._session = forbid_resending(aiohttp.ClientSession(**filesystem.session_kwargs))
     return filesystem._session
 
 

@@ -79,9 +79,9 @@ def _open_remote(scheme: str, url: str, options: dict[str, Any]) -> ObjectStore:
 
 
 def _require_known(scheme: str, url: str) -> None:
-    from fsspec.registry import available_protocols
+    from fsspec.registry import available_protocols, registry
 
-    known = sorted({*available_protocols(), *_COMMON_SCHEMES})
+    known = sorted({*available_protocols(), *registry, *_COMMON_SCHEMES})
     if scheme in known:
         return
     near = difflib.get_close_matches(scheme, _COMMON_SCHEMES, n=1) or difflib.get_close_matches(scheme, known, n=1)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hangar_cloud.backends.errors import AccessDeniedError, StoreError
 from hangar_cloud.backends.store.bounded import gather_bounded
 from hangar_cloud.backends.store.bucket_url import split_bucket_url
+from hangar_cloud.backends.store.client_session import session_config
 from hangar_cloud.backends.store.explaining import Advice
 from hangar_cloud.backends.store.paths import is_listable
 from hangar_cloud.backends.store.port import ObjectInfo, Progress
@@ -77,6 +78,7 @@ class S3Store(RemoteStore):
             "max_pool_connections": 4 * self.concurrency,
             "retries": {"total_max_attempts": 1, "mode": "standard"},
         }
+        config.update(session_config())
         client = options.get("client_kwargs") or {}
         if options.get("endpoint_url") or client.get("endpoint_url"):
             # Not every server that speaks S3 knows the checksum trailers that botocore sends by default.

@@ -53,6 +53,7 @@ def _start(kinds: Sequence[str], servers: dict[str, dict[str, Any]]) -> int:
         servers[kind] = {
             "pid": server.process.pid,
             "folder": str(server.process.folder),
+            "leftovers": [str(file) for file in server.process.leftovers],
             "url": server.url,
             "endpoint": server.endpoint,
             "storage_options": server.storage_options,
@@ -65,7 +66,7 @@ def _stop(kinds: Sequence[str], servers: dict[str, dict[str, Any]]) -> int:
         server = servers.pop(kind, None)
         if server is None:
             print(f"{kind}: not running")
-        elif stop_detached(server["pid"], server["folder"]):
+        elif stop_detached(server["pid"], server["folder"], server["leftovers"]):
             print(f"{kind}: stopped")
         else:
             print(f"{kind}: was gone already")

@@ -71,6 +71,12 @@ class SeaweedS3Server:
         program = _find_weed()
         ports = free_ports(len(_PORT_FLAGS))
         self.endpoint = f"http://127.0.0.1:{ports[0]}"
+        # Where it listens for its own parts is not a setting.
+        self.process.leftovers = [
+            Path(f"/tmp/seaweedfs-{part}-grpc-{port}.sock")  # noqa: S108
+            for part in ("s3", "master", "volume", "filer")
+            for port in ports
+        ]
         self.process.start(self._command(program, ports))
         self.process.wait_until(lambda: answers(self.endpoint))
         self.process.wait_until(self._takes_writes)

@@ -41,7 +41,8 @@ def free_ports(count: int) -> list[int]:
 class ServerProcess:
     """One running server program with a folder of its own, which goes when it stops.
 
-    detached: the program outlives this process (``stop_detached`` ends it); otherwise it dies with it.
+    leftovers: files elsewhere that the program does not remove itself. detached: the program outlives this
+    process (``stop_detached`` ends it); otherwise it dies with it.
     """
 
     def __init__(self, name: str, *, detached: bool = False) -> None:
@@ -49,6 +50,7 @@ class ServerProcess:
         self.folder = Path(tempfile.mkdtemp(prefix=f"hangar-{name}-"))
         self.log = self.folder / "server.log"
         self.detached = detached
+        self.leftovers: list[Path] = []
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -91,7 +93,13 @@ class ServerProcess:
             self._process = None
         if self.log.exists():
             self._last_words = f"Its log ends: {self.log.read_bytes()[-1500:].decode(errors='replace')}"
-        shutil.rmtree(self.folder, ignore_errors=True)
+        _remove(self.folder, self.leftovers)
+
+
+def _remove(folder: Path, leftovers: Sequence[Path]) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    for file in leftovers:
+        file.unlink(missing_ok=True)
 
 
 def answers(url: str) -> bool:
@@ -105,24 +113,26 @@ def answers(url: str) -> bool:
     return True
 
 
-def stop_detached(pid: int, folder: str) -> bool:
-    """End a detached server started earlier; False if it was gone. ``folder`` is removed either way."""
+def stop_detached(pid: int, folder: str, leftovers: Sequence[str] = ()) -> bool:
+    """End a detached server started earlier; False if it was gone. Its files are removed either way."""
     try:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
         return False
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(Path(folder), [Path(file) for file in leftovers])
     return True
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process of that id exists."""
+    """Whether a process of that id exists and has not ended."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    return True
+    status = Path(f"/proc/{pid}/stat")
+    # In a container whose first process reaps nobody, what has ended stays as a zombie.
+    return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def _die_with_parent() -> None:

@@ -29,7 +29,9 @@ BAD_PATHS = ["", "/a", "a/", "a//b", "../a", "a/../b", ".", "a/.", "a\\b", "a\nb
 class ObjectStoreContract:
     """Subclasses give two fixtures: ``store``, empty, and ``plant(path, data)``, which writes without our code."""
 
-    def test_a_planted_object_is_read_whole_and_in_ranges(self, store: ObjectStore, plant: Callable[[str, bytes], None]):
+    def test_a_planted_object_is_read_whole_and_in_ranges(
+        self, store: ObjectStore, plant: Callable[[str, bytes], None]
+    ):
         data = bytes(range(256)) * 8
         plant("packs/ab/x.pack", data)
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from hangar_cloud.backends.errors import AccessDeniedError, BucketNotFoundError, ReadOnlyStoreError
-from hangar_cloud.backends.store import open_store
 from hangar_cloud.backends.store import local as local_module
+from hangar_cloud.backends.store import open_store
 from hangar_cloud.backends.store.local import LocalStore
 from tests.backends.store_contract import ObjectStoreContract
 
@@ -76,7 +76,7 @@ def test_a_stale_temporary_file_is_invisible_and_harmless(tmp_path):
 def test_nothing_is_visible_of_a_writer_killed_before_the_name(tmp_path):
     child = os.fork()
     if child == 0:
-        local_module.publish_new = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+        setattr(local_module, "publish_new", lambda *_: os.kill(os.getpid(), signal.SIGKILL))  # noqa: B010
         store = LocalStore(tmp_path)
         store._proven = True
         store.put_if_absent("refs/1.json", b"x" * 1000)
@@ -90,7 +90,11 @@ def test_nothing_is_visible_of_a_writer_killed_before_the_name(tmp_path):
 
 
 def test_a_filesystem_where_creates_overwrite_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(local_module, "publish_new", lambda temporary, target: bool(os.replace(temporary, target)) or True)
+    def overwrite(temporary: Path, target: Path) -> bool:
+        os.replace(temporary, target)
+        return True
+
+    monkeypatch.setattr(local_module, "publish_new", overwrite)
     store = LocalStore(tmp_path)
 
     for write in (store.put, store.put_if_absent):

@@ -105,7 +105,8 @@ def test_refusals_are_not_repeated(through_proxy, s3_proxy, status, error):
         s3_proxy.requests.clear()
         with pytest.raises(error):
             call()
-        assert s3_proxy.requests.total() == 1
+        # After a refused create we look once whether it landed, in case the driver sent it twice.
+        assert s3_proxy.requests in ({"GET": 1}, {"PUT": 1, "GET": 1})
 
 
 def test_a_read_whose_answer_is_lost_is_repeated(through_proxy, s3_proxy):
@@ -181,7 +182,11 @@ def test_credentials_that_may_only_read(s3_server, s3_url, s3_options):
     with open_store(s3_url, s3_options) as writer, open_store(s3_url, s3_server.reader_options) as reader:
         writer.put_if_absent("x", b"1")
         assert reader.get("x") == b"1"
-        for call in (lambda: reader.put("y", b""), lambda: reader.put_if_absent("y", b""), lambda: reader.delete(["x"])):
+        for call in (
+            lambda: reader.put("y", b""),
+            lambda: reader.put_if_absent("y", b""),
+            lambda: reader.delete(["x"]),
+        ):
             with pytest.raises(AccessDeniedError, match="do not allow"):
                 call()
 

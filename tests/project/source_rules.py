@@ -190,3 +190,9 @@ def eager_imports(source: Source) -> Iterator[tuple[int, str]]:
                 yield from visit([*node.body, *node.orelse, *node.finalbody])
 
     return visit(source.tree.body)
+
+
+def lines_for_types(source: Source) -> set[int]:
+    """The lines under `if TYPE_CHECKING:`, which never run."""
+    blocks = (n for n in ast.walk(source.tree) if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.dump(n.test))
+    return {line for block in blocks for line in range(block.lineno, (block.body[-1].end_lineno or 0) + 1)}

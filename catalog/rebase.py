@@ -1,0 +1,105 @@
+"""Moving staged changes onto a head that another writer moved meanwhile.
+
+Changes to different keys never conflict, and neither do equal changes. The same key changed to different
+values, a changed column that the other writer removed or gave another schema, and the like, do.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from hangar_cloud.catalog.commits import ColumnEntry
+from hangar_cloud.catalog.keys import KeyType
+from hangar_cloud.catalog.node_reader import NodeReader
+from hangar_cloud.catalog.records import Row
+from hangar_cloud.catalog.working_set import WorkingColumn, WorkingSet
+
+_SHOWN: Final = 5
+
+
+class Conflict(NamedTuple):
+    """A column (`key` None) or a sample that both writers changed, each in its own way."""
+
+    column: str
+    key: KeyType | None
+
+
+def find_conflicts(working: WorkingSet, head: dict[str, ColumnEntry], nodes: NodeReader) -> list[Conflict]:
+    """What staged changes and the changes from `working.base` to `head` do to each other. Reads no sample."""
+    conflicts: list[Conflict] = []
+    for name in sorted({*working.base, *working.columns, *head}):
+        conflicts += _column_conflicts(name, working.base.get(name), working.columns.get(name), head.get(name), nodes)
+    return conflicts
+
+
+def describe(conflicts: list[Conflict]) -> str:
+    """The first few conflicts in words."""
+    shown = [f"column {c.column!r}" + ("" if c.key is None else f" sample {c.key!r}") for c in conflicts[:_SHOWN]]
+    more = f" and {len(conflicts) - _SHOWN} more" if len(conflicts) > _SHOWN else ""
+    return ", ".join(shown) + more
+
+
+def rebase(working: WorkingSet, head: dict[str, ColumnEntry]) -> None:
+    """Put staged changes, which do not conflict, on top of another commit's columns."""
+    old = working.base
+    for name, entry in head.items():
+        column = working.columns.get(name)
+        if column is not None:
+            column.move_base(_merged_entry(column.entry, old.get(name), entry))
+        elif name not in old:
+            working.adopt(name, entry)
+    for name in set(working.columns) & (set(old) - set(head)):
+        del working.columns[name]
+    working.base = dict(head)
+
+
+def _column_conflicts(
+    name: str, base: ColumnEntry | None, ours: WorkingColumn | None, theirs: ColumnEntry | None, nodes: NodeReader
+) -> list[Conflict]:
+    if ours is None:
+        removed_by_us = base is not None
+        changed_by_them = theirs is not None and not _same(base, theirs)
+        return [Conflict(name, None)] if removed_by_us and changed_by_them else []
+    untouched = base is not None and not ours.staged and _same_setup(base, ours.entry) and ours.entry.root == base.root
+    if untouched:
+        return []
+    if theirs is None:
+        return [Conflict(name, None)] if base is not None else []
+    if theirs.schema != ours.entry.schema or (base is not None and base.schema != ours.entry.schema):
+        return [Conflict(name, None)]
+    root = None if base is None else base.root
+    if ours.entry.root != root:  # removed and made anew
+        return [] if _same(base, theirs) else [Conflict(name, None)]
+    return [
+        Conflict(name, key)
+        for key, row in ours.staged.items()
+        if _differ(nodes.find(root, theirs.schema, key), nodes.find(theirs.root, theirs.schema, key), row)
+    ]
+
+
+def _differ(base: Row | None, theirs: Row | None, ours: Row | None) -> bool:
+    return _identity(base) != _identity(theirs) and _identity(theirs) != _identity(ours)
+
+
+def _identity(row: Row | None) -> bytes | None:
+    return None if row is None else row.identity
+
+
+def _same(one: ColumnEntry | None, other: ColumnEntry | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    digests = [None if entry.root is None else entry.root.digest for entry in (one, other)]
+    return one.schema == other.schema and digests[0] == digests[1]
+
+
+def _same_setup(one: ColumnEntry, other: ColumnEntry) -> bool:
+    return (one.schema, one.backend, one.backend_options) == (other.schema, other.backend, other.backend_options)
+
+
+def _merged_entry(ours: ColumnEntry, base: ColumnEntry | None, theirs: ColumnEntry) -> ColumnEntry:
+    """Their root, and our backend where we changed it."""
+    if base is not None and ours.root != base.root:
+        return ours
+    if base is not None and _same_setup(base, ours):
+        return theirs
+    return ColumnEntry(ours.schema, theirs.root, ours.backend, ours.backend_options)

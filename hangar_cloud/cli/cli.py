@@ -1,0 +1,113 @@
+"""The command `hangar` itself: its options, and where each of its commands is.
+
+Every command object is an attribute of this module, loaded when it is asked for (``cli.init``,
+``cli.branch_create``); all of them take a `Repository` as click's ``obj``.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, Final
+
+import click
+
+from hangar_cloud import __version__
+from hangar_cloud.cli.context import Settings
+from hangar_cloud.cli.guard import GuardedGroup
+from hangar_cloud.cli.storage_option import parse_storage_options
+
+# In the order in which a newcomer meets them.
+_COMMANDS: Final = {
+    "demo": ("demo_command", "demo"),
+    "init": ("repository_commands", "init"),
+    "clone": ("repository_commands", "clone"),
+    "column": ("column_commands", "column"),
+    "status": ("history_commands", "status"),
+    "commit": ("history_commands", "commit"),
+    "log": ("history_commands", "log"),
+    "summary": ("history_commands", "summary"),
+    "branch": ("branch_commands", "branch"),
+    "checkout": ("branch_commands", "checkout"),
+    "remote": ("remote_commands", "remote"),
+    "push": ("transfer_commands", "push"),
+    "fetch": ("transfer_commands", "fetch_records"),
+    "fetch-data": ("transfer_commands", "fetch_data"),
+    "writer-lock": ("repository_commands", "writer_lock_held"),
+}
+
+_OBJECTS: Final = {
+    **{attribute: module for module, attribute in _COMMANDS.values()},
+    "branch_create": "branch_commands",
+    "branch_list": "branch_commands",
+    "branch_remove": "branch_commands",
+    "create_column": "column_commands",
+    "remove_column": "column_commands",
+    "add_remote": "remote_commands",
+    "list_remotes": "remote_commands",
+    "ping_remote": "remote_commands",
+    "remove_remote": "remote_commands",
+}
+
+
+def load_command(name: str, asked: str = __name__) -> Any:
+    """The command object of a function name. Raises AttributeError where there is none."""
+    module = _OBJECTS.get(name)
+    if module is None:
+        raise AttributeError(f"module {asked!r} has no attribute {name!r}")
+    return getattr(import_module(f"hangar_cloud.cli.{module}"), name)
+
+
+def __getattr__(name: str) -> Any:
+    return load_command(name)
+
+
+class LazyGroup(GuardedGroup):
+    """Imports a command's module when that command, or help about it, is wanted."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        found: click.Command = load_command(_COMMANDS[cmd_name][1])
+        return found
+
+
+@click.group(cls=LazyGroup, name="hangar", context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="hangar")
+@click.option(
+    "-C",
+    "location",
+    metavar="DIR_OR_URL",
+    default=".",
+    help="The repository's folder, or the URL of a bucket that is one. Default: this folder.",
+)
+@click.option(
+    "--storage-option",
+    "storage_options",
+    metavar="KEY=VALUE",
+    multiple=True,
+    callback=parse_storage_options,
+    help="Setting for buckets, as their fsspec driver takes it; may be repeated. KEY may be a path such as "
+    "client_kwargs.region_name. Never written to disk. Secrets are better given in the environment.",
+)
+@click.option("--no-progress", is_flag=True, help="Draw no progress bars. They are only drawn on terminals anyway.")
+@click.option("--debug", is_flag=True, help="Show where in the code an error comes from.")
+@click.pass_context
+def main(ctx: click.Context, location: str, storage_options: dict[str, Any], no_progress: bool, debug: bool) -> None:
+    """Git for tensors, where a cloud bucket is the repository.
+
+    Commands work on the repository in this folder, or on the one named with -C. For buckets, credentials come
+    from the usual places: AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_ENDPOINT_URL, GOOGLE_APPLICATION_CREDENTIALS and
+    so on.
+
+    Try `hangar demo` first.
+    """
+    if ctx.obj is None:
+        ctx.obj = Settings(location, storage_options)
+    if no_progress:
+        from hangar_cloud.progress import set_progress
+
+        set_progress(False)
+    ctx.meta["hangar.debug"] = debug

@@ -1,0 +1,55 @@
+"""What `hangar status` says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import click
+
+from hangar_cloud.status import AreaStatus, ColumnStatus, RepositoryStatus
+
+_COLOURS: Final = {"new column": "green", "replaced column": "yellow", "changed column": "yellow", "removed column": "red"}
+
+
+def status_lines(status: RepositoryStatus) -> Iterator[str]:
+    """The lines, coloured; click takes the colour out where it is not wanted."""
+    at = f"at commit {status.head[:12]}" if status.head else "without a commit yet"
+    yield f"On branch {status.branch}, {at}"
+    if status.writer_open:
+        yield "A writer is open: this is what it has stored so far. Nobody else can write until it is closed."
+    for problem in status.unreadable:
+        yield f"What the writer has staged cannot be read while it works: {problem}"
+    for area in status.areas:
+        yield from _area_lines(area, status)
+    if status.areas:
+        yield ""
+        yield 'Next: `hangar commit -m "what changed"` records it (reset_staging_area() in Python gives it up).'
+    elif not status.unreadable:
+        yield "Staging area: CLEAN"
+        yield ""
+        if status.head is None:
+            yield "Next: `hangar column create NAME DTYPE SHAPE` adds a column; samples are written in Python."
+        else:
+            yield "Nothing is staged. `hangar log` shows what was committed."
+
+
+def _area_lines(area: AreaStatus, status: RepositoryStatus) -> Iterator[str]:
+    yield "Staging area: DIRTY" + (f", on branch {area.branch}" if area.branch != status.branch else "")
+    if area.branch == status.branch and area.base != status.head:
+        yield f"These changes start from {(area.base or 'no commit')[:12]}; the branch has moved on since."
+    if area.interrupted:
+        yield "A commit was cut off; the next command that writes finds out whether it arrived."
+    for column in area.columns:
+        yield _column_line(column)
+    if not area.columns:
+        yield "  Everything that was staged was undone again: a commit would change nothing."
+
+
+def _column_line(column: ColumnStatus) -> str:
+    counts = [(column.added, "added"), (column.changed, "changed"), (column.removed, "removed")]
+    parts = [f"{number:,} {what}" for number, what in counts if number]
+    if column.settings_changed:
+        parts.append("backend changed")
+    samples = f": {', '.join(parts)}" if parts else ""
+    return f"  {click.style(f'{column.action:<15}', fg=_COLOURS[column.action])}  {column.name} ({column.kind}){samples}"

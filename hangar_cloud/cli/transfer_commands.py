@@ -1,0 +1,85 @@
+"""Moving history and samples between this repository and its remotes."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hangar_cloud.cli.context import with_repository
+from hangar_cloud.cli.guard import GuardedCommand
+from hangar_cloud.cli.names import Size, start_at
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hangar_cloud.repository import Repository
+
+
+@click.command(cls=GuardedCommand)
+@click.argument("remote")
+@click.argument("branch")
+@with_repository
+def push(repository: Repository, remote: str, branch: str) -> None:
+    """Upload a branch to a remote.
+
+    REMOTE gets the commits and samples of BRANCH that it lacks. An upload that was cut off goes on where it was when the command is run again.
+    """
+    done, moved = _with_warnings(lambda: repository.remote.push(remote, branch))
+    if moved:
+        click.echo(f"Pushed {done} to {remote}.")
+
+
+@click.command("fetch", cls=GuardedCommand)
+@click.argument("remote")
+@click.argument("branch")
+@with_repository
+def fetch_records(repository: Repository, remote: str, branch: str) -> None:
+    """Get the history of a remote's branch.
+
+    What BRANCH is on REMOTE becomes the branch REMOTE/BRANCH here. Samples stay in the bucket until they are read; see `hangar fetch-data`.
+    """
+    done, moved = _with_warnings(lambda: repository.remote.fetch(remote, branch))
+    if moved:
+        click.echo(f"Fetched {done}.")
+
+
+@click.command("fetch-data", cls=GuardedCommand)
+@click.option("-d", "--column", "columns", metavar="<column>", multiple=True, help="Only this column; may be repeated.")
+@click.option("-n", "--nbytes", metavar="<nbytes>", type=Size(), help="At most this much, such as 500MB or 1.5GB.")
+@click.option("-a", "--all-history", is_flag=True, help="Also the samples of all earlier commits.")
+@click.argument("remote")
+@click.argument("startpoint")
+@with_repository
+def fetch_data(
+    repository: Repository,
+    columns: tuple[str, ...],
+    nbytes: int | None,
+    all_history: bool,
+    remote: str,
+    startpoint: str,
+) -> None:
+    """Bring the samples of a commit here.
+
+    They come from REMOTE. STARTPOINT is a branch, or the first digits of a commit.
+    """
+    commits = repository.remote.fetch_data(
+        remote,
+        **start_at(repository, startpoint, remote),
+        column_names=list(columns) or None,
+        max_num_bytes=nbytes,
+        retrieve_all_history=all_history,
+    )
+    what = f"commit {commits[0][:12]}" if len(commits) == 1 else f"{len(commits)} commits"
+    click.echo(f"The samples of {what} are here{' (as far as the size allows)' if nbytes is not None else ''}.")
+
+
+def _with_warnings(action: Callable[[], Any]) -> tuple[Any, bool]:
+    """What an action returns, and whether it did so without a warning that nothing was to be done."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        result = action()
+    for warning in caught:
+        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    return result, not any(issubclass(warning.category, UserWarning) for warning in caught)
