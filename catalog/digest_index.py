@@ -1,7 +1,8 @@
 """Where samples lie that were stored before, by digest: so that equal samples are stored once.
 
 A cache, rebuilt from record trees when it is lost: sorted arrays in files, searched by the first
-eight bytes of the digest. Files are never changed, so many processes may share the folder.
+eight bytes of the digest. Files are never changed, so many processes may share the folder. Every entry
+has a checksum, because a damaged place would be written into history.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
 from hangar_cloud.backends.blocks import Place
 
@@ -28,8 +30,10 @@ _ENTRY: Final = np.dtype(
         ("stored", "<u8"),
         ("start", "<u8"),
         ("size", "<u8"),
+        ("check", "<u8"),
     ]
 )
+_CHECKED_BYTES: Final = _ENTRY.itemsize - 8
 
 
 class DigestIndex:
@@ -58,12 +62,14 @@ class DigestIndex:
     def add(self, entries: Iterable[tuple[bytes, Place]], covers: Iterable[bytes] = ()) -> None:
         """Record places of digests; `covers` are digests of tree roots that are now wholly indexed."""
         rows = [
-            (int.from_bytes(digest[:8], "big"), digest, place.pack, place.offset, place.stored, place.start, place.size)
+            (int.from_bytes(digest[:8], "big"), digest, place.pack, place.offset, place.stored, place.start, place.size, 0)
             for digest, place in entries
         ]
         self._folder.mkdir(parents=True, exist_ok=True)
         if rows:
-            self._save(np.array(rows, _ENTRY))
+            run = np.array(rows, _ENTRY)
+            run["check"] = [_checksum(entry) for entry in run]
+            self._save(run)
         for root in covers:
             (self._folder / f"{root.hex()}.covered").touch()
 
@@ -102,6 +108,8 @@ class DigestIndex:
         incoming = self._folder / f"{name}.incoming"
         with incoming.open("wb") as file:
             np.save(file, run, allow_pickle=False)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(incoming, self._folder / name)
 
 
@@ -109,9 +117,13 @@ def _match(run: npt.NDArray[Any], position: int, digest: bytes) -> Place | None:
     head = run["head"][position]
     while position < len(run) and run["head"][position] == head:
         entry = run[position]
-        if entry["digest"].tobytes() == digest:
+        if entry["digest"].tobytes() == digest and int(entry["check"]) == _checksum(entry):
             return Place(
                 entry["pack"].tobytes(), int(entry["offset"]), int(entry["stored"]), int(entry["start"]), int(entry["size"])
             )
         position += 1
     return None
+
+
+def _checksum(entry: Any) -> int:
+    return xxhash.xxh3_64_intdigest(entry.tobytes()[:_CHECKED_BYTES])

@@ -13,7 +13,7 @@ import xxhash
 from hangar_cloud.backends.errors import CorruptDataError
 from hangar_cloud.backends.object_source import Extent, ObjectSource
 from hangar_cloud.catalog.keys import KeyType, encode_key
-from hangar_cloud.catalog.records import NodeRef, Row, inner_digest, leaf_digest, records_path
+from hangar_cloud.catalog.records import NodeRef, Row, SegmentPlace, inner_digest, leaf_digest, records_path
 from hangar_cloud.catalog.schema import ColumnSchema
 from hangar_cloud.catalog.segments import Leaf, decode_inner, decode_leaf
 
@@ -23,6 +23,7 @@ _PREFETCH_LEAVES: Final = 64
 _INNER_AHEAD: Final = 64 * 1024
 
 Node = Union[Leaf, "list[NodeRef]"]
+NodeName = tuple[bytes, Union[ColumnSchema, SegmentPlace]]
 
 
 class NodeReader:
@@ -37,7 +38,7 @@ class NodeReader:
 
     def __init__(self, source: ObjectSource, memory_limit: int = _MEMORY_LIMIT) -> None:
         self._source = source
-        self._nodes: OrderedDict[tuple[bytes, ColumnSchema | None], Node] = OrderedDict()
+        self._nodes: OrderedDict[NodeName, Node] = OrderedDict()
         self._bytes = 0
         self._limit = memory_limit
         self._lock = threading.Lock()
@@ -59,9 +60,12 @@ class NodeReader:
 
     def children(self, ref: NodeRef) -> list[NodeRef]:
         """The children of the inner node that `ref` names. Raises as `leaf`."""
-        found = self._nodes.get((ref.digest, None))
+        # Columns of different types may have equal digests, and their leaves are stored differently. So the
+        # children that an inner node names depend on where it lies.
+        name = (ref.digest, ref.place)
+        found = self._nodes.get(name)
         if found is None:
-            found = self._remember((ref.digest, None), self._source.read(node_extent(ref, None), ahead=_INNER_AHEAD))
+            found = self._remember(name, self._source.read(node_extent(ref, None), ahead=_INNER_AHEAD))
         assert isinstance(found, list)
         return found
 
@@ -120,7 +124,8 @@ class NodeReader:
         if root is None:
             return
         leaf_schema = schema if root.level == 0 else None
-        if (root.digest, leaf_schema) not in self._nodes and not self._source.is_local(node_extent(root, leaf_schema)):
+        name = (root.digest, leaf_schema or root.place)
+        if name not in self._nodes and not self._source.is_local(node_extent(root, leaf_schema)):
             yield None
         elif root.level == 0:
             yield root
@@ -134,7 +139,7 @@ class NodeReader:
             self._nodes.clear()
             self._bytes = 0
 
-    def _remember(self, name: tuple[bytes, ColumnSchema | None], node: Node) -> Node:
+    def _remember(self, name: NodeName, node: Node) -> Node:
         with self._lock:
             if name not in self._nodes:
                 self._nodes[name] = node

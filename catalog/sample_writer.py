@@ -58,7 +58,7 @@ class SampleWriter:
         self._exists = exists
         self._cover = cover
         self._places: dict[bytes, Place] = {}
-        self._codecs: dict[str, Codec] = {}
+        self._codecs: dict[tuple[str, ColumnSchema, str], Codec] = {}
         self._known_packs: dict[bytes, bool] = {}
         self._pack: PackWriter | None = None
         self._pack_number = max([-1, *staging.extents(), *staging.sealed()])
@@ -112,11 +112,10 @@ class SampleWriter:
         return sealed
 
     def start_over(self) -> None:
-        """Forget what was staged, after a commit or a reset."""
+        """Forget what was staged, after a commit or a reset. Pack numbers go on, since readers may know the old ones."""
         self.close()
         self._places.clear()
         self._known_packs.clear()
-        self._pack_number = -1
 
     def close(self) -> None:
         """Close the pack file that is being written; it can be resumed."""
@@ -185,7 +184,8 @@ class SampleWriter:
         return self._pack
 
     def _codec(self, column: str, entry: ColumnEntry, fresh: dict[bytes, bytes]) -> Codec:
-        chosen = self._codecs.get(column) or codec_from_options(entry.backend_options, entry.schema.item_size)
+        name = (column, entry.schema, repr(entry.backend_options))
+        chosen = self._codecs.get(name) or codec_from_options(entry.backend_options, entry.schema.item_size)
         if chosen is None:
             trial = bytearray()
             for data in fresh.values():
@@ -195,7 +195,7 @@ class SampleWriter:
             chosen = choose_codec(bytes(trial), entry.schema.item_size)
             if len(trial) < _TRUSTED_TRIAL:
                 return chosen
-        self._codecs[column] = chosen
+        self._codecs[name] = chosen
         return chosen
 
     def _pack_exists(self, pack: bytes) -> bool:

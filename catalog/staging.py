@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -109,7 +109,7 @@ class StagingArea:
     ) -> None:
         """Record samples of a column, each key once, with the pack extents they lie in; durable on return."""
         with self._transaction():
-            self._insert("extents", [(pack, *extent) for pack, added in extents.items() for extent in added], _extents_table)
+            self._insert("extents", _listed(extents), _extents_table)
             flat = [self._flat(name, key, row) for key, row in rows]
             self._insert("samples", flat, _samples_table)
         self._sequence += 1
@@ -186,11 +186,13 @@ class StagingArea:
             for row in rows:
                 self._execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)
             return
-        self._connection.register("incoming", as_arrow(rows))
+        with self._explained():
+            self._connection.register("incoming", as_arrow(rows))
         try:
             self._execute(f"INSERT INTO {table} SELECT * FROM incoming")
         finally:
-            self._connection.unregister("incoming")
+            with self._explained():
+                self._connection.unregister("incoming")
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -207,12 +209,16 @@ class StagingArea:
         return list(self._execute(sql, parameters).fetchall())
 
     def _execute(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
+        with self._explained():
+            return self._connection.execute(sql, list(parameters))
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
         import duckdb
 
         try:
-            return self._connection.execute(sql, list(parameters))
+            yield
         except duckdb.Error as error:
-            self._roll_back()
             raise StagingError(
                 f"the staging area {self.folder} could not be used ({error}); what was staged before is kept. "
                 "Check that the disk is not full and that no other process writes to this repository"
@@ -237,28 +243,36 @@ def _connect(path: Path) -> Any:
         ) from error
 
 
-def _samples_table(sequence: int, name: str, rows: Sequence[tuple[KeyType, Row | None]]) -> Any:
+def _samples_table(rows: list[list[Any]]) -> Any:
     import pyarrow as pa
 
-    keys = [key for key, _ in rows]
-    places = [None if row is None else row.place for _, row in rows]
-    columns = {
-        "sequence": pa.array([sequence] * len(rows), pa.int64()),
-        "name": pa.array([name] * len(rows), pa.string()),
-        "key_int": pa.array([key if isinstance(key, int) else None for key in keys], pa.int64()),
-        "key_str": pa.array([key if isinstance(key, str) else None for key in keys], pa.string()),
-        "identity": pa.array([None if row is None else row.identity for _, row in rows], pa.binary()),
-        "pack": pa.array([None if place is None else place.pack for place in places], pa.binary()),
-        "offset": pa.array([None if place is None else place.offset for place in places], pa.int64()),
-        "stored": pa.array([None if place is None else place.stored for place in places], pa.int64()),
-        "start": pa.array([None if place is None else place.start for place in places], pa.int64()),
-        "size": pa.array([None if place is None else place.size for place in places], pa.int64()),
-        "value": pa.array([None if row is None else row.value for _, row in rows], pa.binary()),
-        "shape": pa.array(
-            [None if row is None or row.shape is None else list(row.shape) for _, row in rows], pa.list_(pa.int64())
-        ),
-    }
-    return pa.table(columns)
+    numbers, text, binary = pa.int64(), pa.string(), pa.binary()
+    types = [numbers, text, numbers, text, binary, binary, *[numbers] * 4, binary, pa.list_(numbers)]
+    return _table(rows, types)
+
+
+def _extents_table(rows: list[list[Any]]) -> Any:
+    import pyarrow as pa
+
+    return _table(rows, [pa.int64()] * 3)
+
+
+def _table(rows: list[list[Any]], types: list[Any]) -> Any:
+    import pyarrow as pa
+
+    arrays = [pa.array(column, kind) for column, kind in zip(zip(*rows, strict=True), types, strict=True)]
+    return pa.table(arrays, names=[str(i) for i in range(len(types))])
+
+
+def _listed(extents: dict[int, list[BlockExtent]]) -> list[list[Any]]:
+    return [[pack, *extent] for pack, added in extents.items() for extent in added]
+
+
+def _key(number: int | None, text: str | None) -> KeyType:
+    if number is not None:
+        return number
+    assert text is not None
+    return text
 
 
 def _row(
