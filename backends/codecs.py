@@ -59,7 +59,7 @@ def decompress(number: int, shuffle: int, encoded: bytes | memoryview, raw_lengt
             f"block codec {number} is not known to this version of hangar-cloud; upgrade hangar-cloud to read it"
         )
     try:
-        decoded = memoryview(_compressor(number, None).decompress(encoded, raw_length))
+        decoded = memoryview(_compressor(number, None).decompress(encoded, raw_length)).toreadonly()
     except (OSError, ValueError) as error:
         raise CorruptDataError(f"a {CODEC_NAMES[number]} block does not decode: {error}") from error
     if len(decoded) != raw_length:

@@ -9,6 +9,7 @@ bytes to the same places, and a crash in the middle leaves only extents that fai
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,9 +17,17 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from hangar_cloud.backends.cache_limit import CacheLimit
-from hangar_cloud.backends.errors import CorruptDataError, DataNotLocalError, HangarError, ObjectNotFoundError
+from hangar_cloud.backends.errors import (
+    CorruptDataError,
+    DataNotLocalError,
+    HangarError,
+    ObjectNotFoundError,
+    TruncatedObjectError,
+)
 from hangar_cloud.backends.local_files import LocalFiles
 from hangar_cloud.backends.store import ObjectStore
+from hangar_cloud.backends.store.durable_files import publish_over, temporary_sibling
+from hangar_cloud.backends.store.ranges import RangeRequest
 
 T = TypeVar("T")
 Verify = Callable[[memoryview, bool], T]
@@ -134,15 +143,20 @@ class ObjectSource:
         except CorruptDataError as error:
             reason = CorruptDataError(f"{path} in {self.store} is damaged: {error}")
         remotes = self._reachable(path, reason)
+        problem: CorruptDataError | None = None
         for remote in remotes:
             try:
                 data = remote.get(path)
+                value = verify(data)
             except ObjectNotFoundError:
                 continue
-            value = verify(data)
+            except CorruptDataError as error:
+                problem = CorruptDataError(f"{error} (as read from {remote.url})")
+                problem.__cause__ = error
+                continue
             self._keep_whole(local, data)
             return value
-        raise self._nowhere(path, reason, remotes)
+        raise problem or self._nowhere(path, reason, remotes)
 
     def fetch_whole(self, path: str, verify: Callable[[Path], None], progress: Callable[[int], None] | None = None) -> bool:
         """Make one object wholly local; False if it was so already.
@@ -157,21 +171,24 @@ class ObjectSource:
             return False
         missing = DataNotLocalError(f"{path} is not in {self.store} and no remote is configured to fetch it from")
         remotes = self._reachable(path, missing)
+        problem: CorruptDataError | None = None
         for remote in remotes:
-            incoming = local.with_name(f"{local.name}.{os.getpid()}.incoming")
-            incoming.parent.mkdir(parents=True, exist_ok=True)
             try:
-                remote.download(path, incoming, progress=progress)
-                verify(incoming)
-                os.replace(incoming, local)
+                with temporary_sibling(local) as incoming:
+                    remote.download(path, incoming, progress=progress)
+                    verify(incoming)
+                    size = incoming.stat().st_size
+                    publish_over(incoming, local)
             except ObjectNotFoundError:
                 continue
-            finally:
-                incoming.unlink(missing_ok=True)
+            except CorruptDataError as error:
+                problem = CorruptDataError(f"{error} (as read from {remote.url})")
+                problem.__cause__ = error
+                continue
             self._drop_partial(path)
-            self._account(local.stat().st_size)
+            self._account(size)
             return True
-        raise self._nowhere(path, missing, remotes)
+        raise problem or self._nowhere(path, missing, remotes)
 
     def forget(self) -> None:
         """Close every local file held open."""
@@ -192,36 +209,58 @@ class ObjectSource:
     def _fetch_ahead(self, extent: Extent[T], ahead: int, reason: HangarError) -> T:
         start, blob = self._ahead.get(extent.path, (0, b""))
         if not start <= extent.offset <= extent.offset + extent.length <= start + len(blob):
-            start = max(extent.offset - ahead, 0)
-            wide = Extent(extent.path, start, extent.offset + extent.length - start, lambda data, _: bytes(data))
-            blob = self._ask([wide], [reason])[0][0]
-            self._ahead = {extent.path: (start, blob)}
-        part = blob[extent.offset - start : extent.offset - start + extent.length]
-        value = _verified(extent, memoryview(part), fetched=True)
-        self._keep_part(extent, part)
-        return value
+            start, blob = max(extent.offset - ahead, 0), None
+
+        def take(data: bytes) -> T:
+            part = data[extent.offset - start : extent.offset - start + extent.length]
+            value = _verified(extent, memoryview(part), fetched=True)
+            self._keep_part(extent, part, reason)
+            return value
+
+        if blob is not None:
+            with contextlib.suppress(CorruptDataError):  # asked for once more, if need be of another remote
+                return take(blob)
+
+        def take_wide(blobs: list[bytes]) -> T:
+            value = take(blobs[0])
+            self._ahead = {extent.path: (start, blobs[0])}
+            return value
+
+        return self._ask([(extent.path, start, extent.offset + extent.length - start)], reason, take_wide)
 
     def _fetch(self, extents: Sequence[Extent[T]], reasons: Sequence[HangarError]) -> list[T]:
-        blobs, url = self._ask(extents, reasons)
-        values = []
-        for extent, blob in zip(extents, blobs, strict=True):
-            try:
-                values.append(_verified(extent, memoryview(blob), fetched=True))
-            except CorruptDataError as error:
-                raise CorruptDataError(f"{error} (as read from {url})") from error
-        for extent, blob in zip(extents, blobs, strict=True):
-            self._keep_part(extent, blob)
-        return values
+        def take(blobs: list[bytes]) -> list[T]:
+            values = [_verified(e, memoryview(blob), fetched=True) for e, blob in zip(extents, blobs, strict=True)]
+            for extent, blob, reason in zip(extents, blobs, reasons, strict=True):
+                self._keep_part(extent, blob, reason)
+            return values
 
-    def _ask(self, extents: Sequence[Extent[Any]], reasons: Sequence[HangarError]) -> tuple[list[bytes], str]:
-        """The bytes of extents from the first remote that has them all, and its URL."""
-        remotes = self._reachable(extents[0].path, reasons[0])
+        try:
+            return self._ask([(e.path, e.offset, e.length) for e in extents], reasons[0], take)
+        except (ObjectNotFoundError, CorruptDataError):
+            paths = {extent.path for extent in extents}
+            if len(paths) == 1 or self.offline or len(self._remotes()) < 2:
+                raise
+        # No one remote has all of these objects, but each may be in some.
+        values: dict[int, T] = {}
+        for path in paths:
+            places = [i for i, extent in enumerate(extents) if extent.path == path]
+            values.update(zip(places, self._fetch([extents[i] for i in places], [reasons[i] for i in places]), strict=True))
+        return [values[i] for i in range(len(extents))]
+
+    def _ask(self, requests: list[RangeRequest], reason: HangarError, take: Callable[[list[bytes]], T]) -> T:
+        """What `take` makes of the bytes, from the first remote that has them all and intact."""
+        remotes = self._reachable(requests[0][0], reason)
+        problem: CorruptDataError | None = None
         for remote in remotes:
             try:
-                return remote.get_ranges([(e.path, e.offset, e.length) for e in extents]), remote.url
+                return take(remote.get_ranges(requests))
             except ObjectNotFoundError:
                 continue
-        raise self._nowhere(extents[0].path, reasons[0], remotes)
+            except (CorruptDataError, TruncatedObjectError) as error:
+                problem = CorruptDataError(f"{error} (as read from {remote.url})")
+                problem.__cause__ = error
+        raise problem or self._nowhere(requests[0][0], reason, remotes)
 
     def _reachable(self, path: str, reason: HangarError) -> Sequence[ObjectStore]:
         if self.offline:
@@ -243,27 +282,36 @@ class ObjectSource:
             "if it was pushed from elsewhere, push it again"
         )
 
-    def _keep_part(self, extent: Extent[Any], blob: bytes) -> None:
+    def _keep_part(self, extent: Extent[Any], blob: bytes, reason: HangarError) -> None:
         if self.partial is None:
             return
-        damaged = self.store / extent.path
-        if damaged.exists():
-            damaged.unlink(missing_ok=True)
-            self._files.forget(damaged)
         path = self.partial / extent.path
         path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(reason, CorruptDataError):
+            self._demote(extent.path)
         file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
         try:
-            os.pwrite(file, blob, extent.offset)
+            view = memoryview(blob)
+            while view:
+                written = os.pwrite(file, view, extent.offset + len(blob) - len(view))
+                view = view[written:]
         finally:
             os.close(file)
+        # Another process may have evicted the file that we have open: this is the new one.
+        self._files.forget(path)
         self._account(len(blob))
 
+    def _demote(self, path: str) -> None:
+        """Take a damaged whole object for a partial one: what is intact of it stays readable, each extent by its checksum."""
+        assert self.partial is not None
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(self.store / path, self.partial / path)
+        self._files.forget(self.store / path)
+
     def _keep_whole(self, local: Path, data: bytes) -> None:
-        local.parent.mkdir(parents=True, exist_ok=True)
-        incoming = local.with_name(f"{local.name}.{os.getpid()}.incoming")
-        incoming.write_bytes(data)
-        os.replace(incoming, local)
+        with temporary_sibling(local) as incoming:
+            incoming.write_bytes(data)
+            os.replace(incoming, local)
         self._files.forget(local)
         self._account(len(data))
 

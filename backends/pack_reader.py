@@ -42,7 +42,6 @@ class PackReader:
         self._staged_files = LocalFiles()
         self._decoded: OrderedDict[tuple[bytes, int], memoryview] = OrderedDict()
         self._decoded_bytes = 0
-        self._whole: set[bytes] = set()
         self._decoded_limit = decoded_limit
         self._lock = threading.Lock()
 
@@ -97,12 +96,8 @@ class PackReader:
 
     def is_whole(self, pack: bytes) -> bool:
         """True if the whole pack is on this machine."""
-        if pack in self._whole or staged_pack_number(pack) is not None:
-            return True
-        if (self._source.store / pack_path(pack)).exists():
-            self._whole.add(pack)
-            return True
-        return False
+        # Looked up each time: another process may have evicted it, or it was found damaged.
+        return staged_pack_number(pack) is not None or (self._source.store / pack_path(pack)).exists()
 
     def extent(self, sample: PackedSample) -> Extent[memoryview]:
         """The part of a pack that holds a sample, with the check that decodes it."""
@@ -135,7 +130,6 @@ class PackReader:
         with self._lock:
             self._decoded.clear()
             self._decoded_bytes = 0
-            self._whole.clear()
         self._staged_files.forget_all()
 
     def _load(self, sample: PackedSample) -> memoryview:

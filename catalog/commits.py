@@ -14,7 +14,7 @@ from blake3 import blake3
 
 from hangar_cloud.backends.errors import CorruptDataError
 from hangar_cloud.catalog.keys import check_name
-from hangar_cloud.catalog.records import NodeRef, SegmentPlace
+from hangar_cloud.catalog.records import MAX_LEVEL, NODE_DIGEST_LENGTH, NodeRef, SegmentPlace
 from hangar_cloud.catalog.schema import ColumnSchema
 from hangar_cloud.catalog.sealed_json import canonical, seal, unseal
 
@@ -106,7 +106,7 @@ def decode_commit(text: bytes, digest: str) -> Commit:
             str(body["message"]),
             metadata,
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise CorruptDataError(f"{what} is damaged: {error}") from error
     if commit.digest() != digest:
         raise CorruptDataError(f"{what} is damaged: its contents have the digest {commit.digest()[:12]}")
@@ -143,9 +143,11 @@ def _entry(data: Any, place: Any) -> ColumnEntry:
         where = SegmentPlace(
             bytes.fromhex(place["object"]), int(place["offset"]), int(place["length"]), int(place["checksum"], 16)
         )
-        if len(where.object) != 16 or where.offset < 0 or where.length < 0:
+        if len(where.object) != 16 or where.offset < 0 or where.length < 0 or not 0 <= where.checksum < 2**64:
             raise CorruptDataError("a column's root lies nowhere")
         root = NodeRef(
             int(data["level"]), bytes.fromhex(place["first"]), int(data["count"]), bytes.fromhex(data["root"]), where
         )
+        if not 0 <= root.level <= MAX_LEVEL or root.count < 1 or len(root.digest) != NODE_DIGEST_LENGTH:
+            raise CorruptDataError("a column's root is not one")
     return ColumnEntry(schema, root, str(data["backend"]), dict(data["backend_options"]))

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from hangar_cloud.backends.blocks import Place
+from hangar_cloud.backends.errors import CorruptDataError, DataNotLocalError
 from hangar_cloud.backends.packs import pack_path, staged_pack_number
 from hangar_cloud.backends.store import ObjectStore
-from hangar_cloud.backends.store.durable_files import flush_folder
+from hangar_cloud.backends.store.durable_files import flush_folder, make_folder
 from hangar_cloud.catalog.commits import ColumnEntry, Commit, commit_path
 from hangar_cloud.catalog.digest_index import DigestIndex
 from hangar_cloud.catalog.errors import CommitConflictError, HeadMovedError, NothingToCommitError
@@ -51,6 +52,14 @@ class Landed(NamedTuple):
     pointer: Pointer
 
 
+class Earlier(NamedTuple):
+    """An attempt to commit whose answer never came, and that did land."""
+
+    digest: str
+    sequence: int
+    head: Pointer
+
+
 class Committer:
     """Publishes staged changes as commits.
 
@@ -78,6 +87,7 @@ class Committer:
         self._nodes = nodes
         self._index = index
         self._look_up = look_up
+        self._tried: set[bytes] = set()
 
     def commit(
         self,
@@ -101,19 +111,27 @@ class Committer:
             StoreError: the store failed; the staged changes are kept and commit can be called again.
         """
         working.flush()
-        earlier = self._landed_earlier(working, staging, writer, branch)
-        if earlier is not None:
-            return earlier
         sealed = writer.seal()
         for attempt in range(_ATTEMPTS):
+            earlier = self.landed(staging)
+            if earlier is not None:
+                whole = self._take_up(earlier, working, staging, writer, branch)
+                if whole is not None:
+                    return whole
+                base = earlier.digest
             head = self._pointers.head(branch)
+            if head is not None and not head.alive:
+                raise HeadMovedError(
+                    f"branch {branch!r} was deleted by another writer. Your staged changes are kept; create the branch "
+                    "again to commit them to it"
+                )
             there = None if head is None else head.commit
             if there != base:
                 self._move_base(working, staging, branch, there)
                 base = there
             rows = _place_rows(working, sealed)
             digest, commit = self._publish(working, staging, rows, sealed, branch, base, (author, email, message), progress)
-            staging.set_settings(landing=digest)
+            staging.add_landing(digest)
             try:
                 pointer = self._pointers.move(branch, head, digest, "commit")
             except HeadMovedError:
@@ -173,43 +191,63 @@ class Committer:
         rebase(working, head)
         staging.set_settings(base=there)
 
-    def _landed_earlier(
-        self, working: WorkingSet, staging: StagingArea, writer: SampleWriter, branch: str
-    ) -> Landed | None:
-        """The outcome of an earlier attempt whose answer never came, if it did land."""
-        landing = staging.setting("landing")
-        if landing is None:
+    def landed(self, staging: StagingArea) -> Earlier | None:
+        """The earlier attempt to commit what is staged that is on its branch, if there is one."""
+        landings, branch, base = staging.landings(), staging.setting("branch"), staging.setting("base")
+        if not landings or branch is None:
             return None
-        pointer = self.landed(branch, staging.setting("base"), landing)
-        if pointer is None or pointer.commit is None:
-            return None
-        writer.start_over()
-        staging.clear(branch, pointer.commit)
-        working.rebase(self._look_up(pointer.commit).columns)
-        return Landed(pointer.commit, self._look_up(pointer.commit), pointer)
-
-    def landed(self, branch: str, base: str | None, landing: str) -> Pointer | None:
-        """The head of `branch` if an earlier process's commit `landing` is on it, else None."""
         head = pointer = self._pointers.head(branch)
         for _ in range(_LOOK_BACK):
-            if pointer is None or pointer.commit == base:
+            if head is None or pointer is None or pointer.commit == base:
                 return None
-            if pointer.commit == landing:
-                return head
+            if pointer.commit in landings:
+                return Earlier(pointer.commit, landings[pointer.commit], head)
             pointer = None if pointer.seq == 0 else self._pointers.entry(branch, pointer.seq - 1)
+        return None
+
+    def resolve(self, staging: StagingArea) -> None:
+        """Where a writer died while its commit was landing, find out whether it did; what was staged after it stays."""
+        earlier, branch = self.landed(staging), staging.setting("branch")
+        if earlier is None or branch is None:
+            return
+        if staging.all_in(earlier.sequence):
+            staging.clear(branch, earlier.head.commit)
+        else:
+            staging.clear_until(earlier.sequence, earlier.digest)
+
+    def _take_up(
+        self, earlier: Earlier, working: WorkingSet, staging: StagingArea, writer: SampleWriter, branch: str
+    ) -> Landed | None:
+        """Go on from an earlier attempt: its outcome, or None if more was staged since, which is now on top of it."""
+        # Looked up first: if that fails, what is staged must still be staged.
+        commit = self._look_up(earlier.digest)
+        if staging.all_in(earlier.sequence) and earlier.head.commit is not None:
+            head = self._look_up(earlier.head.commit)
+            staging.clear(branch, earlier.head.commit)
+            writer.start_over()
+            working.rebase(head.columns)
+            return Landed(earlier.head.commit, head, earlier.head)
+        staging.clear_until(earlier.sequence, earlier.digest)
+        working.reload(commit.columns)
         return None
 
     def cover(self, entry: ColumnEntry) -> None:
         """Complete the digest index with what a column's base holds, where that is a moderate effort."""
         root = entry.root
-        if root is None or root.count > _COVER_LIMIT or self._index.covers(root.digest):
+        if root is None or root.count > _COVER_LIMIT or root.digest in self._tried or self._index.covers(root.digest):
             return
-        found: list[tuple[bytes, Place]] = []
-        for ref in self._nodes.leaves(root):
-            for _, row in self._nodes.leaf(ref, entry.schema).entries():
-                if row.place is not None:
-                    found.append((row.identity[1:], row.place))
-        self._index.add(found, [root.digest])
+        self._tried.add(root.digest)
+        # Not found means stored once more, so a base that cannot be read (offline, damaged) is no reason not to write.
+        with contextlib.suppress(CorruptDataError, DataNotLocalError, OSError):
+            self._index.add(self._places(root, entry.schema), [root.digest])
+
+    def _places(self, root: NodeRef, schema: ColumnSchema) -> list[tuple[bytes, Place]]:
+        return [
+            (row.identity[1:], row.place)
+            for ref in self._nodes.leaves(root)
+            for _, row in self._nodes.leaf(ref, schema).entries()
+            if row.place is not None
+        ]
 
     def _settle(
         self,
@@ -228,8 +266,8 @@ class Committer:
         ]
         with contextlib.suppress(OSError):
             self._index.add(fresh.items(), covered)
-        writer.start_over()
         staging.clear(branch, landed.digest)
+        writer.start_over()
         working.rebase(landed.commit.columns)
 
     def _was_covered(self, entry: ColumnEntry) -> bool:
@@ -248,8 +286,12 @@ class Committer:
                 progress(file.stat().st_size)
 
     def _put(self, path: str, data: bytes) -> None:
-        # Names are made from the contents: bytes that are there already are these bytes.
-        self._store.put_if_absent(path, data)
+        if not self._store.put_if_absent(path, data):
+            # Names are made from the contents, so other bytes under this name are damaged ones.
+            raise CorruptDataError(
+                f"{path} at {self._store.url} is damaged: it is not what its name says. Nothing was committed and what is "
+                "staged is kept. Delete that object, or fetch it again from a remote, and commit again"
+            )
         if self._cache is not None:
             target = self._cache / path
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -291,8 +333,13 @@ def _digest(root: NodeRef | None) -> bytes | None:
 
 def _link(file: Path, target: Path) -> None:
     """Give a finished file its final name beside its staging name; copies across file systems."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     if target.exists():
+        if target.stat().st_size != file.stat().st_size:
+            raise CorruptDataError(
+                f"{target} is damaged: it has {target.stat().st_size} bytes and should have {file.stat().st_size}. "
+                "Delete it and commit again; what is staged is kept"
+            )
         return
     try:
         os.link(file, target)
@@ -305,3 +352,4 @@ def _link(file: Path, target: Path) -> None:
         with incoming.open("rb") as copied:
             os.fsync(copied.fileno())
         os.replace(incoming, target)
+        flush_folder(target.parent)

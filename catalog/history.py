@@ -53,5 +53,16 @@ def is_ancestor(older: str, newer: str, look_up: LookUp) -> bool:
     return False
 
 
+def merge_bases(one: str, other: str, look_up: LookUp) -> list[str]:
+    """The best common ancestors of two commits, sorted: none for unrelated histories, several for
+    criss-cross ones. A commit that is an ancestor of the other is their only merge base."""
+    common = ancestors([one], look_up).keys() & ancestors([other], look_up).keys()
+    beaten: set[str] = set()
+    for digest in common:
+        beaten.update(look_up(digest).parents)
+    # Every ancestor of a common ancestor is common too, so the best are those that are nobody's parent among them.
+    return sorted(common - beaten)
+
+
 def _newest_first(commit: Commit) -> tuple[int, ...]:
     return tuple(-ord(character) for character in commit.time)

@@ -19,7 +19,7 @@ PARQUET_MAGIC: Final = b"PAR1"
 
 _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = range(1, 13)
 _NUM_ROWS, _ROW_GROUPS = 3, 4
-_GROUP_COLUMNS, _GROUP_FILE_OFFSET = 1, 5
+_GROUP_COLUMNS, _GROUP_FILE_OFFSET, _GROUP_ORDINAL = 1, 5, 7
 _CHUNK_FILE_OFFSET, _CHUNK_META = 2, 3
 _CHUNK_INDEX_OFFSETS: Final = (4, 6)
 _META_OFFSETS: Final = (9, 10, 11, 14)
@@ -42,6 +42,8 @@ def combine_segments(segments: Sequence[bytes]) -> bytes:
         footer = read_footer(segment)
         for group in footer[_ROW_GROUPS][1][1]:
             _move_group(group, offset)
+            if _GROUP_ORDINAL in group:
+                group[_GROUP_ORDINAL] = (_I16, len(groups))
             groups.append(group)
         rows += footer[_NUM_ROWS][1]
         offset += len(segment)
@@ -62,7 +64,10 @@ def read_footer(parquet: bytes) -> Struct:
     length = int.from_bytes(parquet[-8:-4], "little")
     if parquet[-4:] != PARQUET_MAGIC or length + 12 > len(parquet):
         raise CorruptDataError("a record segment does not end in a Parquet footer")
-    return _Reader(parquet, len(parquet) - 8 - length).read_struct()
+    try:
+        return _Reader(parquet, len(parquet) - 8 - length).read_struct()
+    except (IndexError, RecursionError, struct.error) as error:
+        raise CorruptDataError("a record segment's Parquet footer is damaged") from error
 
 
 def _move_group(group: Struct, distance: int) -> None:

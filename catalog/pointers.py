@@ -22,6 +22,7 @@ from hangar_cloud.catalog.sealed_json import seal, unseal
 HINT_PATH: Final = "refs/hint.json"
 _HEADS: Final = "refs/heads"
 _PROBE_AHEAD: Final = 2
+_MAX_SEQ: Final = 10**10 - 1
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ class PointerLog:
 
     def _gallop(self, branch: str, lower: int) -> Pointer | None:
         """The last entry at or after `lower`, where every entry up to the last exists."""
-        found: Pointer | None = None
+        found: tuple[int, bytes] | None = None
         step = 1
         position = lower
         high: int | None = None
@@ -161,18 +162,19 @@ class PointerLog:
                 if text is None:
                     high = seq
                     break
-                found = decode_pointer(text, branch, seq)
+                found = (seq, text)
             if high is None:
                 step *= 4
                 position = wanted[-1] + step
-        while found is not None and high - found.seq > 1:
-            middle = (found.seq + high) // 2
+        while found is not None and high - found[0] > 1:
+            middle = (found[0] + high) // 2
             text = self._store.get_many([pointer_path(branch, middle)])[0]
             if text is None:
                 high = middle
             else:
-                found = decode_pointer(text, branch, middle)
-        return found
+                found = (middle, text)
+        # Only the head is looked into: a damaged older entry does no harm.
+        return None if found is None else decode_pointer(found[1], branch, found[0])
 
     def _names(self) -> Iterable[str]:
         if not self._store.can_list:
@@ -199,8 +201,8 @@ def _bounds(hint: bytes | None) -> dict[str, int]:
         return {}
     try:
         branches = unseal(hint, "the branch hint")["branches"]
-        return {str(name): max(int(seq), 0) for name, seq in branches.items() if _is_name(name)}
-    except (HangarError, KeyError, TypeError, ValueError, AttributeError):
+        return {name: int(seq) for name, seq in branches.items() if _is_name(name) and 0 <= int(seq) <= _MAX_SEQ}
+    except (HangarError, KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return {}
 
 

@@ -23,6 +23,7 @@ from hangar_cloud.backends.values import (
 from hangar_cloud.catalog.errors import InvalidSampleError, InvalidSchemaError
 
 MAX_RANK: Final = 31
+_KINDS: Final = "biufc"
 _MAX_DIMENSION: Final = 2**48
 _MAX_SAMPLE_BYTES: Final = 2**40
 
@@ -144,17 +145,14 @@ class ColumnSchema:
                 str(data["column_type"]), str(data["column_layout"]), str(data["schema_type"]), data["dtype"], shape
             )
             known = schema.column_type in ("ndarray", "str", "bytes") and schema.column_layout in ("flat", "nested")
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise CorruptDataError(f"a column schema is not readable: {error!r}") from error
         if not known:
             raise UnsupportedFormatError(
                 f"column type {schema.column_type!r} ({schema.column_layout}) is not known; upgrade hangar-cloud"
             )
         if schema.column_type == "ndarray":
-            try:
-                np.dtype(schema.dtype)
-            except TypeError as error:
-                raise UnsupportedFormatError(f"dtype {schema.dtype!r} does not exist on this machine") from error
+            _check_recorded(schema)
         return schema
 
     @cached_property
@@ -229,7 +227,7 @@ def array_schema(
         checked = np.dtype(dtype)
     except (TypeError, ValueError, SyntaxError) as error:
         raise InvalidSchemaError(f"{where}: {dtype!r} is not a numpy dtype") from error
-    if checked.kind not in "biufc":
+    if checked.kind not in _KINDS:
         raise InvalidSchemaError(
             f"{where}: dtype {checked.str!r} cannot be stored; ndarray columns hold bool, integers, floats and complex "
             "numbers (use add_str_column or add_bytes_column for text and bytes)"
@@ -240,6 +238,21 @@ def array_schema(
     return ColumnSchema(
         "ndarray", layout, "variable_shape" if variable_shape else "fixed_shape", checked.str, dimensions
     )
+
+
+def _check_recorded(schema: ColumnSchema) -> None:
+    """Refuse an ndarray schema that `array_schema` would not have made."""
+    shape, dtype = schema.shape, schema.dtype
+    if schema.schema_type not in ("fixed_shape", "variable_shape") or shape is None or not isinstance(dtype, str):
+        raise CorruptDataError(f"a column schema is not readable: {schema}")
+    if len(shape) > MAX_RANK or any(not 1 <= n <= _MAX_DIMENSION for n in shape):
+        raise CorruptDataError(f"a column schema has the shape {shape}, which no column has")
+    try:
+        known = np.dtype(dtype).kind in _KINDS
+    except (TypeError, ValueError, SyntaxError):
+        known = False
+    if not known:
+        raise UnsupportedFormatError(f"dtype {dtype!r} does not exist on this machine")
 
 
 def _check_dimensions(shape: Any, where: str) -> tuple[int, ...]:

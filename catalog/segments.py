@@ -103,10 +103,13 @@ class Leaf:
     @cached_property
     def _shapes(self) -> list[list[int]]:
         rank = len(self._schema.shape or ()) if self._schema.schema_type == "variable_shape" else 0
-        columns = [self._column(f"shape_{i}") for i in range(rank)]
-        if any(column is None for column in columns):
+        names = [f"shape_{i}" for i in range(rank)]
+        if not self._names.issuperset(names):
             raise CorruptDataError("a leaf of a variable-shape column lacks its shapes")
-        return columns  # type: ignore[return-value]
+        columns = [self._numbers(name) for name in names]
+        if any(min(column) < 1 for column in columns if column):
+            raise CorruptDataError("a leaf of a variable-shape column has a shape that no array has")
+        return columns
 
     @cached_property
     def _packed(self) -> tuple[bytes, bytes, list[int], list[int], list[int], list[int]] | None:
@@ -122,18 +125,16 @@ class Leaf:
         )
 
     def _fixed_bytes(self, name: str, width: int) -> bytes:
-        import pyarrow as pa
-
         column = self._table.column(name).combine_chunks()
-        if column.type != pa.binary(width):
-            raise CorruptDataError(f"a leaf's {name} is {column.type}, not {width} bytes")
         data = column.buffers()[1]
         return b"" if data is None else bytes(data)[column.offset * width : (column.offset + len(column)) * width]
 
     def _numbers(self, name: str) -> list[int]:
         column = self._table.column(name)
-        filled = column.fill_null(-1) if column.null_count else column
-        return list(filled.to_numpy().tolist())
+        numbers = (column.fill_null(-1) if column.null_count else column).to_numpy()
+        if np.count_nonzero(numbers < 0) != column.null_count:
+            raise CorruptDataError(f"a leaf's column {name} holds a negative number")
+        return list(numbers.tolist())
 
     @cached_property
     def _values(self) -> list[bytes | None] | None:
@@ -183,18 +184,15 @@ def encode_inner(children: Sequence[NodeRef]) -> bytes:
     import pyarrow as pa
 
     places = [child.place for child in children]
+    columns = [
+        [child.first for child in children],
+        [child.count for child in children],
+        [child.digest for child in children],
+        *([getattr(place, name) for place in places] for name in SegmentPlace._fields),
+    ]
+    types = _inner_types()
     return _write(
-        pa.table(
-            {
-                "first": pa.array([child.first for child in children], pa.binary()),
-                "count": pa.array([child.count for child in children], pa.int64()),
-                "digest": pa.array([child.digest for child in children], pa.binary(32)),
-                "object": pa.array([place.object for place in places], pa.binary()),
-                "offset": pa.array([place.offset for place in places], pa.int64()),
-                "length": pa.array([place.length for place in places], pa.int64()),
-                "checksum": pa.array([place.checksum for place in places], pa.uint64()),
-            }
-        )
+        pa.table({name: pa.array(values, types[name]) for name, values in zip(types, columns, strict=True)})
     )
 
 
@@ -204,7 +202,14 @@ def decode_leaf(data: bytes | memoryview, schema: ColumnSchema, count: int) -> L
     Raises:
         CorruptDataError: it is not a leaf of that many rows.
     """
-    leaf = Leaf(_read(data), schema)
+    import pyarrow as pa
+
+    table = _read(data)
+    _check_columns(table, _leaf_types(schema))
+    try:
+        leaf = Leaf(table, schema)
+    except (pa.ArrowException, ValueError) as error:
+        raise CorruptDataError(f"a leaf's keys are not readable: {error}") from error
     if len(leaf) != count:
         raise CorruptDataError(f"a leaf has {len(leaf)} rows where its parent declares {count}")
     return leaf
@@ -222,17 +227,62 @@ def decode_inner(data: bytes | memoryview, level: int, container: bytes) -> list
         CorruptDataError: it is not an inner node.
     """
     table = _read(data)
-    try:
-        columns = [
-            table.column(name).to_pylist()
-            for name in ("first", "count", "digest", "object", "offset", "length", "checksum")
-        ]
-    except KeyError as error:
-        raise CorruptDataError(f"an inner node lacks a column: {error}") from error
+    types = _inner_types()
+    _check_columns(table, types)
+    if not set(types) <= set(table.column_names) or any(table.column(name).null_count for name in types):
+        raise CorruptDataError("an inner node lacks some of its columns or values")
+    columns = [table.column(name).to_pylist() for name in types]
+    if not columns[0] or min(map(min, (columns[1], columns[4], columns[5]))) < 0:
+        raise CorruptDataError("an inner node has no children, or a negative number")
     return [
         NodeRef(level - 1, first, count, digest, SegmentPlace(holder or container, offset, length, checksum))
         for first, count, digest, holder, offset, length, checksum in zip(*columns, strict=True)
     ]
+
+
+def _leaf_types(schema: ColumnSchema) -> dict[str, Any]:
+    """The Arrow types of a leaf's columns, those that are there."""
+    import pyarrow as pa
+
+    types = dict.fromkeys(_DELTA_COLUMNS, pa.int64())
+    types |= {"key_str": pa.string(), "digest": pa.binary(32), "pack": pa.binary(16), "value_bytes": pa.binary()}
+    types |= {f"shape_{i}": pa.int64() for i in range(len(schema.shape or ()))}
+    if schema.column_type == "str":
+        types["value"] = pa.string()
+    elif _is_typed(schema):
+        types["value"] = pa.from_numpy_dtype(schema.numpy_dtype)
+    else:
+        types["value"] = None
+    return types
+
+
+def _inner_types() -> dict[str, Any]:
+    import pyarrow as pa
+
+    number = pa.int64()
+    return {
+        "first": pa.binary(),
+        "count": number,
+        "digest": pa.binary(32),
+        "object": pa.binary(),
+        "offset": number,
+        "length": number,
+        "checksum": pa.uint64(),
+    }
+
+
+def _check_columns(table: pa.Table, types: dict[str, Any]) -> None:
+    for field in table.schema:
+        if field.name in types and field.type != types[field.name]:
+            raise CorruptDataError(f"a record segment's column {field.name} is {field.type}, not {types[field.name]}")
+
+
+def _is_typed(schema: ColumnSchema) -> bool:
+    """Whether Parquet has a type for the column's values: one native number each."""
+    if schema.column_type != "ndarray" or schema.fixed_size != schema.item_size:
+        return False
+    dtype = schema.numpy_dtype
+    return dtype.kind in _TYPED_KINDS and dtype.isnative and dtype.itemsize <= 8 and dtype != np.float16
 
 
 def _add_places(columns: dict[str, Any], rows: Sequence[Row]) -> None:
@@ -265,11 +315,9 @@ def _typed_values(values: list[bytes | None], schema: ColumnSchema) -> Any | Non
             return pa.array([None if value is None else value.decode("utf-8") for value in values], pa.string())
         except UnicodeDecodeError:
             return None
-    if schema.column_type != "ndarray" or schema.fixed_size != schema.item_size:
+    if not _is_typed(schema):
         return None
     dtype = schema.numpy_dtype
-    if dtype.kind not in _TYPED_KINDS or not dtype.isnative or dtype.itemsize > 8 or dtype == np.float16:
-        return None
     blank = bytes(dtype.itemsize)
     raw = b"".join(blank if value is None else value for value in values)
     if dtype.kind == "b" and max(raw) > 1:

@@ -137,13 +137,7 @@ class WorkingSet:
         self._nodes = nodes
         self.base: dict[str, ColumnEntry] = {}
         self.columns: dict[str, WorkingColumn] = {}
-        self.rebase(base)
-        for event in staging.events():
-            if isinstance(event, ColumnEvent):
-                self._replay(event)
-            elif event.name in self.columns:
-                self.columns[event.name].restore(event.rows)
-                writer.remember([row for _, row in event.rows if row is not None])
+        self.reload(base)
 
     @property
     def dirty(self) -> bool:
@@ -162,6 +156,23 @@ class WorkingSet:
                 column.start(entry)
                 kept[name] = column
         self.columns = kept
+
+    def reload(self, base: dict[str, ColumnEntry]) -> None:
+        """Take up what is staged on top of a commit's columns; handles of columns that stay keep working."""
+        before = self.columns
+        self.rebase(base)
+        for event in self._staging.events():
+            if isinstance(event, ColumnEvent):
+                self._replay(event)
+            elif event.name in self.columns:
+                self.columns[event.name].restore(event.rows)
+                self._writer.remember([row for _, row in event.rows if row is not None])
+        for name, column in self.columns.items():
+            old = before.get(name, column)
+            if old is not column:
+                old.start(column.entry)
+                old.restore(list(column.staged.items()))
+                self.columns[name] = old
 
     def add_column(self, name: str, entry: ColumnEntry) -> WorkingColumn:
         """Stage a new column; durable on return."""

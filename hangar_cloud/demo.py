@@ -10,6 +10,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 _SHOWN: Final = 4711
+_RELABELLED: Final = 7
+_UNLABELLED: Final = 13
+_WORDS: Final = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _USER: Final = ("Ada", "ada@example.org")
 _OTHER_USER: Final = ("Ben", "ben@example.org")
 
@@ -65,7 +69,7 @@ class Demo:
             _say("From arrays to a bucket, and one image back.")
             _say(f"Everything happens in {folder}" + (f" and {url}" if self._bucket else "") + ".")
             repository = self._ingest(folder / "digits", digits)
-            self._change(repository)
+            self._change(repository, _WORDS[int(digits.labels[_RELABELLED])])
             self._push(repository, url)
             clone = self._clone(folder / "clone", url)
             self._read_one(clone, digits)
@@ -77,46 +81,44 @@ class Demo:
         images = digits.images
         self._step(
             f"Ingest {len(images):,} images ({digits.source})",
-            "with co: images[i] = image; labels[i] = label",
+            "with co: images.update(enumerate(arrays)); labels.update(enumerate(texts))",
         )
         repository = Repository(place, exists=False)
         _quietly(lambda: repository.init(*_USER))
         start = time.perf_counter()
-        co = repository.checkout(write=True)
-        co.add_ndarray_column("images", prototype=images[0])
-        co.add_str_column("labels")
-        with co:
-            co["images"].update(enumerate(images))
-            co["labels"].update(enumerate(digits.labels))
-        seconds = time.perf_counter() - start
-        _note(f"{human_size(images.nbytes)} of arrays in {seconds:.1f} s, {len(images) / seconds:,.0f} images a second")
-        self._step("Commit", "co.commit('digits')")
-        digest = co.commit("digits, as they come")
-        co.close()
+        with closing(repository.checkout(write=True)) as co:
+            co.add_ndarray_column("images", prototype=images[0])
+            co.add_str_column("labels")
+            with co:
+                co["images"].update(enumerate(images))
+                co["labels"].update(enumerate(digits.labels))
+            seconds = time.perf_counter() - start
+            rate = len(images) / seconds
+            _note(f"{human_size(images.nbytes)} of arrays in {seconds:.1f} s, {rate:,.0f} images a second")
+            self._step("Commit", "co.commit('digits, as they come')")
+            digest = co.commit("digits, as they come")
         _note(f"commit {digest[:12]} on branch master")
         return repository
 
-    def _change(self, repository: Repository) -> None:
+    def _change(self, repository: Repository, word: str) -> None:
         self._step(
             "Change something on a branch",
             "repo.create_branch('tidy')",
             "co = repo.checkout(write=True, branch='tidy')",
-            "co['labels', 7] = 'seven'; del co['images'][13]",
+            f"co['labels', {_RELABELLED}] = '{word}'; del co['labels'][{_UNLABELLED}]; co.commit(…)",
         )
         repository.create_branch("tidy")
         before = _committed_bytes(repository)
-        co = repository.checkout(write=True, branch="tidy")
-        old = co["labels", 7]
-        co["labels", 7] = "seven"
-        for column in ("images", "labels"):
-            del co[column][13]
-        digest = co.commit("label 7 in words, 13 removed")
-        co.close()
+        with closing(repository.checkout(write=True, branch="tidy")) as co:
+            old = co["labels", _RELABELLED]
+            co["labels", _RELABELLED] = word
+            del co["labels"][_UNLABELLED]
+            digest = co.commit(f"label {_RELABELLED} in words, label {_UNLABELLED} removed")
         added = _committed_bytes(repository) - before
         _note(f"commit {digest[:12]} on branch tidy; it adds {human_size(added)} to the repository")
         master, tidy = (repository.checkout(branch=name) for name in ("master", "tidy"))
-        _note(f"label 7 is {old!r} on master and {tidy['labels', 7]!r} on tidy")
-        _note(f"master has {len(master['images']):,} images, tidy has {len(tidy['images']):,}")
+        _note(f"label {_RELABELLED} is {old!r} on master and {tidy['labels', _RELABELLED]!r} on tidy")
+        _note(f"master has {len(master['labels']):,} labels as before, tidy has {len(tidy['labels']):,}")
         master.close()
         tidy.close()
 
@@ -182,11 +184,11 @@ class Demo:
             with tempfile.TemporaryDirectory(prefix="hangar-demo-") as folder:
                 yield Path(folder)
             return
-        folder = self._keep.expanduser().absolute()
-        if folder.exists() and any(folder.iterdir()):
-            raise InvalidArgumentError(f"{folder} is not empty; give --keep a new folder")
-        folder.mkdir(parents=True, exist_ok=True)
-        yield folder
+        kept = self._keep.expanduser().absolute()
+        if kept.exists() and any(kept.iterdir()):
+            raise InvalidArgumentError(f"{kept} is not empty; give --keep a new folder")
+        kept.mkdir(parents=True, exist_ok=True)
+        yield kept
 
     @contextlib.contextmanager
     def _remote(self, folder: Path) -> Iterator[str]:
@@ -209,7 +211,7 @@ def _say(text: str) -> None:
 
 
 def _note(text: str) -> None:
-    _say(f"   {text}")
+    _say(f"   {text}".rstrip())
 
 
 def _draw(image: npt.NDArray[np.uint8]) -> None:

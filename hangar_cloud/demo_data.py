@@ -41,8 +41,8 @@ def bundled_digits() -> Digits:
         from sklearn import datasets
     except ImportError:
         raise InvalidArgumentError(
-            "the demo's images come with scikit-learn, which is not installed: pip install 'hangar-cloud[demo]'. Or give "
-            "a folder with the four MNIST files: hangar demo --data DIR"
+            "the demo's images come with scikit-learn, which is not installed: pip install 'hangar-cloud[demo]'. "
+            "Or give a folder with the four MNIST files: hangar demo --data DIR"
         ) from None
     bundle: Any = datasets.load_digits()
     small = (bundle.images * (255 / 16)).astype(np.uint8)
@@ -50,7 +50,7 @@ def bundled_digits() -> Digits:
     room = _SIDE - enlarged.shape[1]
     images = np.zeros((_PLACES, len(small), _SIDE, _SIDE), np.uint8)
     for place in range(_PLACES):
-        down, right = divmod(place, room + 1)
+        down, right = divmod(place * (room + 1) ** 2 // _PLACES, room + 1)
         images[place, :, down : down + enlarged.shape[1], right : right + enlarged.shape[2]] = enlarged
     labels = [str(label) for label in bundle.target] * _PLACES
     return Digits(images.reshape(-1, _SIDE, _SIDE), labels, "scikit-learn's digits, each at ten places")
@@ -62,7 +62,9 @@ def mnist(folder: Path) -> Digits:
     labels = [read_idx(folder / f"{part}-labels-idx1-ubyte.gz", 1) for part in _MNIST_PARTS]
     for part, some, names in zip(_MNIST_PARTS, images, labels, strict=True):
         if len(some) != len(names):
-            raise InvalidArgumentError(f"{folder}: {len(some)} {part} images have {len(names)} labels; fetch the files anew")
+            raise InvalidArgumentError(
+                f"{folder}: {len(some)} {part} images have {len(names)} labels; fetch the files anew"
+            )
     return Digits(np.concatenate(images), [str(label) for label in np.concatenate(labels)], f"MNIST in {folder}")
 
 

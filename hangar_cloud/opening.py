@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from hangar_cloud import writer_lock
 from hangar_cloud.catalog.committer import Committer
-from hangar_cloud.catalog.pointers import Pointer
 from hangar_cloud.catalog.staging import StagingArea
 from hangar_cloud.checkout import Logger
 from hangar_cloud.errors import DirtyStagingError, RefNotFoundError
@@ -78,12 +77,8 @@ def _prepare(storage: Storage, staging: StagingArea, branch: str) -> str | None:
 
 def _resolve_landing(storage: Storage, staging: StagingArea) -> None:
     """Where a writer died while its commit was landing, find out whether it did."""
-    landing, branch = staging.setting("landing"), staging.setting("branch")
-    if landing is None or branch is None:
-        return
-    committer = Committer(storage.store, storage.cache, storage.pointers(), storage.nodes, storage.index, storage.commit)
-    pointer: Pointer | None = committer.landed(branch, staging.setting("base"), landing)
-    if pointer is not None:
-        staging.clear(branch, pointer.commit)
-    else:
-        staging.set_settings(landing=None)
+    if staging.landings():
+        committer = Committer(
+            storage.store, storage.cache, storage.pointers(), storage.nodes, storage.index, storage.commit
+        )
+        committer.resolve(staging)

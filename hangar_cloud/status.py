@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from hangar_cloud.errors import StagingError
 from hangar_cloud.storage import Storage
 
 _FILES: Final = ("staging.duckdb", "staging.duckdb.wal")
+_AREA: Final = re.compile(r"(\d+)(?:\.(\d+))?")
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def read_status(storage: Storage, branch: str) -> RepositoryStatus:
     status = RepositoryStatus(
         branch, None if pointer is None else pointer.commit, writer_lock.is_held(storage.root)
     )
-    for folder in sorted(storage.root.glob("staging/*"), key=lambda path: (len(path.name), path.name)):
+    for folder in _areas(storage.root / "staging"):
         try:
             area = _read_area(storage, folder, branch)
         except StagingError as error:
@@ -102,6 +104,17 @@ def describe(schema: ColumnSchema) -> str:
     sizes = " x ".join(str(size) for size in schema.shape or ()) or "single numbers"
     most = "at most " if schema.schema_type == "variable_shape" else ""
     return f"{schema.numpy_dtype.name}, {most}{sizes}"
+
+
+def _areas(folder: Path) -> Iterator[Path]:
+    """The folder of each staging area: after a release by force there are several, and the newest counts."""
+    newest: dict[int, tuple[int, Path]] = {}
+    for path in folder.glob("*"):
+        match = _AREA.fullmatch(path.name)
+        if match:
+            found = (int(match[2] or 0), path)
+            newest[int(match[1])] = max(found, newest.get(int(match[1]), found))
+    return (path for _, (_, path) in sorted(newest.items()))
 
 
 class _Column:

@@ -33,7 +33,8 @@ from hangar_cloud.errors import InvalidArgumentError, NotInitializedError
 
 _KEPT_FILE: Final = "repository.json"
 _SEEN_NAME: Final = "bucket"
-_SCHEME: Final = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
+_URL: Final = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+(::.*)?://")
+_BROKEN_URL: Final = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:/[^/]")
 
 
 class Storage:
@@ -60,7 +61,7 @@ class Storage:
         self.storage_options = dict(storage_options or {})
         self.offline = offline
         text = os.fspath(location)
-        self.is_bucket = bool(_SCHEME.match(text))
+        self.is_bucket = bool(_URL.match(text))
         if self.is_bucket:
             self.store = open_store(text, self.storage_options)
             self.location = redact_url(text).rstrip("/")
@@ -324,6 +325,11 @@ def _check_types(storage_options: object, cache_size: object) -> None:
 def _check_folder(text: str) -> Path:
     if not text or "\0" in text or not is_writable_text(text):
         raise InvalidArgumentError(f"{text!r} is not a path")
+    if _BROKEN_URL.match(text):
+        raise InvalidArgumentError(
+            f"{text!r} looks like the path of a URL that lost a slash, as pathlib.Path does to it; give URLs as str, "
+            "and a folder of that name as './...'"
+        )
     try:
         folder = Path(text).expanduser().absolute()
         is_file = folder.exists() and not folder.is_dir()

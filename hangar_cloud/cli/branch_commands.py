@@ -61,7 +61,8 @@ def branch_list(repository: Repository) -> None:
 def checkout(repository: Repository, branchname: str) -> None:
     """Choose the branch to write to.
 
-    From now on, writers and `hangar commit` extend BRANCHNAME. Nothing may be staged on another branch, and no process may have the repository open for writing.
+    From now on, writers and `hangar commit` extend BRANCHNAME. Nothing may be staged on another branch, and
+    no process may have the repository open for writing.
     """
     if repository._storage.is_bucket:
         raise click.UsageError(

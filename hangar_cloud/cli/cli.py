@@ -74,7 +74,7 @@ class LazyGroup(GuardedGroup):
         return found
 
 
-@click.group(cls=LazyGroup, name="hangar", context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, name="hangar")
 @click.version_option(__version__, prog_name="hangar")
 @click.option(
     "-C",

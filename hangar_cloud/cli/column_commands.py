@@ -26,7 +26,9 @@ def column() -> None:
 @click.option("--variable-shape", is_flag=True, help="Samples may be smaller than SHAPE, in every dimension.")
 @click.option("--contains-subsamples", is_flag=True, help="Each sample is a set of subsamples with keys of their own.")
 @click.argument("name")
-@click.argument("dtype", type=click.Choice(["BOOL", *_NUMBERS, *_FRACTIONS, *_SHAPELESS], case_sensitive=False))
+@click.argument(
+    "dtype", metavar="DTYPE", type=click.Choice(["BOOL", *_NUMBERS, *_FRACTIONS, *_SHAPELESS], case_sensitive=False)
+)
 @click.argument("shape", nargs=-1, type=int)
 @with_repository
 def create_column(
@@ -39,6 +41,7 @@ def create_column(
 ) -> None:
     """Add a column NAME of DTYPE to what will be committed.
 
+    DTYPE is BOOL, INT8 to INT64, UINT8 to UINT64, FLOAT16 to FLOAT64, COMPLEX64, COMPLEX128, STR or BYTES.
     SHAPE is the size of each dimension of a sample, one number each; without it samples are single numbers.
     STR and BYTES columns have none.
 

@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -14,17 +14,42 @@ import click
 
 _INTERRUPTED: Final = 130
 _PIPE_CLOSED: Final = 141
+# What the library's messages advise, for people who do not write Python at this moment.
+_IN_THE_SHELL: Final = (
+    ("give remove_old=True", "give --overwrite"),
+    ("with force_delete=True", "with --force"),
+    ("see remote.add", "`hangar remote add` adds one"),
+    ("call force_release_writer_lock()", "run `hangar writer-lock --force-release`"),
+    ("open another branch for writing first", "`hangar checkout` another branch first"),
+    (
+        "or give storage_options {'key': ..., 'secret': ...}; for a public bucket {'anon': True}",
+        "or give --storage-option key=... --storage-option secret=...; for a public bucket --storage-option anon=true",
+    ),
+    ("open that branch to commit them or to call reset_staging_area()", "`hangar commit` them"),
+)
 
 
 class _Guarded(click.Command):
     """What happens around every command, whether it is run from `hangar` or alone."""
 
-    def main(self, *arguments: Any, standalone_mode: bool = True, **options: Any) -> Any:
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        # Not inherited from `hangar`: click keeps the help option of whoever asks a command first.
+        self.context_settings.setdefault("help_option_names", ["-h", "--help"])
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
         if not standalone_mode:
-            return super().main(*arguments, standalone_mode=False, **options)
+            return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
         with plain_warnings():
             try:
-                code = super().main(*arguments, standalone_mode=False, **options)
+                code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
                 sys.stdout.flush()
             except BrokenPipeError:
                 code = _leave_pipe()
@@ -43,7 +68,7 @@ class _Guarded(click.Command):
         except BrokenPipeError:
             # Before click sees it, which would exit with 1.
             raise click.exceptions.Exit(_leave_pipe()) from None
-        except Exception as error:  # noqa: BLE001 - a person is told in words, and a traceback on request
+        except Exception as error:
             if ctx.find_root().meta.get("hangar.debug"):
                 traceback.print_exc()
             raise click.ClickException(in_words(error)) from error
@@ -73,7 +98,10 @@ def in_words(error: Exception) -> str:
     from hangar_cloud.errors import HangarError
 
     if isinstance(error, HangarError):
-        return str(error)
+        message = str(error)
+        for python, shell in _IN_THE_SHELL:
+            message = message.replace(python, shell)
+        return message
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     from hangar_cloud.backends.errors import redact_text

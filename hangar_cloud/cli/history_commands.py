@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -13,7 +14,9 @@ from hangar_cloud.cli.names import start_at
 if TYPE_CHECKING:
     from hangar_cloud.repository import Repository
 
-_TEMPLATE: Final = "\n# What does this commit change? Lines that start with # are left out; without any, nothing is committed.\n"
+_TEMPLATE: Final = (
+    "\n# What does this commit change? Lines that start with # are left out. An empty message commits nothing.\n"
+)
 
 
 @click.command(cls=GuardedCommand)
@@ -29,13 +32,19 @@ def status(repository: Repository) -> None:
 
 @click.command(cls=GuardedCommand)
 @click.option(
-    "-m", "--message", "messages", metavar="<message>", multiple=True, help="What changed; each one more is a line more."
+    "-m",
+    "--message",
+    "messages",
+    metavar="<message>",
+    multiple=True,
+    help="What changed. Given several times, each is a line.",
 )
 @with_repository
 def commit(repository: Repository, messages: tuple[str, ...]) -> None:
     """Record what is staged as a commit.
 
-    It goes on top of the branch that is written to; `hangar status` names it. Without -m, an editor is opened for the message.
+    It goes on top of the branch that is written to; `hangar status` names it. Without -m, an editor is opened
+    for the message.
     """
     message = "\n".join(messages) if messages else _edited()
     if not message.strip():
@@ -72,13 +81,14 @@ def log(repository: Repository, startpoint: str | None) -> None:
 def summary(repository: Repository, startpoint: str | None) -> None:
     """Show the columns of a commit.
 
-    STARTPOINT is a branch, or the first digits of a commit. Without it, the columns are those of the branch that is written to.
+    STARTPOINT is a branch, or the first digits of a commit. Without it, the columns are those of the branch
+    that is written to.
     """
     repository.summary(**start_at(repository, startpoint))
 
 
 def _edited() -> str:
-    if not click.get_text_stream("stdin").isatty():
+    if not sys.stdin.isatty():
         raise click.UsageError('give a message: hangar commit -m "what changed"')
     text = click.edit(_TEMPLATE) or ""
     return "\n".join(line for line in text.splitlines() if not line.startswith("#")).strip()

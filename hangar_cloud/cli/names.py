@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -37,16 +37,12 @@ def full_address(address: str) -> str:
     return os.path.abspath(os.path.expanduser(address)) if is_path else address
 
 
-class Size(click.ParamType):
-    """A number of bytes, such as 500MB, 1.5GB or 1024."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        match = _SIZE.fullmatch(str(value).strip())
-        if match is None:
-            self.fail(f"{value!r} is not a size; give one such as 500MB, 1.5GB or 1024", param, ctx)
-        base = 1024 if match[3] else 1000
-        return int(float(match[1]) * base ** _POWERS[match[2].lower()])
+def parse_size(_ctx: click.Context, _parameter: click.Parameter, text: str | None) -> int | None:
+    """An option's number of bytes, given as 500MB, 1.5GB, 2GiB or 1024."""
+    if text is None:
+        return None
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise click.BadParameter(f"{text!r} is not a size; give one such as 500MB, 1.5GB or 1024")
+    base = 1024 if match[3] else 1000
+    return int(float(match[1]) * base ** _POWERS[match[2].lower()])

@@ -24,6 +24,7 @@ def _ask(_ctx: click.Context, parameter: click.Parameter, value: str | None) -> 
         answer: str = click.prompt(f"Your {parameter.name}", err=True)
     except click.Abort as abort:
         if isinstance(abort.__context__, EOFError):
+            click.echo(err=True)
             raise click.UsageError(f"give --{parameter.name}: it is recorded in every commit") from None
         raise
     return answer
@@ -31,7 +32,8 @@ def _ask(_ctx: click.Context, parameter: click.Parameter, value: str | None) -> 
 
 def _identity(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that say who commits from here."""
-    for option, text in (("email", "Your email address, recorded likewise."), ("name", "Your name, recorded in commits.")):
+    helps = {"email": "Your email address, recorded likewise.", "name": "Your name, recorded in every commit."}
+    for option, text in helps.items():
         command = click.option(f"--{option}", metavar=f"<{option}>", callback=_ask, help=text)(command)
     return command
 
@@ -56,7 +58,8 @@ def init(repository: Repository, name: str, email: str, overwrite: bool) -> None
 def clone(repository: Repository, name: str, email: str, overwrite: bool, remote: str) -> None:
     """Copy a repository's history into this folder.
 
-    REMOTE is the URL of its bucket. Samples stay in the bucket: each comes when it is read. To bring many at once, see `hangar fetch-data`.
+    REMOTE is the URL of its bucket. Samples stay in the bucket: each comes when it is read. To bring many at
+    once, see `hangar fetch-data`.
     """
     branch = repository.clone(name, email, full_address(remote), remove_old=overwrite)
     click.echo(f"On branch {branch}. Samples come when they are read; `hangar fetch-data origin {branch}` brings all.")
@@ -72,7 +75,8 @@ def clone(repository: Repository, name: str, email: str, overwrite: bool, remote
 def writer_lock_held(repository: Repository, force_release: bool) -> None:
     """Say whether a writer is open.
 
-    The lock is held while a process on this machine has the repository open for writing. A process that dies frees the lock by itself.
+    The lock is held while a process on this machine has the repository open for writing. A process that dies
+    frees the lock by itself.
     """
     if force_release:
         with warnings.catch_warnings():

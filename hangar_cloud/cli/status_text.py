@@ -9,7 +9,12 @@ import click
 
 from hangar_cloud.status import AreaStatus, ColumnStatus, RepositoryStatus
 
-_COLOURS: Final = {"new column": "green", "replaced column": "yellow", "changed column": "yellow", "removed column": "red"}
+_COLOURS: Final = {
+    "new column": "green",
+    "replaced column": "yellow",
+    "changed column": "yellow",
+    "removed column": "red",
+}
 
 
 def status_lines(status: RepositoryStatus) -> Iterator[str]:
@@ -52,4 +57,5 @@ def _column_line(column: ColumnStatus) -> str:
     if column.settings_changed:
         parts.append("backend changed")
     samples = f": {', '.join(parts)}" if parts else ""
-    return f"  {click.style(f'{column.action:<15}', fg=_COLOURS[column.action])}  {column.name} ({column.kind}){samples}"
+    action = click.style(f"{column.action:<15}", fg=_COLOURS[column.action])
+    return f"  {action}  {column.name} ({column.kind}){samples}"

@@ -9,7 +9,7 @@ import click
 
 from hangar_cloud.cli.context import with_repository
 from hangar_cloud.cli.guard import GuardedCommand
-from hangar_cloud.cli.names import Size, start_at
+from hangar_cloud.cli.names import parse_size, start_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 def push(repository: Repository, remote: str, branch: str) -> None:
     """Upload a branch to a remote.
 
-    REMOTE gets the commits and samples of BRANCH that it lacks. An upload that was cut off goes on where it was when the command is run again.
+    REMOTE gets the commits and samples of BRANCH that it lacks. An upload that was cut off goes on where it
+    was when the command is run again.
     """
     done, moved = _with_warnings(lambda: repository.remote.push(remote, branch))
     if moved:
@@ -38,7 +39,8 @@ def push(repository: Repository, remote: str, branch: str) -> None:
 def fetch_records(repository: Repository, remote: str, branch: str) -> None:
     """Get the history of a remote's branch.
 
-    What BRANCH is on REMOTE becomes the branch REMOTE/BRANCH here. Samples stay in the bucket until they are read; see `hangar fetch-data`.
+    What BRANCH is on REMOTE becomes the branch REMOTE/BRANCH here. Samples stay in the bucket until they are
+    read; see `hangar fetch-data`.
     """
     done, moved = _with_warnings(lambda: repository.remote.fetch(remote, branch))
     if moved:
@@ -47,7 +49,9 @@ def fetch_records(repository: Repository, remote: str, branch: str) -> None:
 
 @click.command("fetch-data", cls=GuardedCommand)
 @click.option("-d", "--column", "columns", metavar="<column>", multiple=True, help="Only this column; may be repeated.")
-@click.option("-n", "--nbytes", metavar="<nbytes>", type=Size(), help="At most this much, such as 500MB or 1.5GB.")
+@click.option(
+    "-n", "--nbytes", metavar="<nbytes>", callback=parse_size, help="At most this much, such as 500MB or 1.5GB."
+)
 @click.option("-a", "--all-history", is_flag=True, help="Also the samples of all earlier commits.")
 @click.argument("remote")
 @click.argument("startpoint")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -149,6 +150,13 @@ def test_a_file_is_not_a_folder(tmp_path):
 def test_urls_that_cannot_be_opened(url):
     with pytest.raises(UnsupportedStoreError):
         Repository(url, exists=False)
+
+
+def test_a_url_that_went_through_pathlib_is_no_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="lost a slash.*give URLs as str"):
+        Repository(Path("s3://bucket/x"), exists=False)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("options", [{"cache_size": 0}, {"cache_size": "5"}, {"storage_options": "key"}])

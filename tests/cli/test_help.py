@@ -1,0 +1,122 @@
+"""Help: there for every command, from the source alone, and without loading what the command will need."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import click
+import pytest
+
+import hangar_cloud
+from hangar_cloud.cli import cli, main
+from tests.cli.running import clean_environment, invoke
+from tests.project.source_rules import ROOT
+
+# As in Hangar's manual, less what later versions of this bring (diff, import, export, view), and `server`, which a
+# bucket makes superfluous.
+OPTIONS = {
+    "branch create": set(),
+    "branch delete": {"-f", "--force"},
+    "branch list": set(),
+    "checkout": set(),
+    "clone": {"--name", "--email", "--overwrite"},
+    "column create": {"--variable-shape", "--contains-subsamples"},
+    "column remove": set(),
+    "commit": {"-m", "--message"},
+    "fetch": set(),
+    "fetch-data": {"-d", "--column", "-n", "--nbytes", "-a", "--all-history"},
+    "init": {"--name", "--email", "--overwrite"},
+    "log": set(),
+    "push": set(),
+    "remote add": set(),
+    "remote list": set(),
+    "remote remove": set(),
+    "status": set(),
+    "summary": set(),
+    "writer-lock": {"--force-release"},
+}
+OURS = {"demo": {"--data", "--bucket", "--keep"}, "remote ping": set()}
+
+
+def commands(group: click.Group, before: str = "") -> dict[str, click.Command]:
+    context = click.Context(group)
+    found = {}
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        found[before + name] = command
+        if isinstance(command, click.Group):
+            found |= commands(command, f"{before}{name} ")
+    return found
+
+
+EVERY = commands(main)
+
+
+def test_the_commands_are_those_of_the_manual():
+    leaves = {name for name, command in EVERY.items() if not isinstance(command, click.Group)}
+    assert leaves == set(OPTIONS) | set(OURS)
+
+
+@pytest.mark.parametrize("name", sorted(OPTIONS | OURS))
+def test_the_options_are_those_of_the_manual(name):
+    given = {flag for parameter in EVERY[name].params if isinstance(parameter, click.Option) for flag in parameter.opts}
+    assert given == (OPTIONS | OURS)[name]
+
+
+@pytest.mark.parametrize("name", ["", *sorted(EVERY)])
+def test_help(name):
+    text = invoke(main, *name.split(), "--help").stdout
+    assert text.startswith("Usage: hangar")
+    assert text == invoke(main, *name.split(), "-h").stdout
+    assert all(len(line) <= 80 for line in text.splitlines())
+
+
+@pytest.mark.parametrize("name", sorted(EVERY))
+def test_help_of_a_command_alone(name):
+    assert invoke(EVERY[name], "-h").stdout == invoke(EVERY[name], "--help").stdout
+
+
+def test_help_names_every_command_in_full():
+    """A description that is cut off in the list says nothing."""
+    text = invoke(main, "--help").stdout
+    listed = text.partition("Commands:\n")[2]
+    assert listed.count("\n") == len(main.list_commands(click.Context(main)))
+    assert "..." not in listed
+
+
+def test_version():
+    assert invoke(main, "--version").stdout == f"hangar, version {hangar_cloud.__version__}\n"
+
+
+def test_every_command_object_is_an_attribute():
+    objects = [getattr(cli, name) for name in cli._OBJECTS]
+    assert {id(command) for command in objects} == {id(command) for command in EVERY.values()}
+    assert hangar_cloud.cli.branch_create is cli.branch_create
+    with pytest.raises(AttributeError, match="no attribute 'frobnicate'"):
+        cli.frobnicate  # noqa: B018
+
+
+@pytest.mark.parametrize("name", ["", "branch create", "push", "demo", "status"])
+def test_help_loads_nothing_heavy(name, tmp_path):
+    program = f"""
+import sys
+from hangar_cloud.cli import main
+sys.argv = ["hangar", *{name.split()!r}, "--help"]
+try:
+    main()
+except SystemExit as end:
+    assert not end.code
+heavy = {{"numpy", "pyarrow", "duckdb", "fsspec", "boto3", "rich", "sklearn", "tqdm", "blake3"}}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=clean_environment(tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
