@@ -15,6 +15,8 @@ from hangar_cloud.backends.errors import CorruptDataError
 from hangar_cloud.catalog.errors import InvalidNameError
 
 KeyType = Union[int, str]
+RowKey = Union[int, str, tuple[KeyType, KeyType]]
+"""The key of a row: a sample key, or in a nested column a pair of sample and subsample key."""
 
 MAX_KEY_LENGTH: Final = 1024
 MAX_NAME_LENGTH: Final = 64
@@ -62,34 +64,54 @@ def check_name(name: Any, what: str) -> str:
     return name
 
 
-def encode_key(key: KeyType) -> bytes:
-    """Bytes whose order is the order of keys: numbers by value, then text by its ASCII bytes."""
+def encode_key(key: RowKey) -> bytes:
+    """Bytes whose order is the order of keys: numbers by value, then text by its ASCII bytes.
+
+    The subsamples of a sample follow each other: their keys begin with the sample's.
+    """
     if type(key) is int:
         return _INT_TAG + key.to_bytes(8, "big")
+    if type(key) is tuple:
+        return encode_key(key[0]) + encode_key(key[1])
     return _STR_TAG + key.encode("ascii") + b"\0"  # type: ignore[union-attr]
 
 
-def decode_key(encoded: bytes) -> KeyType:
+def decode_key(encoded: bytes) -> RowKey:
     """The inverse of `encode_key`.
 
     Raises:
         CorruptDataError: these are not the bytes of a key.
     """
-    if encoded[:1] == _INT_TAG and len(encoded) == 9:
-        return int.from_bytes(encoded[1:], "big")
-    if encoded[:1] == _STR_TAG and encoded[-1:] == b"\0":
+    key, rest = _decode_part(encoded, encoded)
+    if not rest:
+        return key
+    sub, rest = _decode_part(rest, encoded)
+    if rest:
+        raise CorruptDataError(f"{encoded!r} is not an encoded sample key")
+    return key, sub
+
+
+def key_range(sample: KeyType) -> tuple[bytes, bytes]:
+    """Bounds of the encoded keys of a sample's subsamples: from the first to below the second."""
+    prefix = encode_key(sample)
+    return prefix, prefix + b"\xff"
+
+
+def _decode_part(part: bytes, whole: bytes) -> tuple[KeyType, bytes]:
+    if part[:1] == _INT_TAG and len(part) >= 9:
+        return int.from_bytes(part[1:9], "big"), part[9:]
+    end = part.find(b"\0")
+    if part[:1] == _STR_TAG and end > 0:
         try:
-            return encoded[1:-1].decode("ascii")
+            return part[1:end].decode("ascii"), part[end + 1 :]
         except UnicodeDecodeError:
             pass
-    raise CorruptDataError(f"{encoded!r} is not an encoded sample key")
+    raise CorruptDataError(f"{whole!r} is not an encoded sample key")
 
 
-def sort_keys(keys: Iterable[KeyType]) -> list[KeyType]:
+def sort_keys(keys: Iterable[RowKey]) -> list[RowKey]:
     """Keys in tree order: numbers by value, then text."""
-    numbers = sorted(key for key in keys if type(key) is int)
-    texts = sorted(key for key in keys if type(key) is str)
-    return [*numbers, *texts]
+    return sorted(keys, key=encode_key)
 
 
 def _check_str_key(key: str) -> str:

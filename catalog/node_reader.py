@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, Union
@@ -12,7 +12,7 @@ import xxhash
 
 from hangar_cloud.backends.errors import CorruptDataError
 from hangar_cloud.backends.object_source import Extent, ObjectSource
-from hangar_cloud.catalog.keys import KeyType, encode_key
+from hangar_cloud.catalog.keys import RowKey, encode_key
 from hangar_cloud.catalog.records import NodeRef, Row, SegmentPlace, inner_digest, leaf_digest, records_path
 from hangar_cloud.catalog.schema import ColumnSchema
 from hangar_cloud.catalog.segments import Leaf, decode_inner, decode_leaf
@@ -80,7 +80,7 @@ class NodeReader:
             for ref, leaf in zip(part, leaves, strict=True):
                 self._remember((ref.digest, schema), leaf)
 
-    def prefetch_keys(self, root: NodeRef | None, schema: ColumnSchema, keys: Sequence[KeyType]) -> None:
+    def prefetch_keys(self, root: NodeRef | None, schema: ColumnSchema, keys: Sequence[RowKey]) -> None:
         """Prefetch the leaves that cover some keys. Raises as `leaf`."""
         refs = {}
         for key in keys:
@@ -90,12 +90,12 @@ class NodeReader:
         if len(refs) > 1:
             self.prefetch(list(refs.values()), schema)
 
-    def find(self, root: NodeRef | None, schema: ColumnSchema, key: KeyType) -> Row | None:
+    def find(self, root: NodeRef | None, schema: ColumnSchema, key: RowKey) -> Row | None:
         """The row of a key below `root`, or None. Raises as `leaf`."""
         ref = self._covering_leaf(root, key)
         return None if ref is None else self.leaf(ref, schema).find(key)
 
-    def _covering_leaf(self, root: NodeRef | None, key: KeyType) -> NodeRef | None:
+    def _covering_leaf(self, root: NodeRef | None, key: RowKey) -> NodeRef | None:
         """The leaf that holds a key if any does."""
         if root is None or root.level == 0:
             return root
@@ -118,6 +118,28 @@ class NodeReader:
             return
         for child in self.children(root):
             yield from self.leaves(child)
+
+    def range(
+        self, root: NodeRef | None, schema: ColumnSchema, low: bytes, high: bytes
+    ) -> Iterator[tuple[RowKey, Row]]:
+        """Keys and rows from encoded key `low` to below `high`, in order. Raises as `leaf`."""
+        for ref in self._leaves_between(root, low, high):
+            leaf = self.leaf(ref, schema)
+            start = bisect_left(leaf.encoded_keys, low)
+            for i in range(start, bisect_left(leaf.encoded_keys, high, start)):
+                yield leaf.keys[i], leaf.row(i)
+
+    def _leaves_between(self, ref: NodeRef | None, low: bytes, high: bytes) -> Iterator[NodeRef]:
+        if ref is None or ref.first >= high:
+            return
+        if ref.level == 0:
+            yield ref
+            return
+        children = self.children(ref)
+        for child in children[max(bisect_right(children, low, key=_first) - 1, 0) :]:
+            if child.first >= high:
+                return
+            yield from self._leaves_between(child, low, high)
 
     def local_leaves(self, root: NodeRef | None, schema: ColumnSchema) -> Iterator[NodeRef | None]:
         """References to the leaves below `root` that are on this machine, and None for each node that is not."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from hangar_cloud.catalog.commits import ColumnEntry
-from hangar_cloud.catalog.keys import KeyType
+from hangar_cloud.catalog.keys import RowKey
 from hangar_cloud.catalog.node_reader import NodeReader
 from hangar_cloud.catalog.records import Row
 from hangar_cloud.catalog.working_set import WorkingColumn, WorkingSet
@@ -21,7 +21,7 @@ class Conflict(NamedTuple):
     """A column (`key` None) or a sample that both writers changed, each in its own way."""
 
     column: str
-    key: KeyType | None
+    key: RowKey | None
 
 
 def find_conflicts(working: WorkingSet, head: dict[str, ColumnEntry], nodes: NodeReader) -> list[Conflict]:

@@ -12,7 +12,7 @@ from hangar_cloud.backends.packs import BlockExtent, staged_pack
 from hangar_cloud.backends.values import identity_digest, sample_identity
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.digest_index import DigestIndex
-from hangar_cloud.catalog.keys import KeyType
+from hangar_cloud.catalog.keys import RowKey
 from hangar_cloud.catalog.records import Row
 from hangar_cloud.catalog.schema import ColumnSchema, Payload
 from hangar_cloud.catalog.staging import StagingArea
@@ -63,7 +63,7 @@ class SampleWriter:
         self._pack: PackWriter | None = None
         self._pack_number = max([-1, *staging.extents(), *staging.sealed()])
 
-    def write(self, column: str, entry: ColumnEntry, samples: Sequence[tuple[KeyType, Payload]]) -> list[tuple[KeyType, Row]]:
+    def write(self, column: str, entry: ColumnEntry, samples: Sequence[tuple[RowKey, Payload]]) -> list[tuple[RowKey, Row]]:
         """Store samples of one column, each key once; durable on return."""
         identities = [sample_identity(p.prefix, p.data, p.shape) for _, p in samples]
         packed = [
@@ -88,7 +88,7 @@ class SampleWriter:
             raise
         return rows
 
-    def delete(self, column: str, keys: Sequence[KeyType]) -> None:
+    def delete(self, column: str, keys: Sequence[RowKey]) -> None:
         """Record that samples are deleted; durable on return."""
         self._staging.stage_samples(column, [(key, None) for key in keys], {})
 

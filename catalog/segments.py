@@ -16,14 +16,14 @@ import numpy as np
 from hangar_cloud.backends.blocks import Place
 from hangar_cloud.backends.errors import CorruptDataError
 from hangar_cloud.backends.values import sample_identity
-from hangar_cloud.catalog.keys import KeyType, decode_key, encode_key
+from hangar_cloud.catalog.keys import KeyType, RowKey, decode_key, encode_key
 from hangar_cloud.catalog.records import LeafEntry, NodeRef, Row, SegmentPlace
 from hangar_cloud.catalog.schema import ColumnSchema
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_DELTA_COLUMNS: Final = ("key_int", "offset", "stored", "start", "size", "count", "length")
+_DELTA_COLUMNS: Final = ("key_int", "sub_int", "offset", "stored", "start", "size", "count", "length")
 _TYPED_KINDS: Final = "biuf"
 _SELF: Final = b""
 
@@ -46,10 +46,10 @@ class Leaf:
         return len(self.keys)
 
     @cached_property
-    def _positions(self) -> dict[KeyType, int]:
+    def _positions(self) -> dict[RowKey, int]:
         return {key: i for i, key in enumerate(self.keys)}
 
-    def find(self, key: KeyType) -> Row | None:
+    def find(self, key: RowKey) -> Row | None:
         """The row of a key, or None."""
         position = self._positions.get(key)
         return None if position is None else self.row(position)
@@ -83,19 +83,30 @@ class Leaf:
         """An estimate of the memory this leaf takes, in bytes."""
         return int(self._table.nbytes) + 120 * len(self.keys)
 
-    def _read_keys(self) -> list[KeyType]:
-        numbers = self._int_keys()
-        texts = self._column("key_str")
+    @cached_property
+    def encoded_keys(self) -> list[bytes]:
+        """The keys in the form that orders them."""
+        return [encode_key(key) for key in self.keys]
+
+    def _read_keys(self) -> list[RowKey]:
+        keys = self._read_part("key_int", "key_str")
+        if self._schema.column_layout == "flat":
+            return list(keys)
+        return list(zip(keys, self._read_part("sub_int", "sub_str"), strict=True))
+
+    def _read_part(self, number: str, text: str) -> list[KeyType]:
+        numbers = self._int_keys(number)
+        texts = self._column(text)
         if texts is None:
             return numbers or []
         if numbers is None:
             return texts
         return [text if number is None else number for number, text in zip(numbers, texts, strict=True)]
 
-    def _int_keys(self) -> list[Any] | None:
-        if "key_int" not in self._names or self._table.column("key_int").null_count:
-            return self._column("key_int")
-        return self._numbers("key_int")
+    def _int_keys(self, name: str) -> list[Any] | None:
+        if name not in self._names or self._table.column(name).null_count:
+            return self._column(name)
+        return self._numbers(name)
 
     def _column(self, name: str) -> list[Any] | None:
         return self._table.column(name).to_pylist() if name in self._names else None
@@ -162,10 +173,11 @@ def encode_leaf(entries: Sequence[LeafEntry], schema: ColumnSchema) -> bytes:
     keys = [decode_key(key) for key, _ in entries]
     rows = [row for _, row in entries]
     columns: dict[str, Any] = {}
-    if any(type(key) is int for key in keys):
-        columns["key_int"] = pa.array([key if type(key) is int else None for key in keys], pa.int64())
-    if any(type(key) is str for key in keys):
-        columns["key_str"] = pa.array([key if type(key) is str else None for key in keys], pa.string())
+    if schema.column_layout == "flat":
+        _add_keys(columns, "key", keys)
+    else:
+        _add_keys(columns, "key", [key[0] for key in keys])  # type: ignore[index]
+        _add_keys(columns, "sub", [key[1] for key in keys])  # type: ignore[index]
     if schema.column_type == "ndarray" and schema.schema_type == "variable_shape":
         for i in range(len(schema.shape or ())):
             columns[f"shape_{i}"] = pa.array([row.shape[i] for row in rows if row.shape is not None], pa.int64())
@@ -245,7 +257,7 @@ def _leaf_types(schema: ColumnSchema) -> dict[str, Any]:
     import pyarrow as pa
 
     types = dict.fromkeys(_DELTA_COLUMNS, pa.int64())
-    types |= {"key_str": pa.string(), "digest": pa.binary(32), "pack": pa.binary(16), "value_bytes": pa.binary()}
+    types |= {"key_str": pa.string(), "sub_str": pa.string(), "digest": pa.binary(32), "pack": pa.binary(16), "value_bytes": pa.binary()}
     types |= {f"shape_{i}": pa.int64() for i in range(len(schema.shape or ()))}
     if schema.column_type == "str":
         types["value"] = pa.string()
@@ -283,6 +295,15 @@ def _is_typed(schema: ColumnSchema) -> bool:
         return False
     dtype = schema.numpy_dtype
     return dtype.kind in _TYPED_KINDS and dtype.isnative and dtype.itemsize <= 8 and dtype != np.float16
+
+
+def _add_keys(columns: dict[str, Any], name: str, keys: Sequence[Any]) -> None:
+    import pyarrow as pa
+
+    if any(type(key) is int for key in keys):
+        columns[f"{name}_int"] = pa.array([key if type(key) is int else None for key in keys], pa.int64())
+    if any(type(key) is str for key in keys):
+        columns[f"{name}_str"] = pa.array([key if type(key) is str else None for key in keys], pa.string())
 
 
 def _add_places(columns: dict[str, Any], rows: Sequence[Row]) -> None:

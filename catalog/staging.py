@@ -19,14 +19,15 @@ from typing import Any, NamedTuple
 from hangar_cloud.backends.blocks import Place
 from hangar_cloud.backends.packs import BlockExtent
 from hangar_cloud.catalog.errors import StagingError
-from hangar_cloud.catalog.keys import KeyType
+from hangar_cloud.catalog.keys import KeyType, RowKey
 from hangar_cloud.catalog.records import Row
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS settings (name VARCHAR PRIMARY KEY, value VARCHAR);
 CREATE TABLE IF NOT EXISTS columns (sequence BIGINT, name VARCHAR, action VARCHAR, entry VARCHAR);
 CREATE TABLE IF NOT EXISTS samples (
-    sequence BIGINT, name VARCHAR, key_int BIGINT, key_str VARCHAR, identity BLOB, pack BLOB,
+    sequence BIGINT, name VARCHAR, key_int BIGINT, key_str VARCHAR, sub_int BIGINT, sub_str VARCHAR,
+    identity BLOB, pack BLOB,
     "offset" BIGINT, stored BIGINT, start BIGINT, size BIGINT, value BLOB, shape BIGINT[]);
 CREATE TABLE IF NOT EXISTS extents (pack BIGINT, "offset" BIGINT, stored BIGINT);
 CREATE TABLE IF NOT EXISTS sealed (pack BIGINT PRIMARY KEY, id BLOB);
@@ -45,7 +46,7 @@ class SampleEvents(NamedTuple):
     """Staged samples of one column: keys, each with its new row or None where deleted."""
 
     name: str
-    rows: list[tuple[KeyType, Row | None]]
+    rows: list[tuple[RowKey, Row | None]]
 
 
 class StagingArea:
@@ -105,7 +106,7 @@ class StagingArea:
         self._sequence += 1
 
     def stage_samples(
-        self, name: str, rows: Sequence[tuple[KeyType, Row | None]], extents: dict[int, list[BlockExtent]]
+        self, name: str, rows: Sequence[tuple[RowKey, Row | None]], extents: dict[int, list[BlockExtent]]
     ) -> None:
         """Record samples of a column, each key once, with the pack extents they lie in; durable on return."""
         with self._transaction():
@@ -118,14 +119,14 @@ class StagingArea:
         """Everything staged, in the order it was staged."""
         columns = self._query("SELECT sequence, name, action, entry FROM columns ORDER BY sequence")
         samples = self._query(
-            'SELECT sequence, name, key_int, key_str, identity, pack, "offset", stored, start, size, value, shape '
+            'SELECT sequence, name, key_int, key_str, sub_int, sub_str, identity, pack, "offset", stored, start, size, value, shape '
             "FROM samples ORDER BY sequence"
         )
         events: list[tuple[int, ColumnEvent | SampleEvents]] = [
             (sequence, ColumnEvent(name, action, json.loads(entry))) for sequence, name, action, entry in columns
         ]
         for (sequence, name), rows in groupby(samples, key=lambda row: (row[0], row[1])):
-            events.append((sequence, SampleEvents(name, [(_key(*row[2:4]), _row(*row[4:])) for row in rows])))
+            events.append((sequence, SampleEvents(name, [(_key(*row[2:6]), _row(*row[6:])) for row in rows])))
         for _, event in sorted(events, key=lambda item: item[0]):
             yield event
 
@@ -169,13 +170,13 @@ class StagingArea:
         """Close the database; what is staged stays."""
         self._connection.close()
 
-    def _flat(self, name: str, key: KeyType, row: Row | None) -> list[Any]:
-        number, text = (key, None) if isinstance(key, int) else (None, key)
+    def _flat(self, name: str, key: RowKey, row: Row | None) -> list[Any]:
+        keys = [*_number_or_text(key[0]), *_number_or_text(key[1])] if isinstance(key, tuple) else [*_number_or_text(key), None, None]
         if row is None:
-            return [self._sequence, name, number, text, *[None] * 8]
+            return [self._sequence, name, *keys, *[None] * 8]
         place = list(row.place) if row.place is not None else [None] * 5
         shape = None if row.shape is None else list(row.shape)
-        return [self._sequence, name, number, text, row.identity, *place, row.value, shape]
+        return [self._sequence, name, *keys, row.identity, *place, row.value, shape]
 
     def _set(self, values: dict[str, str | None]) -> None:
         for name, value in values.items():
@@ -247,7 +248,7 @@ def _samples_table(rows: list[list[Any]]) -> Any:
     import pyarrow as pa
 
     numbers, text, binary = pa.int64(), pa.string(), pa.binary()
-    types = [numbers, text, numbers, text, binary, binary, *[numbers] * 4, binary, pa.list_(numbers)]
+    types = [numbers, text, numbers, text, numbers, text, binary, binary, *[numbers] * 4, binary, pa.list_(numbers)]
     return _table(rows, types)
 
 
@@ -268,11 +269,22 @@ def _listed(extents: dict[int, list[BlockExtent]]) -> list[list[Any]]:
     return [[pack, *extent] for pack, added in extents.items() for extent in added]
 
 
-def _key(number: int | None, text: str | None) -> KeyType:
+def _key(number: int | None, text: str | None, sub_number: int | None, sub_text: str | None) -> RowKey:
+    key = _number_and_text(number, text)
+    if sub_number is None and sub_text is None:
+        return key
+    return key, _number_and_text(sub_number, sub_text)
+
+
+def _number_and_text(number: int | None, text: str | None) -> KeyType:
     if number is not None:
         return number
     assert text is not None
     return text
+
+
+def _number_or_text(key: KeyType) -> tuple[int | None, str | None]:
+    return (key, None) if isinstance(key, int) else (None, key)
 
 
 def _row(

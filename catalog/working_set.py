@@ -8,7 +8,7 @@ from typing import Any, Final, Union
 
 from hangar_cloud.backends.values import SampleValue
 from hangar_cloud.catalog.commits import ColumnEntry
-from hangar_cloud.catalog.keys import KeyType, encode_key, sort_keys
+from hangar_cloud.catalog.keys import KeyType, RowKey, encode_key, key_range, sort_keys
 from hangar_cloud.catalog.node_reader import NodeReader
 from hangar_cloud.catalog.records import Row
 from hangar_cloud.catalog.sample_writer import SampleWriter
@@ -38,12 +38,13 @@ class WorkingColumn:
     def start(self, entry: ColumnEntry) -> None:
         """Start over from a base entry, with nothing staged."""
         self.entry = entry
-        self.staged: dict[KeyType, Row | None] = {}
-        self.pending: dict[KeyType, Payload | None] = {}
+        self.staged: dict[RowKey, Row | None] = {}
+        self.pending: dict[RowKey, Payload | None] = {}
         self.pending_bytes = 0
         self._added = 0
+        self._touched: dict[KeyType, dict[KeyType, None]] = {}
 
-    def find(self, key: KeyType) -> Found | None:
+    def find(self, key: RowKey) -> Found | None:
         """What is stored under a key now: a payload still in memory, a row, or None."""
         if key in self.pending:
             return self.pending[key]
@@ -51,26 +52,26 @@ class WorkingColumn:
             return self.staged[key]
         return self._nodes.find(self.entry.root, self.entry.schema, key)
 
-    def __contains__(self, key: KeyType) -> bool:
+    def __contains__(self, key: RowKey) -> bool:
         return self.find(key) is not None
 
     def __len__(self) -> int:
         return self.entry.count + self._added
 
-    def put(self, key: KeyType, payload: Payload | None) -> None:
+    def put(self, key: RowKey, payload: Payload | None) -> None:
         """Set a key in memory, or delete it with None; `WorkingSet.flush` makes it durable."""
         self._count(key, payload is not None)
         old = self.pending.pop(key, None)
         self.pending[key] = payload
         self.pending_bytes += (0 if payload is None else len(payload.data)) - (0 if old is None else len(old.data))
 
-    def restore(self, rows: list[tuple[KeyType, Row | None]]) -> None:
+    def restore(self, rows: list[tuple[RowKey, Row | None]]) -> None:
         """Take rows that an earlier process staged."""
         for key, row in rows:
             self._count(key, row is not None)
             self.staged[key] = row
 
-    def settle(self, rows: list[tuple[KeyType, Row | None]]) -> None:
+    def settle(self, rows: list[tuple[RowKey, Row | None]]) -> None:
         """Take pending payloads as staged, now that they are durable."""
         for key, row in rows:
             self.staged[key] = row
@@ -83,9 +84,9 @@ class WorkingColumn:
         staged, self.staged, self._added = self.staged, {}, 0
         self.restore(list(staged.items()))
 
-    def iterate(self) -> Iterator[tuple[KeyType, Found]]:
+    def iterate(self) -> Iterator[tuple[RowKey, Found]]:
         """Keys and what is stored under them, in key order, as of the first step."""
-        over: dict[KeyType, Found | None] = {**self.staged, **self.pending}
+        over: dict[RowKey, Found | None] = {**self.staged, **self.pending}
         order = [(encode_key(key), key) for key in sort_keys(over)]
         position = 0
         for ref in self._nodes.leaves(self.entry.root):
@@ -105,11 +106,22 @@ class WorkingColumn:
             if found is not None:
                 yield key, found
 
+    def below(self, sample: KeyType) -> Iterator[tuple[RowKey, Found]]:
+        """Row keys of one sample of a nested column and what is stored under them, in key order."""
+        low, high = key_range(sample)
+        found: dict[RowKey, Found | None] = dict(self._nodes.range(self.entry.root, self.entry.schema, low, high))
+        for sub in self._touched.get(sample, ()):
+            found[sample, sub] = self.find((sample, sub))
+        for key in sorted(found, key=encode_key):
+            value = found[key]
+            if value is not None:
+                yield key, value
+
     def changes(self) -> list[tuple[bytes, Row | None]]:
         """Staged rows by encoded key, in order."""
         return sorted(((encode_key(key), row) for key, row in self.staged.items()), key=lambda item: item[0])
 
-    def _count(self, key: KeyType, present: bool) -> None:
+    def _count(self, key: RowKey, present: bool) -> None:
         if key in self.pending:
             before = self.pending[key] is not None
         elif key in self.staged:
@@ -117,6 +129,8 @@ class WorkingColumn:
         else:
             before = self._nodes.find(self.entry.root, self.entry.schema, key) is not None
         self._added += int(present) - int(before)
+        if isinstance(key, tuple):
+            self._touched.setdefault(key[0], {})[key[1]] = None
 
 
 class WorkingSet:
