@@ -8,6 +8,7 @@ without touching history. `docs/format.md` section "Commits" is the normative te
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from typing import Any, Final
 
 from blake3 import blake3
@@ -19,6 +20,7 @@ from hangar_cloud.catalog.schema import ColumnSchema
 from hangar_cloud.catalog.sealed_json import canonical, seal, unseal
 
 DIGEST_HEX_LENGTH: Final = 64
+METADATA: Final = ""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,11 @@ class Commit:
     message: str
     metadata: ColumnEntry | None = None
 
+    @property
+    def trees(self) -> dict[str, ColumnEntry]:
+        """All record trees by column name, the metadata's too, under the name that no column can have."""
+        return self.columns if self.metadata is None else {METADATA: self.metadata, **self.columns}
+
     def hashed_text(self) -> bytes:
         """The canonical text whose BLAKE3-256 is the commit's digest."""
         return canonical(
@@ -75,6 +82,15 @@ class Commit:
         if self.metadata is not None and self.metadata.root is not None:
             data["metadata_place"] = _place_json(self.metadata.root)
         return seal(data)
+
+
+def make_commit(
+    parents: tuple[str, ...], trees: dict[str, ColumnEntry], author: str, email: str, message: str
+) -> Commit:
+    """A commit of now. `trees` is as in `Commit.trees`."""
+    columns = {name: entry for name, entry in sorted(trees.items()) if name != METADATA}
+    now = datetime.now(timezone.utc).isoformat(timespec="microseconds")
+    return Commit(parents, columns, author, email, now, message, trees.get(METADATA))
 
 
 def commit_path(digest: str) -> str:

@@ -8,30 +8,27 @@ everything until the pointer is known to have landed.
 from __future__ import annotations
 
 import contextlib
-import os
 import random
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from hangar_cloud.backends.blocks import Place
 from hangar_cloud.backends.errors import CorruptDataError, DataNotLocalError
-from hangar_cloud.backends.packs import pack_path, staged_pack_number
+from hangar_cloud.backends.packs import pack_path
 from hangar_cloud.backends.store import ObjectStore
-from hangar_cloud.backends.store.durable_files import flush_folder, make_folder
-from hangar_cloud.catalog.commits import ColumnEntry, Commit, commit_path
+from hangar_cloud.catalog.commits import ColumnEntry, Commit, commit_path, make_commit
 from hangar_cloud.catalog.digest_index import DigestIndex
 from hangar_cloud.catalog.errors import CommitConflictError, HeadMovedError, NothingToCommitError
 from hangar_cloud.catalog.node_reader import NodeReader
 from hangar_cloud.catalog.pointers import Pointer, PointerLog
+from hangar_cloud.catalog.publishing import Progress, Publisher
 from hangar_cloud.catalog.rebase import describe, find_conflicts, rebase
 from hangar_cloud.catalog.record_writer import RecordWriter
 from hangar_cloud.catalog.records import NodeRef, Row
-from hangar_cloud.catalog.sample_writer import SampleWriter
+from hangar_cloud.catalog.sample_writer import SampleWriter, sealed_row
 from hangar_cloud.catalog.schema import ColumnSchema
 from hangar_cloud.catalog.staging import StagingArea
 from hangar_cloud.catalog.working_set import WorkingSet
@@ -40,8 +37,6 @@ _COVER_LIMIT: Final = 250_000
 _LOOK_BACK: Final = 1_000
 _ATTEMPTS: Final = 20
 _BACK_OFF_SECONDS: Final = 0.2
-
-Progress = Callable[[int], None]
 
 
 class Landed(NamedTuple):
@@ -81,8 +76,7 @@ class Committer:
         index: DigestIndex,
         look_up: Callable[[str], Commit],
     ) -> None:
-        self._store = store
-        self._cache = cache
+        self._publisher = Publisher(store, cache)
         self._pointers = pointers
         self._nodes = nodes
         self._index = index
@@ -168,18 +162,17 @@ class Committer:
         used = {row.place.pack for changes in rows.values() for _, row in changes if row is not None and row.place is not None}
         for number, name in sealed.items():
             if name in used:
-                self._publish_pack(staging.pack_file(number), pack_path(name), progress)
-        roots = records.write(trees, self._put)
-        columns = {name: replace(working.columns[name].entry, root=root) for name, root in sorted(roots.items())}
-        now = datetime.now(timezone.utc).isoformat(timespec="microseconds")
-        commit = Commit(() if base is None else (base,), columns, signature[0], signature[1], now, signature[2])
+                self._publisher.pack(staging.pack_file(number), pack_path(name), progress)
+        roots = records.write(trees, self._publisher.put)
+        trees_there = {name: replace(working.columns[name].entry, root=root) for name, root in roots.items()}
+        commit = make_commit(() if base is None else (base,), trees_there, *signature)
         digest = commit.digest()
-        self._put(commit_path(digest), commit.encode())
+        self._publisher.put(commit_path(digest), commit.encode())
         return digest, commit
 
     def _move_base(self, working: WorkingSet, staging: StagingArea, branch: str, there: str | None) -> None:
         """Put the staged changes on top of where another writer moved the branch."""
-        head = {} if there is None else self._look_up(there).columns
+        head = {} if there is None else self._look_up(there).trees
         conflicts = find_conflicts(working, head, self._nodes)
         if conflicts:
             raise CommitConflictError(
@@ -225,10 +218,10 @@ class Committer:
             head = self._look_up(earlier.head.commit)
             staging.clear(branch, earlier.head.commit)
             writer.start_over()
-            working.rebase(head.columns)
+            working.rebase(head.trees)
             return Landed(earlier.head.commit, head, earlier.head)
         staging.clear_until(earlier.sequence, earlier.digest)
-        working.reload(commit.columns)
+        working.reload(commit.trees)
         return None
 
     def cover(self, entry: ColumnEntry) -> None:
@@ -261,58 +254,25 @@ class Committer:
         fresh = {row.identity[1:]: row.place for rows in new_rows.values() for _, row in rows if row and row.place}
         covered = [
             entry.root.digest
-            for name, entry in landed.commit.columns.items()
+            for name, entry in landed.commit.trees.items()
             if entry.root is not None and self._was_covered(working.columns[name].entry)
         ]
         with contextlib.suppress(OSError):
             self._index.add(fresh.items(), covered)
         staging.clear(branch, landed.digest)
         writer.start_over()
-        working.rebase(landed.commit.columns)
+        working.rebase(landed.commit.trees)
 
     def _was_covered(self, entry: ColumnEntry) -> bool:
         return entry.root is None or self._index.covers(entry.root.digest)
-
-    def _publish_pack(self, file: Path, name: str, progress: Progress | None) -> None:
-        local = self._store.local_path(name)
-        if local is None:
-            self._store.upload(name, file, progress=progress)
-            if self._cache is not None:
-                _link(file, self._cache / name)
-        else:
-            self._store.ensure_writable()
-            _link(file, local)
-            if progress is not None:
-                progress(file.stat().st_size)
-
-    def _put(self, path: str, data: bytes) -> None:
-        if not self._store.put_if_absent(path, data):
-            # Names are made from the contents, so other bytes under this name are damaged ones.
-            raise CorruptDataError(
-                f"{path} at {self._store.url} is damaged: it is not what its name says. Nothing was committed and what is "
-                "staged is kept. Delete that object, or fetch it again from a remote, and commit again"
-            )
-        if self._cache is not None:
-            target = self._cache / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            incoming = target.with_name(f"{target.name}.{os.getpid()}.incoming")
-            incoming.write_bytes(data)
-            os.replace(incoming, target)
 
 
 def _place_rows(working: WorkingSet, sealed: dict[int, bytes]) -> dict[str, list[tuple[bytes, Row | None]]]:
     """The staged changes of every column, with staging packs replaced by the sealed ones."""
     return {
-        name: [(key, _sealed_row(row, sealed)) for key, row in column.changes()]
+        name: [(key, sealed_row(row, sealed)) for key, row in column.changes()]
         for name, column in working.columns.items()
     }
-
-
-def _sealed_row(row: Row | None, sealed: dict[int, bytes]) -> Row | None:
-    if row is None or row.place is None:
-        return row
-    number = staged_pack_number(row.place.pack)
-    return row if number is None else row._replace(place=row.place._replace(pack=sealed[number]))
 
 
 def _differs(working: WorkingSet, trees: dict[str, tuple[ColumnSchema, NodeRef | None]]) -> bool:
@@ -329,27 +289,3 @@ def _differs(working: WorkingSet, trees: dict[str, tuple[ColumnSchema, NodeRef |
 
 def _digest(root: NodeRef | None) -> bytes | None:
     return None if root is None else root.digest
-
-
-def _link(file: Path, target: Path) -> None:
-    """Give a finished file its final name beside its staging name; copies across file systems."""
-    make_folder(target.parent)
-    if target.exists():
-        if target.stat().st_size != file.stat().st_size:
-            raise CorruptDataError(
-                f"{target} is damaged: it has {target.stat().st_size} bytes and should have {file.stat().st_size}. "
-                "Delete it and commit again; what is staged is kept"
-            )
-        return
-    try:
-        os.link(file, target)
-        flush_folder(target.parent)
-    except FileExistsError:
-        pass
-    except OSError:
-        incoming = target.with_name(f"{target.name}.{os.getpid()}.incoming")
-        shutil.copyfile(file, incoming)
-        with incoming.open("rb") as copied:
-            os.fsync(copied.fileno())
-        os.replace(incoming, target)
-        flush_folder(target.parent)

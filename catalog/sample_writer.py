@@ -8,7 +8,7 @@ from typing import Final
 from hangar_cloud.backends.blocks import GROUP_BYTES, Place, encode_block, encode_sample
 from hangar_cloud.backends.codecs import Codec, choose_codec, codec_from_options
 from hangar_cloud.backends.pack_writer import PackWriter
-from hangar_cloud.backends.packs import BlockExtent, staged_pack
+from hangar_cloud.backends.packs import BlockExtent, staged_pack, staged_pack_number
 from hangar_cloud.backends.values import identity_digest, sample_identity
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.digest_index import DigestIndex
@@ -202,6 +202,14 @@ class SampleWriter:
         if pack not in self._known_packs:
             self._known_packs[pack] = self._exists(pack)
         return self._known_packs[pack]
+
+
+def sealed_row(row: Row | None, sealed: dict[int, bytes]) -> Row | None:
+    """A staged row with its staging pack replaced by the sealed one; `sealed` has pack ids by number."""
+    if row is None or row.place is None:
+        return row
+    number = staged_pack_number(row.place.pack)
+    return row if number is None else row._replace(place=row.place._replace(pack=sealed[number]))
 
 
 def _is_inline(entry: ColumnEntry, identity: bytes, payload: Payload) -> bool:

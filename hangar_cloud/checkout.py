@@ -12,7 +12,9 @@ from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.column_reader import FlatSampleReader
 from hangar_cloud.columns import Columns
 from hangar_cloud.errors import ColumnNotFoundError, InvalidArgumentError, SampleNotFoundError
+from hangar_cloud.metadata import MetadataReader
 from hangar_cloud.storage import Storage
+from hangar_cloud.user_diff import DiffContext, ReaderUserDiff
 
 _LEAVES_LOOKED_AT: Final = 16
 _RAISE: Final = object()
@@ -190,6 +192,24 @@ class ReaderCheckout(Checkout):
                 UserWarning,
                 stacklevel=3,
             )
+
+    @property
+    def metadata(self) -> MetadataReader:
+        """A versioned mapping from text to text, about the dataset as a whole."""
+        self._alive()
+        return MetadataReader(self._metadata_column, self._alive)
+
+    @property
+    def diff(self) -> ReaderUserDiff:
+        """Compares this checkout's commit with others."""
+        self._alive()
+        return ReaderUserDiff(DiffContext(self._storage, lambda: self._digest, self._alive))
+
+    def _metadata_column(self) -> FlatSampleReader | None:
+        entry = self._storage.commit(self._digest).metadata
+        if entry is None:
+            return None
+        return FlatSampleReader("metadata", self._storage, self._digest, entry, self._alive)
 
     def close(self) -> None:
         """Close the checkout; it and its columns refuse every use from then on."""

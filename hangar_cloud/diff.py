@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Union
 
 from hangar_cloud.catalog import history
-from hangar_cloud.catalog.commits import ColumnEntry
-from hangar_cloud.catalog.keys import KeyType
-from hangar_cloud.catalog.merge import Merge, SampleConflict, SchemaConflict, merge_columns
+from hangar_cloud.catalog.commits import METADATA, ColumnEntry
+from hangar_cloud.catalog.keys import KeyType, RowKey, encode_key
+from hangar_cloud.catalog.merge import Merge, SampleConflict, SchemaConflict, merge_columns, same_row
 from hangar_cloud.catalog.schema import ColumnSchema
 from hangar_cloud.catalog.tree_diff import diff_trees
+from hangar_cloud.catalog.working_set import WorkingSet
 from hangar_cloud.storage import Storage
 
 Columns = dict[str, ColumnEntry]
@@ -30,14 +31,29 @@ class FlatColumnDataKey(NamedTuple):
     sample: KeyType
 
 
-SampleKey = Union[FlatColumnDataKey]
+class NestedColumnDataKey(NamedTuple):
+    """A subsample of a nested column."""
+
+    column: str
+    sample: KeyType
+    subsample: KeyType
+
+
+class MetadataRecordKey(NamedTuple):
+    """A key of the metadata."""
+
+    key: KeyType
+
+
+SampleKey = Union[FlatColumnDataKey, NestedColumnDataKey]
 
 
 class Changes(NamedTuple):
-    """Columns (with their schemas) and samples that changed in one way."""
+    """Columns (with their schemas), samples and metadata keys that changed in one way."""
 
     schema: dict[ColumnSchemaKey, ColumnSchema]
     samples: tuple[SampleKey, ...]
+    metadata: tuple[MetadataRecordKey, ...]
 
 
 class Diff(NamedTuple):
@@ -73,46 +89,67 @@ class DiffAndConflicts(NamedTuple):
 def diff_columns(storage: Storage, before: Columns, after: Columns) -> Diff:
     """What changes from one set of columns to another; reads no sample bytes, and only tree nodes
     that differ."""
-    added = _Collector()
-    deleted = _Collector()
-    mutated = _Collector()
+    added, deleted, mutated = _Collector(), _Collector(), _Collector()
     for name in sorted({*before, *after}):
         old, new = before.get(name), after.get(name)
-        if old is None or new is None:
-            entry, into = (new, added) if old is None else (old, deleted)
-            if entry is not None:
-                into.add_column(name, entry)
-        elif old.schema != new.schema:
-            mutated.add_schema(name, new)
-            deleted.add_samples(name, _keys(storage, old))
-            added.add_samples(name, _keys(storage, new))
-            continue
-        if old is not None and new is not None:
-            trees = ((old.schema, old.root), (new.schema, new.root))
-            for change in diff_trees(storage.nodes, *trees):
+        if old is not None and new is not None and old.schema == new.schema:
+            for change in diff_trees(storage.nodes, (old.schema, old.root), (new.schema, new.root)):
                 into = added if change.before is None else deleted if change.after is None else mutated
-                into.add_samples(name, [change.key])
-        else:
-            one = old or new
-            assert one is not None
-            (added if old is None else deleted).add_samples(name, _keys(storage, one))
+                into.add_keys(name, [change.key])
+            continue
+        if old is not None:
+            deleted.add_keys(name, _keys(storage, old))
+        if new is not None:
+            added.add_keys(name, _keys(storage, new))
+        if old is not None and new is not None:
+            mutated.add_schema(name, new)
+        elif new is not None:
+            added.add_schema(name, new)
+        elif old is not None:
+            deleted.add_schema(name, old)
+    return Diff(added.changes(), deleted.changes(), mutated.changes())
+
+
+def collect_staged(storage: Storage, working: WorkingSet) -> Diff:
+    """What a working set changes of its base; reads no sample bytes, and only nodes with staged keys."""
+    working.flush()
+    added, deleted, mutated = _Collector(), _Collector(), _Collector()
+    for name in sorted({*working.base, *working.columns}):
+        base, column = working.base.get(name), working.columns.get(name)
+        if base is not None and column is not None and column.entry.schema == base.schema and column.entry.root == base.root:
+            for key in sorted(column.staged, key=encode_key):
+                was, row = storage.nodes.find(base.root, base.schema, key), column.staged[key]
+                if not same_row(was, row):
+                    (added if was is None else deleted if row is None else mutated).add_keys(name, [key])
+            continue
+        if base is not None:
+            deleted.add_keys(name, _keys(storage, base))
+        if column is not None:
+            added.add_keys(name, (key for key, _ in column.iterate()))
+        if base is not None and column is not None:
+            mutated.add_schema(name, column.entry)
+        elif column is not None:
+            added.add_schema(name, column.entry)
+        elif base is not None:
+            deleted.add_schema(name, base)
     return Diff(added.changes(), deleted.changes(), mutated.changes())
 
 
 def diff_commits(storage: Storage, master: str, dev: str) -> DiffAndConflicts:
     """The diff of merging commit `dev` into commit `master`."""
-    ours, theirs = storage.commit(master).columns, storage.commit(dev).columns
+    ours, theirs = storage.commit(master).trees, storage.commit(dev).trees
     diff = diff_columns(storage, ours, theirs)
     bases = history.merge_bases(master, dev, storage.commit)
     if bases in ([master], [dev]):
         return DiffAndConflicts(diff, no_conflicts())
-    merge = merge_columns(storage.nodes, [storage.commit(base).columns for base in bases], ours, theirs)
+    merge = merge_columns(storage.nodes, [storage.commit(base).trees for base in bases], ours, theirs)
     return DiffAndConflicts(diff, conflicts_of(merge, ours, theirs))
 
 
 def no_conflicts() -> Conflicts:
     """The conflicts of a merge that has none."""
-    return Conflicts(*(_Collector().changes() for _ in range(4)), conflict=False)
+    none = _Collector().changes()
+    return Conflicts(none, none, none, none, False)
 
 
 def conflicts_of(merge: Merge, ours: Columns, theirs: Columns) -> Conflicts:
@@ -122,8 +159,9 @@ def conflicts_of(merge: Merge, ours: Columns, theirs: Columns) -> Conflicts:
         entry = ours.get(conflict.column) or theirs[conflict.column]
         kinds[conflict.kind].add_schema(conflict.column, entry)
     for sample in merge.samples:
-        kinds[sample.kind].add_samples(sample.column, [sample.key])
-    return Conflicts(*(kinds[kind].changes() for kind in ("t1", "t21", "t22", "t3")), conflict=merge.conflict)
+        kinds[sample.kind].add_keys(sample.column, [sample.key])
+    t1, t21, t22, t3 = (kinds[kind].changes() for kind in ("t1", "t21", "t22", "t3"))
+    return Conflicts(t1, t21, t22, t3, merge.conflict)
 
 
 def describe_conflicts(schemas: Sequence[SchemaConflict], samples: Sequence[SampleConflict], shown: int = 5) -> str:
@@ -135,9 +173,15 @@ def describe_conflicts(schemas: Sequence[SchemaConflict], samples: Sequence[Samp
         "t3": "changed on both sides",
     }
     lines = [f"column {conflict.column!r} ({words[conflict.kind]})" for conflict in schemas]
-    lines += [f"sample {c.key!r} of column {c.column!r} ({words[c.kind]})" for c in samples[:shown]]
+    lines += [f"{_place(c)} ({words[c.kind]})" for c in samples[:shown]]
     more = len(schemas) + len(samples) - shown
     return "; ".join(lines[:shown]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _place(conflict: SampleConflict) -> str:
+    if conflict.column == METADATA:
+        return f"metadata {conflict.key!r}"
+    return f"sample {conflict.key!r} of column {conflict.column!r}"
 
 
 class _Collector:
@@ -146,20 +190,25 @@ class _Collector:
     def __init__(self) -> None:
         self._schemas: dict[ColumnSchemaKey, ColumnSchema] = {}
         self._samples: list[SampleKey] = []
+        self._metadata: list[MetadataRecordKey] = []
 
     def add_schema(self, name: str, entry: ColumnEntry) -> None:
-        self._schemas[ColumnSchemaKey(name, entry.schema.column_layout)] = entry.schema
+        if name != METADATA:
+            self._schemas[ColumnSchemaKey(name, entry.schema.column_layout)] = entry.schema
 
-    def add_column(self, name: str, entry: ColumnEntry) -> None:
-        self.add_schema(name, entry)
-
-    def add_samples(self, name: str, keys: Iterable[KeyType]) -> None:
-        self._samples += [FlatColumnDataKey(name, key) for key in keys]
+    def add_keys(self, name: str, keys: Iterable[RowKey]) -> None:
+        for key in keys:
+            if isinstance(key, tuple):
+                self._samples.append(NestedColumnDataKey(name, *key))
+            elif name == METADATA:
+                self._metadata.append(MetadataRecordKey(key))
+            else:
+                self._samples.append(FlatColumnDataKey(name, key))
 
     def changes(self) -> Changes:
-        return Changes(self._schemas, tuple(self._samples))
+        return Changes(self._schemas, tuple(self._samples), tuple(self._metadata))
 
 
-def _keys(storage: Storage, entry: ColumnEntry) -> Iterable[KeyType]:
+def _keys(storage: Storage, entry: ColumnEntry) -> Iterable[RowKey]:
     for ref in storage.nodes.leaves(entry.root):
         yield from storage.nodes.leaf(ref, entry.schema).keys

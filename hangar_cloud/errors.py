@@ -26,6 +26,8 @@
     ├── NothingToCommitError            (RuntimeError)       nothing to commit, or to reset
     ├── StagingError                    (RuntimeError)       the staging area cannot be used as it is
     ├── DirtyStagingError               (ValueError)         staged changes are in the way
+    ├── MergeConflictError              (ValueError)         a merge with conflicts; carries them as `conflicts`
+    ├── UncommittedChangesError         (RuntimeError)       staged changes are in the way of a merge
     ├── NotInitializedError             (RuntimeError)       no repository there yet, or no commit in it
     ├── RepositoryExistsError           (FileExistsError)    there is one already
     ├── UnmergedBranchError             (RuntimeError)       removing the branch would orphan commits
@@ -41,6 +43,8 @@
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from hangar_cloud.backends.errors import (
     AccessDeniedError,
@@ -75,6 +79,22 @@ class InvalidArgumentError(HangarError, ValueError):
 
 
 class DirtyStagingError(HangarError, ValueError):
+    """Staged changes are in the way: commit them or reset the staging area."""
+
+
+class MergeConflictError(HangarError, ValueError):
+    """A merge met conflicts; nothing was changed.
+
+    Attributes:
+        conflicts: all of them, as `hangar_cloud.diff.Conflicts`.
+    """
+
+    def __init__(self, message: str, conflicts: Any = None) -> None:
+        super().__init__(message, conflicts)
+        self.conflicts = conflicts
+
+
+class UncommittedChangesError(HangarError, RuntimeError):
     """Staged changes are in the way: commit them or reset the staging area."""
 
 
@@ -144,6 +164,7 @@ __all__ = [
     "InvalidPathError",
     "InvalidSampleError",
     "InvalidSchemaError",
+    "MergeConflictError",
     "NotInitializedError",
     "NothingToCommitError",
     "ObjectNotFoundError",
@@ -159,6 +180,7 @@ __all__ = [
     "StoreError",
     "StoreUnavailableError",
     "TruncatedObjectError",
+    "UncommittedChangesError",
     "UnmergedBranchError",
     "UnsupportedFormatError",
     "UnsupportedStoreError",

@@ -16,7 +16,15 @@ from hangar_cloud.branches import DEFAULT_BRANCH, BranchHead, Branches
 from hangar_cloud.catalog.repository_file import REPOSITORY_PATH, new_repository_file
 from hangar_cloud.checkout import ReaderCheckout
 from hangar_cloud.config import is_writable_text
-from hangar_cloud.errors import InvalidArgumentError, NotInitializedError, RepositoryExistsError
+from hangar_cloud.diff import DiffAndConflicts, diff_commits
+from hangar_cloud.errors import (
+    DirtyStagingError,
+    InvalidArgumentError,
+    NotInitializedError,
+    RepositoryExistsError,
+    UncommittedChangesError,
+)
+from hangar_cloud.merging import Strategy
 from hangar_cloud.opening import open_writer
 from hangar_cloud.reports import human_size, log_contents, log_lines, summary_lines
 from hangar_cloud.storage import Storage
@@ -200,6 +208,60 @@ class Repository:
         """Names of the branches, then of the remote-tracking ones (``origin/master``)."""
         self._require()
         return self._branches.names()
+
+    def diff(self, master: str, dev: str) -> DiffAndConflicts:
+        """What merging `dev` into `master` would change, and the conflicts that it would meet.
+
+        Reads no sample bytes, and only the records that differ.
+
+        Args:
+            master: branch name, or digest of a commit.
+            dev: likewise.
+
+        Returns:
+            ``(diff, conflict)``: ``diff.added``, ``.deleted`` and ``.mutated`` (samples in dev and not in master, and so
+            on), and ``conflict.t1``, ``.t21``, ``.t22``, ``.t3`` and ``.conflict``; see `hangar_cloud.diff`.
+
+        Raises:
+            ValueError: no such branch or commit.
+        """
+        self._require()
+        return diff_commits(self._storage, self._branches.find(master), self._branches.find(dev))
+
+    def merge(self, message: str, master_branch: str, dev_branch: str, *, strategy: Strategy = None) -> str:
+        """Merge one branch into another, and return the digest of its new head.
+
+        If the branch has no commits of its own, it just moves forward (and `message` is not used). Else a commit
+        with two parents is made. The merged branch is left as it is. No sample bytes are needed.
+
+        Args:
+            message: of the commit.
+            master_branch: merged into.
+            dev_branch: merged; may be a remote-tracking branch such as ``origin/master``.
+            strategy: what to do about conflicts. None refuses them. "ours" keeps what `master_branch` has, "theirs"
+                takes what `dev_branch` has. A function is called with ``(column, key, ancestor, ours, theirs)`` for each
+                sample in conflict; the last three are lazy (``.exists``, ``.get()``). It returns one of them to
+                keep that side, a new value, or None to refuse.
+
+        Raises:
+            ValueError: there are conflicts (`MergeConflictError` carries them all as ``.conflicts``), or no such branch.
+            RuntimeError: there are staged changes, or another writer moved the branch.
+            PermissionError: a writer is open.
+        """
+        self._require()
+        self._branches.commit_of(dev_branch)
+        self._branches.pointer(master_branch)
+        current = self._branches.current()
+        try:
+            checkout = self._open_writer(master_branch)
+        except DirtyStagingError as error:
+            raise UncommittedChangesError(str(error)) from None
+        try:
+            return str(checkout.merge(message, dev_branch, strategy=strategy))
+        finally:
+            checkout.close()
+            if not self._storage.is_bucket:
+                self._branches.set_current(current)
 
     def log(
         self,

@@ -14,7 +14,7 @@ from hangar_cloud.backends.pack_reader import PackedSample
 from hangar_cloud.backends.packs import file_pack_id, pack_path
 from hangar_cloud.backends.store import ObjectStore
 from hangar_cloud.catalog import history
-from hangar_cloud.catalog.commits import ColumnEntry, Commit, commit_path, decode_commit
+from hangar_cloud.catalog.commits import METADATA, ColumnEntry, Commit, commit_path, decode_commit
 from hangar_cloud.catalog.errors import HeadMovedError
 from hangar_cloud.catalog.keys import KeyType, check_key
 from hangar_cloud.catalog.pointers import Pointer, PointerLog
@@ -41,12 +41,12 @@ class Needed:
 
     def skip(self, storage: Storage, commit: Commit) -> None:
         """Leave out what this commit refers to; its leaves are not read for it."""
-        for entry in commit.columns.values():
+        for entry in commit.trees.values():
             self._skip(storage, entry, entry.root)
 
     def add(self, storage: Storage, commit: Commit) -> None:
         """Take in what this commit refers to, beside what was seen before."""
-        for entry in commit.columns.values():
+        for entry in commit.trees.values():
             if entry.root is not None:
                 self._add(storage, entry, entry.root)
 
@@ -159,8 +159,8 @@ def fetch_data(
     wanted: dict[bytes, dict[int, list[PackedSample]]] = {}
     seen: set[tuple[object, bytes]] = set()
     for digest in commits:
-        for name, entry in storage.commit(digest).columns.items():
-            if names is None or name in names:
+        for name, entry in storage.commit(digest).trees.items():
+            if names is None or name in names or name == METADATA:
                 _collect(storage, entry, wanted, seen)
     budget = _Budget(most)
     for pack, places in wanted.items():

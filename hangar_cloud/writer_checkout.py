@@ -10,13 +10,14 @@ from typing import Any
 
 from hangar_cloud.alive import Alive
 from hangar_cloud.backends.pack_reader import PackReader
-from hangar_cloud.catalog.commits import ColumnEntry
+from hangar_cloud.catalog.commits import METADATA, ColumnEntry
 from hangar_cloud.catalog.committer import Committer
 from hangar_cloud.catalog.keys import check_name
 from hangar_cloud.catalog.sample_writer import SampleWriter
 from hangar_cloud.catalog.schema import ColumnSchema, array_schema
 from hangar_cloud.catalog.staging import StagingArea
 from hangar_cloud.catalog.working_set import WorkingSet
+from hangar_cloud.branches import Branches
 from hangar_cloud.checkout import Checkout, Logger
 from hangar_cloud.column_writer import FlatSampleWriter, OpenBlocks, check_backend
 from hangar_cloud.columns import Columns
@@ -28,9 +29,13 @@ from hangar_cloud.errors import (
     InvalidArgumentError,
     InvalidSchemaError,
     NothingToCommitError,
+    UncommittedChangesError,
 )
+from hangar_cloud.merging import Merger, Strategy, announce
+from hangar_cloud.metadata import MetadataWriter
 from hangar_cloud.progress import byte_progress
 from hangar_cloud.storage import Storage
+from hangar_cloud.user_diff import DiffContext, WriterUserDiff
 from hangar_cloud.writer_lock import WriterLock
 
 
@@ -65,11 +70,11 @@ class WriterCheckout(Checkout):
             storage.store, storage.cache, storage.pointers(author), storage.nodes, storage.index, storage.commit
         )
         self._samples = SampleWriter(staging, storage.index, storage.has_pack, self._committer.cover)
-        base_columns = {} if base is None else storage.commit(base).columns
+        base_columns = {} if base is None else storage.commit(base).trees
         self._working = WorkingSet(base_columns, staging, self._samples, storage.nodes)
         self._packs = PackReader(storage.source, Path(staging.folder))
         self._open: dict[str, FlatSampleWriter] = {}
-        self._columns = Columns(lambda: self._working.columns, self._open_column, self._alive, self._remove_column)
+        self._columns = Columns(self._column_names, self._open_column, self._alive, self._remove_column)
         self._at_exit = _close_at_exit(self)
 
     @property
@@ -180,6 +185,49 @@ class WriterCheckout(Checkout):
         self._packs.forget()
         return landed.digest
 
+    @property
+    def metadata(self) -> MetadataWriter:
+        """A versioned mapping from text to text, about the dataset as a whole."""
+        self._alive()
+        return MetadataWriter(self._metadata_column, self._alive, self._make_metadata)
+
+    @property
+    def diff(self) -> WriterUserDiff:
+        """Compares this checkout's commit with others, and with what is staged."""
+        self._alive()
+        return WriterUserDiff(DiffContext(self._storage, lambda: self._base, self._alive), self._working)
+
+    def merge(self, message: str, dev_branch: str, *, strategy: Strategy = None) -> str:
+        """Merge a branch into this one, and return the digest of its new head; see `Repository.merge`.
+
+        The checkout goes on from the merged contents.
+
+        Raises:
+            ValueError: there are conflicts, or no such branch.
+            RuntimeError: there are staged changes.
+        """
+        self._alive()
+        dev = Branches(self._storage).commit_of(dev_branch)
+        if self._working.dirty:
+            raise UncommittedChangesError(
+                f"there are uncommitted changes on branch {self._branch!r}; commit them or call reset_staging_area() "
+                "before a merge"
+            )
+        merger = Merger(self._storage, self._staging, self._samples, self._user)
+        try:
+            merged = merger.merge(message, self._branch, dev, dev_branch, strategy)
+        except BaseException:
+            self._samples.start_over()
+            self._staging.clear(self._branch, self._base)
+            raise
+        self._samples.start_over()
+        self._staging.clear(self._branch, merged.digest)
+        self._working.rebase(self._storage.commit(merged.digest).trees)
+        self._base = merged.digest
+        self._packs.forget()
+        announce(merged)
+        return merged.digest
+
     def reset_staging_area(self, *, force: bool = False) -> str:
         """Give up everything staged, return the digest of the branch's commit, and close the checkout.
 
@@ -235,6 +283,16 @@ class WriterCheckout(Checkout):
         self._working.remove_column(name)
         self._open.pop(name, None)
         return name
+
+    def _metadata_column(self) -> FlatSampleWriter | None:
+        return self._open_column(METADATA) if METADATA in self._working.columns else None
+
+    def _make_metadata(self) -> FlatSampleWriter:
+        self._working.add_column(METADATA, ColumnEntry(ColumnSchema("str"), None, "i0"))
+        return self._open_column(METADATA)
+
+    def _column_names(self) -> list[str]:
+        return sorted(name for name in self._working.columns if name != METADATA)
 
     def _open_column(self, name: str) -> FlatSampleWriter:
         column = self._working.columns[name]

@@ -1,0 +1,79 @@
+"""Putting finished objects where the repository is, and keeping what was uploaded readable here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from hangar_cloud.backends.errors import CorruptDataError
+from hangar_cloud.backends.store import ObjectStore
+from hangar_cloud.backends.store.durable_files import flush_folder, make_folder
+
+Progress = Callable[[int], None]
+
+
+class Publisher:
+    """Writes immutable objects to a store and, where that is a bucket, into its cache.
+
+    Args:
+        store: where the repository is: a local store, or the bucket itself.
+        cache: folder of whole objects copied from the bucket; None where `store` is local.
+    """
+
+    def __init__(self, store: ObjectStore, cache: Path | None) -> None:
+        self._store = store
+        self._cache = cache
+
+    def pack(self, file: Path, name: str, progress: Progress | None = None) -> None:
+        """Publish a sealed pack file under its name. Raises StoreError; may be repeated."""
+        local = self._store.local_path(name)
+        if local is None:
+            self._store.upload(name, file, progress=progress)
+            if self._cache is not None:
+                _link(file, self._cache / name)
+        else:
+            self._store.ensure_writable()
+            _link(file, local)
+            if progress is not None:
+                progress(file.stat().st_size)
+
+    def put(self, path: str, data: bytes) -> None:
+        """Publish a small object under a name made from its contents. Raises StoreError; may be repeated."""
+        if not self._store.put_if_absent(path, data):
+            # Names are made from the contents, so other bytes under this name are damaged ones.
+            raise CorruptDataError(
+                f"{path} at {self._store.url} is damaged: it is not what its name says. Nothing was committed and what is "
+                "staged is kept. Delete that object, or fetch it again from a remote, and commit again"
+            )
+        if self._cache is not None:
+            target = self._cache / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            incoming = target.with_name(f"{target.name}.{os.getpid()}.incoming")
+            incoming.write_bytes(data)
+            os.replace(incoming, target)
+
+
+def _link(file: Path, target: Path) -> None:
+    """Give a finished file its final name beside its staging name; copies across file systems."""
+    make_folder(target.parent)
+    if target.exists():
+        if target.stat().st_size != file.stat().st_size:
+            raise CorruptDataError(
+                f"{target} is damaged: it has {target.stat().st_size} bytes and should have {file.stat().st_size}. "
+                "Delete it and commit again; what is staged is kept"
+            )
+        return
+    try:
+        os.link(file, target)
+        flush_folder(target.parent)
+    except FileExistsError:
+        pass
+    except OSError:
+        incoming = target.with_name(f"{target.name}.{os.getpid()}.incoming")
+        shutil.copyfile(file, incoming)
+        with incoming.open("rb") as copied:
+            os.fsync(copied.fileno())
+        os.replace(incoming, target)
+        flush_folder(target.parent)

@@ -1,0 +1,178 @@
+"""Merging one branch into another: fast-forward, three-way, and the resolution of conflicts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Optional, Union
+
+from hangar_cloud.backends.pack_reader import PackedSample
+from hangar_cloud.backends.packs import pack_path
+from hangar_cloud.catalog import history
+from hangar_cloud.catalog.commits import METADATA, ColumnEntry
+from hangar_cloud.catalog.keys import RowKey
+from hangar_cloud.catalog.merge import ColumnMerge, Merge, SampleConflict, merge_columns
+from hangar_cloud.catalog.merge_commit import publish_merge
+from hangar_cloud.catalog.publishing import Publisher
+from hangar_cloud.catalog.records import Row
+from hangar_cloud.catalog.sample_writer import SampleWriter, sealed_row
+from hangar_cloud.catalog.schema import Payload
+from hangar_cloud.catalog.staging import StagingArea
+from hangar_cloud.diff import conflicts_of, describe_conflicts
+from hangar_cloud.errors import InvalidArgumentError, MergeConflictError
+from hangar_cloud.storage import Storage
+
+OURS: Final = "ours"
+THEIRS: Final = "theirs"
+_METADATA_NAME: Final = "metadata"
+
+Resolver = Callable[[str, RowKey, "LazyValue", "LazyValue", "LazyValue"], Any]
+Strategy = Union[str, Resolver, None]
+
+
+@dataclass(frozen=True)
+class LazyValue:
+    """One side of a conflict: read when it is asked for, and only then.
+
+    `exists` tells whether that side has the sample at all.
+    """
+
+    _storage: Storage
+    _entry: ColumnEntry
+    row: Optional[Row]
+
+    @property
+    def exists(self) -> bool:
+        """False where that side has no such sample."""
+        return self.row is not None
+
+    def get(self) -> Any:
+        """The value: an ndarray, str or bytes; None where that side has none. May fetch it."""
+        if self.row is None:
+            return None
+        schema, row = self._entry.schema, self.row
+        if row.value is not None:
+            return schema.decode(row.value, row.shape)
+        assert row.place is not None
+        packed = PackedSample(row.place, row.identity[1:], schema.prefix(row.shape))
+        return schema.decode(self._storage.packs.read(packed), row.shape)
+
+
+@dataclass(frozen=True)
+class Merged:
+    """The outcome of a merge: the new head, and how it was reached ("same", "fast-forward" or "three-way")."""
+
+    digest: str
+    kind: str
+
+
+class Merger:
+    """Merges into one branch.
+
+    Args:
+        storage: of the repository.
+        staging: of the writer that merges; clean. New values of resolved conflicts pass through it.
+        samples: writes to that staging area.
+        user: name and email recorded in the commit.
+    """
+
+    def __init__(self, storage: Storage, staging: StagingArea, samples: SampleWriter, user: tuple[str, str]) -> None:
+        self._storage = storage
+        self._staging = staging
+        self._samples = samples
+        self._user = user
+        self._publisher = Publisher(storage.store, storage.cache)
+
+    def merge(self, message: str, branch: str, dev: str, dev_name: str, strategy: Strategy = None) -> Merged:
+        """Merge commit `dev` into a branch and move the branch.
+
+        Args:
+            message: of the commit, if one is made.
+            branch: merged into.
+            dev: commit that is merged.
+            dev_name: what the user called it, for messages.
+            strategy: what to do about conflicts, see `Repository.merge`.
+
+        Raises:
+            MergeConflictError: there are conflicts that the strategy does not resolve; nothing was changed.
+            HeadMovedError: another writer moved the branch meanwhile.
+        """
+        if strategy is not None and strategy not in (OURS, THEIRS) and not callable(strategy):
+            raise InvalidArgumentError(f"strategy must be 'ours', 'theirs', a function or None, not {strategy!r}")
+        storage = self._storage
+        pointers = storage.pointers(f"{self._user[0]} <{self._user[1]}>")
+        head = pointers.head(branch)
+        master = None if head is None else head.commit
+        bases = [] if master is None else history.merge_bases(master, dev, storage.commit)
+        if master is not None and bases == [dev]:
+            return Merged(master, "same")
+        if master is None or bases == [master]:
+            pointers.move(branch, head, dev, "merge")
+            return Merged(dev, "fast-forward")
+        ours, theirs = storage.commit(master).trees, storage.commit(dev).trees
+        merge = merge_columns(storage.nodes, [storage.commit(base).trees for base in bases], ours, theirs)
+        if merge.conflict and strategy is not None:
+            self._resolve(merge, ours, theirs, strategy)
+        if merge.conflict:
+            raise MergeConflictError(
+                f"{dev_name!r} cannot be merged into {branch!r}; nothing was changed. In conflict: "
+                f"{describe_conflicts(merge.schemas, merge.samples)}. Change one side so that they agree, or merge with "
+                "strategy='ours', strategy='theirs', or a function that decides for each sample",
+                conflicts_of(merge, ours, theirs),
+            )
+        digest, _ = publish_merge(self._publisher, storage.nodes, merge, (master, dev), *self._user, message)
+        pointers.move(branch, head, digest, "merge")
+        return Merged(digest, "three-way")
+
+    def _resolve(
+        self, merge: Merge, ours: dict[str, ColumnEntry], theirs: dict[str, ColumnEntry], strategy: str | Resolver
+    ) -> None:
+        """Settle conflicts in place; what the strategy refuses stays one."""
+        if isinstance(strategy, str):
+            for conflict in merge.schemas:
+                _choose_column(merge, conflict.column, ours if strategy == OURS else theirs)
+            for sample in merge.samples:
+                merge.columns[sample.column].changes[sample.key] = sample.ours if strategy == OURS else sample.theirs
+            merge.schemas, merge.samples = [], []
+            return
+        refused: list[SampleConflict] = []
+        new: dict[str, list[tuple[RowKey, Payload]]] = {}
+        for sample in merge.samples:
+            column = merge.columns[sample.column]
+            sides = [LazyValue(self._storage, column.entry, row) for row in (sample.base, sample.ours, sample.theirs)]
+            name = _METADATA_NAME if sample.column == METADATA else sample.column
+            decision = strategy(name, sample.key, *sides)
+            if decision is None:
+                refused.append(sample)
+            elif isinstance(decision, LazyValue):
+                column.changes[sample.key] = decision.row
+            else:
+                where = f"the merge strategy's value for column {name!r}, sample {sample.key!r}"
+                new.setdefault(sample.column, []).append((sample.key, column.entry.schema.encode(decision, where)))
+        merge.samples = refused
+        if not merge.conflict:
+            self._store(merge, new)
+
+    def _store(self, merge: Merge, new: dict[str, list[tuple[RowKey, Payload]]]) -> None:
+        """Write the new values of resolved conflicts, and publish the packs they are in."""
+        for name, payloads in new.items():
+            merge.columns[name].changes.update(self._samples.write(name, merge.columns[name].entry, payloads))
+        sealed = self._samples.seal()
+        for number, pack in sealed.items():
+            self._publisher.pack(self._staging.pack_file(number), pack_path(pack))
+        for column in merge.columns.values():
+            column.changes = {key: sealed_row(row, sealed) for key, row in column.changes.items()}
+
+
+def _choose_column(merge: Merge, name: str, side: dict[str, ColumnEntry]) -> None:
+    if name in side:
+        merge.columns[name] = ColumnMerge(side[name])
+    else:
+        merge.columns.pop(name, None)
+
+
+def announce(merged: Merged) -> None:
+    """Print how a merge was done, as Hangar's users expect."""
+    words = {"fast-forward": "Selected Fast-Forward Merge Strategy", "three-way": "Selected 3-Way Merge Strategy"}
+    if merged.kind in words:
+        print(words[merged.kind])
