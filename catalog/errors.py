@@ -11,6 +11,8 @@
     ├── NothingToCommitError    (RuntimeError)      the staged contents equal the last commit's
     ├── HeadMovedError          (RuntimeError)      another writer moved the branch first; nothing is lost
     │   └── CommitConflictError (ValueError)        … and changed the same samples in another way
+    ├── StashExistsError        (ValueError)        there is a stash of that name already
+    ├── StashNotFoundError      (ValueError)        no such stash
     └── StagingError            (RuntimeError)      the staging area cannot be used as it is
 """
 
@@ -49,6 +51,14 @@ class HeadMovedError(HangarError, RuntimeError):
 
 class CommitConflictError(HeadMovedError, ValueError):
     """Another writer changed the same samples or columns in another way. The staged changes are kept."""
+
+
+class StashExistsError(HangarError, ValueError):
+    """A stash of that name exists already."""
+
+
+class StashNotFoundError(HangarError, ValueError):
+    """No stash of that name, or none at all."""
 
 
 class StagingError(HangarError, RuntimeError):

@@ -110,11 +110,17 @@ def _merge_samples(
     theirs: ColumnEntry,
 ) -> None:
     changes = list(diff_trees(nodes, (ours.schema, ours.root), (theirs.schema, theirs.root)))
-    comparable = [base for base in bases if base is not None and base.schema == ours.schema]
+    there = [base for base in bases if base is not None and base.schema.column_layout == ours.schema.column_layout]
+    comparable = [base for base in there if base.schema.has_same_rows(ours.schema)]
     for base in comparable:
         nodes.prefetch_keys(base.root, base.schema, [change.key for change in changes])
     merged = ColumnMerge(ours)
     for change in changes:
+        if not comparable and any(nodes.find(base.root, base.schema, change.key) for base in there):
+            # Both sides altered the column alike, so which of them changed this sample beside that is not known.
+            kind = _kind(True, change.before, change.after)
+            merge.samples.append(SampleConflict(kind, name, change.key, None, change.before, change.after))
+            continue
         found = [nodes.find(base.root, base.schema, change.key) for base in comparable] or [None]
         ours_kept = any(same_row(row, change.before) for row in found)
         theirs_kept = any(same_row(row, change.after) for row in found)

@@ -6,13 +6,14 @@ import threading
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from itertools import chain, pairwise
 from typing import Any, Final, Union
 
 import xxhash
 
 from hangar_cloud.backends.errors import CorruptDataError
 from hangar_cloud.backends.object_source import Extent, ObjectSource
-from hangar_cloud.catalog.keys import RowKey, encode_key
+from hangar_cloud.catalog.keys import KeyType, RowKey, decode_key, encode_key
 from hangar_cloud.catalog.records import NodeRef, Row, SegmentPlace, inner_digest, leaf_digest, records_path
 from hangar_cloud.catalog.schema import ColumnSchema
 from hangar_cloud.catalog.segments import Leaf, decode_inner, decode_leaf
@@ -129,6 +130,34 @@ class NodeReader:
             for i in range(start, bisect_left(leaf.encoded_keys, high, start)):
                 yield leaf.keys[i], leaf.row(i)
 
+    def count_between(self, root: NodeRef | None, schema: ColumnSchema, low: bytes, high: bytes) -> int:
+        """How many keys there are from encoded key `low` to below `high`; reads the leaves at the ends only."""
+        refs = list(self._leaves_between(root, low, high))
+        count = 0
+        for i, ref in enumerate(refs):
+            if ref.first >= low and i + 1 < len(refs):
+                count += ref.count
+            else:
+                encoded = self.leaf(ref, schema).encoded_keys
+                start = bisect_left(encoded, low)
+                count += bisect_left(encoded, high, start) - start
+        return count
+
+    def samples(self, root: NodeRef | None, schema: ColumnSchema) -> Iterator[KeyType]:
+        """Samples of a nested column, in key order. Does not read leaves that lie within one sample."""
+        last: KeyType | None = None
+        for ref, following in pairwise(chain(self.leaves(root), [None])):
+            assert ref is not None
+            first = _sample(decode_key(ref.first))
+            if following is not None and _sample(decode_key(following.first)) == first:
+                found = [first]
+            else:
+                found = [_sample(key) for key in self.leaf(ref, schema).keys]
+            for sample in found:
+                if sample != last:
+                    yield sample
+                last = sample
+
     def _leaves_between(self, ref: NodeRef | None, low: bytes, high: bytes) -> Iterator[NodeRef]:
         if ref is None or ref.first >= high:
             return
@@ -199,6 +228,10 @@ def node_extent(ref: NodeRef, schema: ColumnSchema | None) -> Extent[Any]:
 
 def _first(ref: NodeRef) -> bytes:
     return ref.first
+
+
+def _sample(key: RowKey) -> KeyType:
+    return key[0] if isinstance(key, tuple) else key
 
 
 def _weight(node: Node) -> int:

@@ -29,7 +29,12 @@ def find_conflicts(working: WorkingSet, head: dict[str, ColumnEntry], nodes: Nod
     conflicts: list[Conflict] = []
     for name in sorted({*working.base, *working.columns, *head}):
         conflicts += _column_conflicts(name, working.base.get(name), working.columns.get(name), head.get(name), nodes)
-    return conflicts
+    for column in working.columns.values():
+        # A renamed column holds what its old name held, so that must still be there, as it was.
+        if column.origin != column.name and column.entry.root is not None:
+            if not _same(working.base.get(column.origin), head.get(column.origin)):
+                conflicts.append(Conflict(column.origin, None))
+    return list(dict.fromkeys(conflicts))
 
 
 def describe(conflicts: list[Conflict]) -> str:
@@ -61,10 +66,12 @@ def _column_conflicts(
         changed_by_them = theirs is not None and not _same(base, theirs)
         return [Conflict(name, None)] if removed_by_us and changed_by_them else []
     untouched = base is not None and not ours.staged and _same_setup(base, ours.entry) and ours.entry.root == base.root
-    if untouched:
+    if untouched or (theirs is not None and _same(base, theirs)):
         return []
     if theirs is None:
         return [Conflict(name, None)] if base is not None else []
+    if base is None and not ours.staged and _same(ours.entry, theirs):
+        return []
     if theirs.schema != ours.entry.schema or (base is not None and base.schema != ours.entry.schema):
         return [Conflict(name, None)]
     root = None if base is None else base.root

@@ -114,6 +114,7 @@ class SampleWriter:
     def start_over(self) -> None:
         """Forget what was staged, after a commit or a reset. Pack numbers go on, since readers may know the old ones."""
         self.close()
+        self._pack_number = max([self._pack_number, *self._staging.extents(), *self._staging.sealed()])
         self._places.clear()
         self._known_packs.clear()
 

@@ -5,7 +5,7 @@ Refuses what does not fit before anything is written, with both sides in the mes
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final, NamedTuple
 
@@ -71,6 +71,12 @@ class ColumnSchema:
         if self.schema_type != "fixed_shape" or self.shape is None:
             return None
         return int(np.prod(self.shape, dtype=np.int64)) * self.item_size
+
+    def has_same_rows(self, other: ColumnSchema) -> bool:
+        """True if equal values have equal rows under both schemas: they differ in the maximum of the shapes at most."""
+        if "fixed_shape" in (self.schema_type, other.schema_type) or len(self.shape or ()) != len(other.shape or ()):
+            return self == other
+        return replace(self, shape=other.shape) == other
 
     def encode(self, value: Any, where: str) -> Payload:
         """Check a value and return its canonical payload (a copy of its bytes).

@@ -35,7 +35,12 @@ CREATE TABLE IF NOT EXISTS sealed (pack BIGINT PRIMARY KEY, id BLOB);
 
 
 class ColumnEvent(NamedTuple):
-    """A staged change to a column as a whole: "create" or "change" with its entry, or "remove"."""
+    """A staged change to a column as a whole.
+
+    `action` is "create" (a new column), "change" (another backend, or a schema that its rows need not change
+    for), "alter" (another schema; all rows of the column follow anew), "rename" (`entry` has the old name as
+    "from") or "remove".
+    """
 
     name: str
     action: str
@@ -61,8 +66,13 @@ class StagingArea:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        self._connection = _connect(folder / "staging.duckdb")
+        self._depth = 0
+        self.open()
+
+    def open(self) -> None:
+        """Open the database; again after `close`, when the folder may be another one. Raises StagingError."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._connection = _connect(self.folder / "staging.duckdb")
         self._execute(_SCHEMA)
         row = self._query(
             "SELECT max(sequence) FROM (SELECT sequence FROM columns UNION ALL SELECT sequence FROM samples)"
@@ -196,15 +206,36 @@ class StagingArea:
                 self._connection.unregister("incoming")
 
     @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """What a block stages becomes durable at its end, all of it or, whatever ends it early, none."""
+        sequence = self._sequence
+        try:
+            with self._transaction():
+                yield
+        except BaseException:
+            self._sequence = sequence
+            raise
+
+    @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        """All of a block's statements or, whatever ends it early, none."""
-        self._execute("BEGIN")
+        """All of a block's statements or, whatever ends it early, none; within another, a part of that."""
+        if self._depth == 0:
+            self._execute("BEGIN")
+        self._depth += 1
         try:
             yield
-            self._execute("COMMIT")
         except BaseException:
-            self._roll_back()
+            self._depth -= 1
+            if self._depth == 0:
+                self._roll_back()
             raise
+        self._depth -= 1
+        if self._depth == 0:
+            try:
+                self._execute("COMMIT")
+            except BaseException:
+                self._roll_back()
+                raise
 
     def _query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return list(self._execute(sql, parameters).fetchall())

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from heapq import merge
 from typing import Any, Final, Union
 
 from hangar_cloud.backends.values import SampleValue
+from hangar_cloud.catalog.alter import Altering, ReadMany
 from hangar_cloud.catalog.commits import ColumnEntry
+from hangar_cloud.catalog.errors import StagingError
 from hangar_cloud.catalog.keys import KeyType, RowKey, encode_key, key_range, sort_keys
 from hangar_cloud.catalog.node_reader import NodeReader
 from hangar_cloud.catalog.records import Row
@@ -33,16 +36,22 @@ class WorkingColumn:
     def __init__(self, name: str, entry: ColumnEntry, nodes: NodeReader) -> None:
         self.name = name
         self._nodes = nodes
+        self.renamed: WorkingColumn | None = None
+        """What the column is now, if it was renamed."""
         self.start(entry)
 
     def start(self, entry: ColumnEntry) -> None:
         """Start over from a base entry, with nothing staged."""
         self.entry = entry
+        self.origin = self.name
+        """The name that the base has the column under."""
         self.staged: dict[RowKey, Row | None] = {}
         self.pending: dict[RowKey, Payload | None] = {}
         self.pending_bytes = 0
         self._added = 0
         self._touched: dict[KeyType, dict[KeyType, None]] = {}
+        self._added_below: dict[KeyType, int] = {}
+        self._base_below: dict[KeyType, int] = {}
 
     def find(self, key: RowKey) -> Found | None:
         """What is stored under a key now: a payload still in memory, a row, or None."""
@@ -82,15 +91,34 @@ class WorkingColumn:
         """Keep what is staged, over another base."""
         self.entry = entry
         staged, self.staged, self._added = self.staged, {}, 0
+        self._added_below, self._base_below = {}, {}
         self.restore(list(staged.items()))
 
+    def under(self, name: str) -> WorkingColumn:
+        """The same column under another name."""
+        column = WorkingColumn(name, self.entry, self._nodes)
+        column.origin = self.origin
+        column.staged, column._added, column._touched = dict(self.staged), self._added, self._touched
+        return column
+
     def iterate(self) -> Iterator[tuple[RowKey, Found]]:
-        """Keys and what is stored under them, in key order, as of the first step."""
+        """Keys and what is stored under them, in key order, as of the first step.
+
+        Raises:
+            StagingError: the column got another schema meanwhile.
+        """
+        schema = self.entry.schema
+        for item in self._iterate(self.entry):
+            if self.entry.schema is not schema and self.entry.schema != schema:
+                raise StagingError(f"column {self.name!r} was altered while it was iterated over")
+            yield item
+
+    def _iterate(self, entry: ColumnEntry) -> Iterator[tuple[RowKey, Found]]:
         over: dict[RowKey, Found | None] = {**self.staged, **self.pending}
         order = [(encode_key(key), key) for key in sort_keys(over)]
         position = 0
-        for ref in self._nodes.leaves(self.entry.root):
-            leaf = self._nodes.leaf(ref, self.entry.schema)
+        for ref in self._nodes.leaves(entry.root):
+            leaf = self._nodes.leaf(ref, entry.schema)
             for i, key in enumerate(leaf.keys):
                 if position < len(order):
                     encoded = encode_key(key)
@@ -117,6 +145,20 @@ class WorkingColumn:
             if value is not None:
                 yield key, value
 
+    def count_below(self, sample: KeyType) -> int:
+        """How many subsamples a sample of a nested column has."""
+        if sample not in self._base_below:
+            low, high = key_range(sample)
+            self._base_below[sample] = self._nodes.count_between(self.entry.root, self.entry.schema, low, high)
+        return self._base_below[sample] + self._added_below.get(sample, 0)
+
+    def samples(self) -> Iterator[KeyType]:
+        """Samples of a nested column, in key order, as of the first step."""
+        touched = {sample: self.count_below(sample) > 0 for sample in self._touched}
+        order = sorted((sample for sample, there in touched.items() if there), key=encode_key)
+        base = (sample for sample in self._nodes.samples(self.entry.root, self.entry.schema) if sample not in touched)
+        yield from merge(base, order, key=encode_key)
+
     def changes(self) -> list[tuple[bytes, Row | None]]:
         """Staged rows by encoded key, in order."""
         return sorted(((encode_key(key), row) for key, row in self.staged.items()), key=lambda item: item[0])
@@ -130,7 +172,9 @@ class WorkingColumn:
             before = self._nodes.find(self.entry.root, self.entry.schema, key) is not None
         self._added += int(present) - int(before)
         if isinstance(key, tuple):
-            self._touched.setdefault(key[0], {})[key[1]] = None
+            sample, sub = key
+            self._touched.setdefault(sample, {})[sub] = None
+            self._added_below[sample] = self._added_below.get(sample, 0) + int(present) - int(before)
 
 
 class WorkingSet:
@@ -185,6 +229,7 @@ class WorkingSet:
             old = before.get(name, column)
             if old is not column:
                 old.start(column.entry)
+                old.origin = column.origin
                 old.restore(list(column.staged.items()))
                 self.columns[name] = old
 
@@ -210,6 +255,54 @@ class WorkingSet:
         self._staging.stage_column(ColumnEvent(name, "change", _entry_event(entry)))
         column.entry = entry
 
+    def rename_column(self, name: str, new: str) -> WorkingColumn:
+        """Stage another name for a column; durable on return. No row is touched."""
+        self.flush(name)
+        self._staging.stage_column(ColumnEvent(new, "rename", {"from": name}))
+        old = self.columns.pop(name)
+        old.renamed = self.columns[new] = old.under(new)
+        return self.columns[new]
+
+    def alter_column(self, name: str, schema: ColumnSchema, read: ReadMany) -> None:
+        """Stage another schema for a column, and the rows that it changes; durable on return, whole or not at all.
+
+        Args:
+            name: of the column.
+            schema: the new one, of the same type, layout and rank.
+            read: reads packed samples, staged ones too.
+
+        Raises:
+            InvalidSchemaError: a value does not fit; nothing was staged.
+        """
+        self.flush(name)
+        column = self.columns[name]
+        altering = Altering(name, column.entry.schema, schema, read)
+        altering.check(_rows(column))
+        if altering.keeps_rows:
+            entry = replace(column.entry, schema=schema)
+            self._staging.stage_column(ColumnEvent(name, "change", _entry_event(entry)))
+            column.entry = entry
+            return
+        entry = replace(column.entry, schema=schema, root=None)
+        rows: list[tuple[RowKey, Row | None]] = []
+        try:
+            with self._staging.together():
+                self._staging.stage_column(ColumnEvent(name, "alter", _entry_event(entry)))
+                for kept, written in altering.convert(_rows(column)):
+                    if kept:
+                        self._staging.stage_samples(name, kept, {})
+                        rows += kept
+                    if written:
+                        rows += self._writer.write(name, entry, written)
+        except BaseException:
+            # What was written is forgotten again, so nothing may be taken for stored there.
+            self._writer.start_over()
+            for other in self.columns.values():
+                self._writer.remember([row for row in other.staged.values() if row is not None])
+            raise
+        column.start(entry)
+        column.restore(rows)
+
     def flush(self, name: str | None = None) -> None:
         """Make what waits in memory durable, of one column or of all."""
         for column in list(self.columns.values()) if name is None else [self.columns[name]]:
@@ -227,9 +320,15 @@ class WorkingSet:
         if event.action == "remove":
             self.columns.pop(event.name, None)
             return
+        if event.action == "rename":
+            # It is missing where another writer removed it and its rows follow, because it was altered as well.
+            column = self.columns.pop(event.entry["from"], None)
+            if column is not None:
+                self.columns[event.name] = column.under(event.name)
+            return
         schema = ColumnSchema.from_json(event.entry["schema"])
         backend, options = str(event.entry["backend"]), dict(event.entry["backend_options"])
-        if event.action == "create" or event.name not in self.columns:
+        if event.action in ("create", "alter") or event.name not in self.columns:
             entry = ColumnEntry(schema, None, backend, options)
             self.columns[event.name] = WorkingColumn(event.name, entry, self._nodes)
         else:
@@ -240,6 +339,13 @@ class WorkingSet:
 def value_of(schema: ColumnSchema, payload: Payload) -> SampleValue:
     """The value of a payload that is still in memory."""
     return schema.decode(payload.data, payload.shape)
+
+
+def _rows(column: WorkingColumn) -> Iterator[tuple[RowKey, Row]]:
+    """The rows of a column that has nothing in memory."""
+    for key, found in column.iterate():
+        assert isinstance(found, Row)
+        yield key, found
 
 
 def _entry_event(entry: ColumnEntry) -> dict[str, Any]:

@@ -10,13 +10,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hangar_cloud.catalog.findings import Finding
     from hangar_cloud.repository import Repository
 
 __version__ = "0.1.0"  # the single source: pyproject.toml reads this literal without importing the package
 
-__all__ = ["Repository", "__version__"]
+__all__ = ["Finding", "Repository", "__version__"]
 
-_HOMES = {"Repository": "hangar_cloud.repository"}
+_HOMES = {"Finding": "hangar_cloud.catalog.findings", "Repository": "hangar_cloud.repository"}
 
 
 def __getattr__(name: str) -> Any:

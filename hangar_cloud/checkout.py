@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any, Final
 
 from hangar_cloud.alive import Alive
 from hangar_cloud.catalog.commits import ColumnEntry
+from hangar_cloud.column import ColumnReader
 from hangar_cloud.column_reader import FlatSampleReader
 from hangar_cloud.columns import Columns
 from hangar_cloud.errors import ColumnNotFoundError, InvalidArgumentError, SampleNotFoundError
 from hangar_cloud.metadata import MetadataReader
+from hangar_cloud.nested_reader import NestedSampleReader
 from hangar_cloud.storage import Storage
 from hangar_cloud.user_diff import DiffContext, ReaderUserDiff
 
@@ -37,13 +39,16 @@ class Checkout:
         return self._columns
 
     def __getitem__(self, index: Any) -> Any:
-        """A column, a sample, or a list of samples.
+        """A column, a sample, a subsample, or a list of such.
 
-        ``co['images']`` is the column; ``co['images', 3]`` one sample; ``co[('images', 3), ('labels', 3)]``
-        (or a list of such pairs) a list of samples in that order.
+        ``co['images']`` is the column, ``co['images', 3]`` one sample. In a nested column, ``co['scans', 'p7']`` is the
+        accessor of a sample, ``co['scans', 'p7', 0]`` one subsample, and ``co['scans', 'p7', ...]`` (or a slice) a
+        dict of them. A list in the last place gives a list: ``co['images', [3, 5]]``. So do several indices at once,
+        of any columns: ``co[('images', 3), ('scans', 'p7', 0)]``, or a list of them.
 
         Raises:
-            KeyError: no such column or sample.
+            KeyError: no such column, sample or subsample.
+            ValueError: not an index of these forms, or a subsample of a flat column.
         """
         self._alive()
         return self._select(index, _RAISE)
@@ -125,15 +130,18 @@ class Checkout:
             return self._column(index, default)
         if not isinstance(index, (list, tuple)) or not index:
             raise InvalidArgumentError(
-                f"a checkout is indexed by a column name, (column, key), or several such pairs; not by {index!r}"
+                f"a checkout is indexed by a column name, (column, key), (column, sample, subsample), or several of "
+                f"those; not by {index!r}"
             )
         if isinstance(index[0], str):
             return self._sample(index, default)
         return [self._one(item, default) for item in index]
 
     def _one(self, item: Any, default: Any) -> Any:
-        if not isinstance(item, (list, tuple)):
-            raise InvalidArgumentError(f"each of several indices must be (column, key); this is not: {item!r}")
+        if not isinstance(item, (list, tuple)) or not item or not isinstance(item[0], str):
+            raise InvalidArgumentError(
+                f"each of several indices must be (column, key) or (column, sample, subsample); this is not: {item!r}"
+            )
         return self._sample(item, default)
 
     def _column(self, name: str, default: Any) -> Any:
@@ -144,17 +152,43 @@ class Checkout:
                 raise
             return default
 
-    def _sample(self, index: Any, default: Any) -> Any:
+    def _sample(self, index: Sequence[Any], default: Any) -> Any:
         if len(index) == 1:
             return self._column(index[0], default)
-        if len(index) != 2:
-            raise InvalidArgumentError(f"a sample of a flat column is indexed by (column, key); this is neither: {index!r}")
         try:
-            return self._columns[index[0]][index[1]]
+            column = self._columns[index[0]]
+            key = key_below(column, index)
+            many = key[-1] if isinstance(key, tuple) else key
+            if not isinstance(many, list):
+                return column[key]
+            keys = [(key[0], last) for last in many] if isinstance(key, tuple) else many
+            if default is _RAISE and (isinstance(key, tuple) or not column.contains_subsamples):
+                return column._read_all([column._row_key(one) for one in keys])
+            return [column[one] if default is _RAISE else column.get(one, default) for one in keys]
         except (ColumnNotFoundError, SampleNotFoundError):
             if default is _RAISE:
                 raise
             return default
+
+
+def key_below(column: ColumnReader, index: Sequence[Any]) -> Any:
+    """The key within a column of an index (column, key) or (column, sample, subsample).
+
+    Raises:
+        InvalidArgumentError: the index has too many parts for a column of this layout.
+    """
+    if len(index) == 2:
+        return index[1]
+    if not column.contains_subsamples:
+        raise InvalidArgumentError(
+            f"column {column.column!r} is flat, without subsamples: index it by (column, key), not by {tuple(index)!r}"
+        )
+    if len(index) != 3:
+        raise InvalidArgumentError(
+            f"column {column.column!r} is nested: index it by (column, sample) or (column, sample, subsample), not by "
+            f"{tuple(index)!r}"
+        )
+    return index[1], index[2]
 
 
 class ReaderCheckout(Checkout):
@@ -167,7 +201,7 @@ class ReaderCheckout(Checkout):
         self._alive = Alive()
         self._blocks = []
         self._entries: dict[str, ColumnEntry] = storage.commit(digest).columns
-        self._open: dict[str, FlatSampleReader] = {}
+        self._open: dict[str, ColumnReader] = {}
         self._columns = Columns(lambda: self._entries, self._open_column, self._alive)
 
     @property
@@ -219,9 +253,11 @@ class ReaderCheckout(Checkout):
     def _log_start(self) -> tuple[str | None, str | None]:
         return None, self._digest
 
-    def _open_column(self, name: str) -> FlatSampleReader:
+    def _open_column(self, name: str) -> ColumnReader:
         if name not in self._open:
-            self._open[name] = FlatSampleReader(name, self._storage, self._digest, self._entries[name], self._alive)
+            entry = self._entries[name]
+            kind = NestedSampleReader if entry.schema.column_layout == "nested" else FlatSampleReader
+            self._open[name] = kind(name, self._storage, self._digest, entry, self._alive)
         return self._open[name]
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -1,11 +1,11 @@
-"""Writing one flat column."""
+"""Writing columns, and the flat ones."""
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 from hangar_cloud.alive import Alive
 from hangar_cloud.backends.codecs import codec_from_options
@@ -13,16 +13,18 @@ from hangar_cloud.backends.pack_reader import PackReader
 from hangar_cloud.backends.packs import staged_pack_number
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.errors import InvalidSampleError
-from hangar_cloud.catalog.keys import KeyType, check_key
+from hangar_cloud.catalog.keys import KeyType, RowKey, check_key
 from hangar_cloud.catalog.records import Row
 from hangar_cloud.catalog.sample_writer import BACKENDS, default_backend
 from hangar_cloud.catalog.schema import ColumnSchema, Payload
 from hangar_cloud.catalog.working_set import FLUSH_BYTES, FLUSH_SAMPLES, Found, WorkingColumn, WorkingSet
+from hangar_cloud.column import ColumnReader
 from hangar_cloud.column_reader import FlatSampleReader
 from hangar_cloud.errors import ClosedError, ColumnBusyError, InvalidArgumentError, SampleNotFoundError, StagingError
 from hangar_cloud.storage import Storage
 
-_MISSING: Final = object()
+MISSING: Final = object()
+_Key = TypeVar("_Key", bound=RowKey)
 
 
 class OpenBlocks:
@@ -34,11 +36,13 @@ class OpenBlocks:
     def refuse(self, what: str) -> None:
         """Raises ColumnBusyError if any is open."""
         if self.count:
-            raise ColumnBusyError(f"Cannot {what}: a column or the checkout is open in a `with` block; leave the block first")
+            raise ColumnBusyError(
+                f"Cannot {what}: a column or the checkout is open in a `with` block; leave the block first"
+            )
 
 
-class FlatSampleWriter(FlatSampleReader):
-    """A column that is being written: a mutable mapping from sample keys to values.
+class ColumnWriter(ColumnReader):
+    """What columns of every layout have in common while they are written.
 
     A write is durable once it returns outside a ``with`` block, or once the block ends.
     """
@@ -60,59 +64,6 @@ class FlatSampleWriter(FlatSampleReader):
         self._depth = 0
         self._alive = _ColumnAlive(alive, working, column)
 
-    def __setitem__(self, key: KeyType, value: Any) -> None:
-        """Store a value under a key, in place of what was there.
-
-        Raises:
-            ValueError: the key or the value is not suitable; nothing was written.
-        """
-        self._alive()
-        key = check_key(key)
-        self._put(key, self._encode(key, value))
-        self._flush_if_due()
-
-    def update(self, other: Mapping[KeyType, Any] | Iterable[tuple[KeyType, Any]] | None = None, **kwargs: Any) -> None:
-        """Store many values, from a mapping, pairs or keywords; all are checked before any is written."""
-        self._alive()
-        pairs: Iterable[tuple[KeyType, Any]] = ()
-        if other is not None:
-            pairs = other.items() if isinstance(other, Mapping) or hasattr(other, "items") else other
-        checked: list[tuple[KeyType, Payload]] = []
-        for pair in (*_pairs(pairs, self._name), *kwargs.items()):
-            key = check_key(pair[0])
-            checked.append((key, self._encode(key, pair[1])))
-        for key, payload in checked:
-            self._put(key, payload)
-        self._flush_if_due()
-
-    def append(self, value: Any) -> KeyType:
-        """Store a value under a fresh key, and return the key.
-
-        Fresh keys sort in the order in which they were made, and do not collide between writers.
-        """
-        self._alive()
-        key = f"{_clock.next():014x}-{secrets.token_hex(6)}"
-        self[key] = value
-        return key
-
-    def __delitem__(self, key: KeyType) -> None:
-        """Remove a sample. Raises KeyError where there is none."""
-        self._alive()
-        key = self._check(key)
-        if self._find(key) is None:
-            raise SampleNotFoundError(f"column {self._name!r} has no sample {key!r} to remove")
-        self._put(key, None)
-        self._flush_if_due()
-
-    def pop(self, key: KeyType, default: Any = _MISSING) -> Any:
-        """Remove a sample and return its value, or `default` if given and there is none."""
-        self._alive()
-        if default is not _MISSING and key not in self:
-            return default
-        value = self[key]
-        del self[key]
-        return value
-
     def change_backend(self, backend: str, backend_options: dict[str, Any] | None = None) -> None:
         """Send what is written from now on to another backend.
 
@@ -132,12 +83,7 @@ class FlatSampleWriter(FlatSampleReader):
         self._alive()
         return True
 
-    def __len__(self) -> int:
-        """Number of samples, staged ones included."""
-        self._alive()
-        return len(self._column)
-
-    def __enter__(self) -> FlatSampleWriter:
+    def __enter__(self) -> Any:
         self._alive()
         self._depth += 1
         self._blocks.count += 1
@@ -157,30 +103,96 @@ class FlatSampleWriter(FlatSampleReader):
     def _entry(self) -> ColumnEntry:
         return self._column.entry
 
-    def _find(self, key: KeyType) -> Found | None:
+    def _count(self) -> int:
+        return len(self._column)
+
+    def _find(self, key: RowKey) -> Found | None:
         return self._column.find(key)
 
-    def _iterate(self) -> Iterator[tuple[KeyType, Found]]:
+    def _iterate(self) -> Iterator[tuple[RowKey, Found]]:
+        return self._current(self._column.iterate())
+
+    def _current(self, rows: Iterator[tuple[_Key, Found]]) -> Iterator[tuple[_Key, Found]]:
         # A snapshot of what is staged: a writer may write while it iterates. After a commit the staged rows
         # of the snapshot are in sealed packs, so they are looked up again.
         staged = self._column.staged
-        for key, found in self._column.iterate():
+        for key, found in rows:
             self._alive()
             now = found if self._column.staged is staged or not _is_staged(found) else self._column.find(key)
             if now is not None:
                 yield key, now
 
-    def _encode(self, key: KeyType, value: Any) -> Payload:
-        return self._entry.schema.encode(value, f"column {self._name!r}, sample {key!r}")
+    def _read(self, waiting: Sequence[tuple[_Key, Found]]) -> Iterator[tuple[_Key, Any]]:
+        schema = self._entry.schema
+        for item in super()._read(waiting):
+            yield item
+            if self._entry.schema != schema:
+                raise StagingError(f"column {self._name!r} was altered while it was iterated over")
 
-    def _put(self, key: KeyType, payload: Payload | None) -> None:
-        self._column.put(key, payload)
-        if self._column.pending_bytes >= FLUSH_BYTES or len(self._column.pending) >= FLUSH_SAMPLES:
-            self._working.flush(self._name)
+    def _encode(self, key: RowKey, value: Any) -> Payload:
+        return self._entry.schema.encode(value, self._where(key))
 
-    def _flush_if_due(self) -> None:
+    def _write(self, rows: Iterable[tuple[RowKey, Payload | None]]) -> None:
+        """Store checked payloads, or delete with None; durable on return unless a ``with`` block is open."""
+        for key, payload in rows:
+            self._column.put(key, payload)
+            if self._column.pending_bytes >= FLUSH_BYTES or len(self._column.pending) >= FLUSH_SAMPLES:
+                self._working.flush(self._name)
         if self._depth == 0:
             self._working.flush(self._name)
+
+
+class FlatSampleWriter(ColumnWriter, FlatSampleReader):
+    """A column that is being written: a mutable mapping from sample keys to values.
+
+    A write is durable once it returns outside a ``with`` block, or once the block ends.
+    """
+
+    def __setitem__(self, key: KeyType, value: Any) -> None:
+        """Store a value under a key, in place of what was there.
+
+        Raises:
+            ValueError: the key or the value is not suitable; nothing was written.
+        """
+        self._alive()
+        key = check_key(key)
+        self._write([(key, self._encode(key, value))])
+
+    def update(self, other: Mapping[KeyType, Any] | Iterable[tuple[KeyType, Any]] | None = None, **kwargs: Any) -> None:
+        """Store many values, from a mapping, pairs or keywords; all are checked before any is written."""
+        self._alive()
+        checked: list[tuple[RowKey, Payload]] = []
+        for given, value in pairs_of(other, kwargs, f"column {self._name!r}"):
+            key = check_key(given)
+            checked.append((key, self._encode(key, value)))
+        self._write(checked)
+
+    def append(self, value: Any) -> KeyType:
+        """Store a value under a fresh key, and return the key.
+
+        Fresh keys sort in the order in which they were made, and do not collide between writers.
+        """
+        self._alive()
+        key = fresh_key()
+        self[key] = value
+        return key
+
+    def __delitem__(self, key: KeyType) -> None:
+        """Remove a sample. Raises KeyError where there is none."""
+        self._alive()
+        key = self._row_key(key)
+        if self._find(key) is None:
+            raise SampleNotFoundError(f"column {self._name!r} has no sample {key!r} to remove")
+        self._write([(key, None)])
+
+    def pop(self, key: KeyType, default: Any = MISSING) -> Any:
+        """Remove a sample and return its value, or `default` if given and there is none."""
+        self._alive()
+        if default is not MISSING and key not in self:
+            return default
+        value = self[key]
+        del self[key]
+        return value
 
 
 class _ColumnAlive(Alive):
@@ -194,6 +206,13 @@ class _ColumnAlive(Alive):
     def __call__(self) -> None:
         super().__call__()
         if self._working.columns.get(self._column.name) is not self._column:
+            now = self._column
+            while now.renamed is not None:
+                now = now.renamed
+            if now is not self._column:
+                raise ClosedError(
+                    f"column {self._column.name!r} was renamed to {now.name!r}; take it from the checkout by that name"
+                )
             raise ClosedError(f"column {self._column.name!r} was removed from this checkout")
 
 
@@ -205,7 +224,8 @@ def check_backend(code: Any, options: Any, schema: ColumnSchema) -> tuple[str, d
     """
     chosen = default_backend(schema) if code is None else code
     if chosen not in BACKENDS:
-        raise InvalidArgumentError(f"backend {chosen!r} is not known; use one of {', '.join(BACKENDS)}, or None to choose")
+        known = ", ".join(BACKENDS)
+        raise InvalidArgumentError(f"backend {chosen!r} is not known; use one of {known}, or None to choose")
     if options is not None and not isinstance(options, dict):
         raise InvalidArgumentError(f"backend_options must be a dict, not {type(options).__name__}")
     try:
@@ -219,20 +239,34 @@ def _is_staged(found: Found) -> bool:
     return isinstance(found, Row) and found.place is not None and staged_pack_number(found.place.pack) is not None
 
 
-def _pairs(pairs: Iterable[Any], column: str) -> Iterator[tuple[Any, Any]]:
+def pairs_of(other: Any, more: Mapping[str, Any], where: str) -> Iterator[tuple[Any, Any]]:
+    """Keys and values of a mapping or of pairs, and of keywords, as `update` takes them.
+
+    Raises:
+        InvalidSampleError: `other` is neither a mapping nor pairs; `where` begins the message.
+    """
+    pairs: Any = ()
+    if other is not None:
+        pairs = other.items() if isinstance(other, Mapping) or hasattr(other, "items") else other
     if not isinstance(pairs, Iterable):
-        raise _neither(column, pairs)
+        raise _neither(where, pairs)
     for pair in pairs:
         try:
             key, value = pair
         except (TypeError, ValueError):
-            raise _neither(column, pair) from None
+            raise _neither(where, pair) from None
         yield key, value
+    yield from more.items()
 
 
-def _neither(column: str, given: object) -> InvalidSampleError:
+def fresh_key() -> str:
+    """A key that no sample has: it sorts after those made before, and does not collide between writers."""
+    return f"{_clock.next():014x}-{secrets.token_hex(6)}"
+
+
+def _neither(where: str, given: object) -> InvalidSampleError:
     return InvalidSampleError(
-        f"column {column!r}: update() takes a mapping or pairs (key, value); this is neither: {str(given)[:80]!r}"
+        f"{where}: update() takes a mapping or pairs (key, value); this is neither: {str(given)[:80]!r}"
     )
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hangar_cloud.alive import Alive
 from hangar_cloud.catalog.keys import KeyType
-from hangar_cloud.column_reader import FlatSampleReader
+from hangar_cloud.column import ColumnReader
 from hangar_cloud.errors import ColumnNotFoundError
+
+if TYPE_CHECKING:
+    from hangar_cloud.schema_change import ColumnChanges
 
 Remover = Callable[[str], str]
 
@@ -21,19 +24,22 @@ class Columns:
         open_column: gives the column of a name that exists.
         alive: refuses once the checkout is closed.
         remove: removes a column; None in a reader.
+        changes: alters and renames columns; None in a reader.
     """
 
     def __init__(
         self,
         names: Callable[[], Iterable[str]],
-        open_column: Callable[[str], FlatSampleReader],
+        open_column: Callable[[str], ColumnReader],
         alive: Alive,
         remove: Remover | None = None,
+        changes: ColumnChanges | None = None,
     ) -> None:
         self._names = names
         self._open = open_column
         self._alive = alive
         self._remove = remove
+        self._changes = changes
 
     def __getitem__(self, key: str) -> Any:
         """The column of that name. Raises KeyError where there is none; it names those there are."""
@@ -88,6 +94,43 @@ class Columns:
         if self._remove is None:
             raise AttributeError("columns of a read-only checkout cannot be removed; use checkout(write=True)")
         return self._remove(column)
+
+    def alter(self, name: str, dtype: Any = None, shape: Any = None, variable_shape: bool | None = None) -> Any:
+        """Give a column of arrays another dtype, shape (or maximum) or kind of shape; what is None stays.
+
+        Every value is checked, staged ones too: it must be the same number, bit for bit once cast back, and of a
+        shape that fits. With another dtype all values are written anew; a change of shapes rewrites no value.
+
+        Returns:
+            the column; handles that were taken before stay valid.
+
+        Raises:
+            ValueError: some value would lose something; the first is named, and nothing was changed.
+            KeyError: no such column.
+            PermissionError: inside a ``with`` block.
+        """
+        self._changer("altered").alter(name, dtype, shape, variable_shape)
+        return self._open(name)
+
+    def rename(self, name: str, new_name: str) -> Any:
+        """Give a column another name, with all its samples; no data is moved.
+
+        Returns:
+            the column under its new name; handles that were taken before refuse.
+
+        Raises:
+            ValueError: the name cannot be one.
+            LookupError: there is a column of the new name, or (KeyError) none of the old.
+            PermissionError: inside a ``with`` block.
+        """
+        self._changer("renamed").rename(name, new_name)
+        return self._open(new_name)
+
+    def _changer(self, what: str) -> ColumnChanges:
+        self._alive()
+        if self._changes is None:
+            raise AttributeError(f"columns of a read-only checkout cannot be {what}; use checkout(write=True)")
+        return self._changes
 
     @property
     def iswriteable(self) -> bool:

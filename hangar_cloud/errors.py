@@ -27,6 +27,9 @@
     ├── StagingError                    (RuntimeError)       the staging area cannot be used as it is
     ├── DirtyStagingError               (ValueError)         staged changes are in the way
     ├── MergeConflictError              (ValueError)         a merge with conflicts; carries them as `conflicts`
+    ├── StashExistsError                (ValueError)         there is a stash of that name already
+    ├── StashNotFoundError              (ValueError)         no such stash
+    ├── StashConflictError              (ValueError)         a stash does not fit here; carries what as `conflicts`
     ├── UncommittedChangesError         (RuntimeError)       staged changes are in the way of a merge
     ├── NotInitializedError             (RuntimeError)       no repository there yet, or no commit in it
     ├── RepositoryExistsError           (FileExistsError)    there is one already
@@ -71,6 +74,8 @@ from hangar_cloud.catalog.errors import (
     RefExistsError,
     RefNotFoundError,
     StagingError,
+    StashExistsError,
+    StashNotFoundError,
 )
 
 
@@ -92,6 +97,21 @@ class MergeConflictError(HangarError, ValueError):
     def __init__(self, message: str, conflicts: Any = None) -> None:
         super().__init__(message, conflicts)
         self.conflicts = conflicts
+
+
+class StashConflictError(HangarError, ValueError):
+    """Stashed changes do not fit on a commit; the stash is kept.
+
+    Attributes:
+        conflicts: the columns and samples that were changed in two ways, as (column, key or None).
+    """
+
+    def __init__(self, message: str, conflicts: Any = ()) -> None:
+        super().__init__(message, conflicts)
+        self.conflicts = conflicts
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class UncommittedChangesError(HangarError, RuntimeError):
@@ -177,6 +197,9 @@ __all__ = [
     "RepositoryExistsError",
     "SampleNotFoundError",
     "StagingError",
+    "StashConflictError",
+    "StashExistsError",
+    "StashNotFoundError",
     "StoreError",
     "StoreUnavailableError",
     "TruncatedObjectError",

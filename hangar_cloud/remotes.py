@@ -195,11 +195,19 @@ class Remotes:
         self,
         remote: str,
         column: str,
-        samples: KeyType | Sequence[KeyType],
+        samples: KeyType | Sequence[KeyType | tuple[Any, ...]],
         branch: str | None = None,
         commit: str | None = None,
     ) -> str:
         """Make some samples of one column local; returns the digest of the commit.
+
+        Args:
+            remote: name of the remote to fetch from.
+            column: the column.
+            samples: a key, or several. In a nested column each may be ``(sample, subsample)``; ``(sample, ...)`` or
+                the key of a sample alone means all of its subsamples.
+            branch: whose head is meant; this or `commit`.
+            commit: digest, or its first digits.
 
         Raises:
             KeyError: no such column or sample.

@@ -13,6 +13,7 @@ from typing import Any
 
 from hangar_cloud import __version__, writer_lock
 from hangar_cloud.branches import DEFAULT_BRANCH, BranchHead, Branches
+from hangar_cloud.catalog.findings import Finding
 from hangar_cloud.catalog.repository_file import REPOSITORY_PATH, new_repository_file
 from hangar_cloud.checkout import ReaderCheckout
 from hangar_cloud.config import is_writable_text
@@ -24,6 +25,7 @@ from hangar_cloud.errors import (
     RepositoryExistsError,
     UncommittedChangesError,
 )
+from hangar_cloud.integrity import check_repository, report_lines
 from hangar_cloud.merging import Strategy
 from hangar_cloud.opening import open_writer
 from hangar_cloud.reports import human_size, log_contents, log_lines, summary_lines
@@ -310,6 +312,39 @@ class Repository:
             digest = None if pointer is None else pointer.commit
         for line in summary_lines(self._storage, self.size_human, digest):
             print(line)
+
+    def verify_repo_integrity(self, *, level: str = "all", resume: bool = True) -> bool:
+        """Check everything that any branch reaches, and print what is wrong; see `fsck`.
+
+        Returns:
+            True if nothing is damaged. Samples that a clone does not hold are no damage.
+        """
+        findings = self.fsck(level=level, resume=resume)
+        for line in report_lines(findings):
+            print(line)
+        return not any(finding.is_damage for finding in findings)
+
+    def fsck(self, *, level: str = "all", resume: bool = True) -> list[Finding]:
+        """Check everything that any branch reaches, and return what is wrong; nothing is changed, repaired or fetched.
+
+        Pointers, commits, record trees and packs are read, each once, and all their digests computed again. A bucket
+        is read itself, not the cache. A clone checks what it holds, and asks its remotes only whether they have
+        the rest.
+
+        Args:
+            level: "all", or "records": everything except sample bytes.
+            resume: go on where a check was interrupted, without reading the packs that it found intact (for a week;
+                and only if they did not change). False reads all of them.
+
+        Returns:
+            the findings, see `hangar_cloud.Finding`. Those whose ``is_damage`` is False are notes.
+
+        Raises:
+            ValueError: no such level.
+            OSError: the store cannot be reached. Calling it again goes on from there.
+        """
+        self._require()
+        return check_repository(self._storage, level, resume)
 
     @cached_property
     def remote(self) -> Any:

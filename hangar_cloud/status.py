@@ -13,7 +13,7 @@ from typing import Final
 
 from hangar_cloud import writer_lock
 from hangar_cloud.catalog.commits import ColumnEntry
-from hangar_cloud.catalog.keys import KeyType
+from hangar_cloud.catalog.keys import RowKey
 from hangar_cloud.catalog.node_reader import NodeReader
 from hangar_cloud.catalog.records import Row
 from hangar_cloud.catalog.schema import ColumnSchema
@@ -99,11 +99,12 @@ def read_status(storage: Storage, branch: str) -> RepositoryStatus:
 
 def describe(schema: ColumnSchema) -> str:
     """What a column holds, in a few words: ``uint8, 28 x 28``."""
+    nested = ", subsamples" if schema.column_layout == "nested" else ""
     if schema.column_type != "ndarray":
-        return schema.column_type
+        return schema.column_type + nested
     sizes = " x ".join(str(size) for size in schema.shape or ()) or "single numbers"
     most = "at most " if schema.schema_type == "variable_shape" else ""
-    return f"{schema.numpy_dtype.name}, {most}{sizes}"
+    return f"{schema.numpy_dtype.name}, {most}{sizes}{nested}"
 
 
 def _areas(folder: Path) -> Iterator[Path]:
@@ -124,7 +125,7 @@ class _Column:
         self.entry = entry
         self.created = created
         self.settings_changed = False
-        self.rows: dict[KeyType, Row | None] = {}
+        self.rows: dict[RowKey, Row | None] = {}
 
 
 def _read_area(storage: Storage, folder: Path, branch: str) -> AreaStatus | None:

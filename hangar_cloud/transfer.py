@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from blake3 import blake3
 
@@ -16,10 +16,10 @@ from hangar_cloud.backends.store import ObjectStore
 from hangar_cloud.catalog import history
 from hangar_cloud.catalog.commits import METADATA, ColumnEntry, Commit, commit_path, decode_commit
 from hangar_cloud.catalog.errors import HeadMovedError
-from hangar_cloud.catalog.keys import KeyType, check_key
+from hangar_cloud.catalog.keys import RowKey, check_key, key_range
 from hangar_cloud.catalog.pointers import Pointer, PointerLog
 from hangar_cloud.catalog.record_writer import OBJECT_ID_LENGTH
-from hangar_cloud.catalog.records import NodeRef, records_path
+from hangar_cloud.catalog.records import NodeRef, Row, records_path
 from hangar_cloud.catalog.repository_file import REPOSITORY_PATH, decode_repository_file
 from hangar_cloud.errors import ColumnNotFoundError, InvalidArgumentError, SampleNotFoundError
 from hangar_cloud.progress import byte_progress
@@ -171,7 +171,7 @@ def fetch_data(
     return list(commits)
 
 
-def fetch_samples(storage: Storage, digest: str, column: str, keys: Iterable[KeyType]) -> None:
+def fetch_samples(storage: Storage, digest: str, column: str, keys: Iterable[Any]) -> None:
     """Make some samples of one column local. See `Remotes.fetch_data_sample`."""
     columns = storage.commit(digest).columns
     if column not in columns:
@@ -179,12 +179,32 @@ def fetch_samples(storage: Storage, digest: str, column: str, keys: Iterable[Key
     entry = columns[column]
     samples = []
     for key in keys:
-        row = storage.nodes.find(entry.root, entry.schema, check_key(key))
-        if row is None:
+        rows = _rows(storage, entry, key)
+        if not rows:
             raise SampleNotFoundError(f"column {column!r} has no sample {key!r} at commit {digest[:12]}")
-        if row.place is not None:
-            samples.append(PackedSample(row.place, row.identity[1:], entry.schema.prefix(row.shape)))
+        for row in rows:
+            if row.place is not None:
+                samples.append(PackedSample(row.place, row.identity[1:], entry.schema.prefix(row.shape)))
     storage.packs.fetch(samples)
+
+
+def _rows(storage: Storage, entry: ColumnEntry, key: Any) -> list[Row]:
+    """The rows that a key names: of a sample alone, or with ``...``, those of all its subsamples."""
+    wanted: RowKey
+    if entry.schema.column_layout == "nested":
+        sample, sub = key if isinstance(key, tuple) and len(key) == 2 else (_only(key), ...)
+        if sub is ...:
+            found = storage.nodes.range(entry.root, entry.schema, *key_range(check_key(sample)))
+            return [row for _, row in found]
+        wanted = (check_key(sample), check_key(sub))
+    else:
+        wanted = check_key(_only(key))
+    row = storage.nodes.find(entry.root, entry.schema, wanted)
+    return [] if row is None else [row]
+
+
+def _only(key: Any) -> Any:
+    return key[0] if isinstance(key, tuple) and len(key) == 1 else key
 
 
 class _Budget:

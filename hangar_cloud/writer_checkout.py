@@ -6,10 +6,11 @@ import atexit
 import contextlib
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hangar_cloud.alive import Alive
 from hangar_cloud.backends.pack_reader import PackReader
+from hangar_cloud.branches import Branches
 from hangar_cloud.catalog.commits import METADATA, ColumnEntry
 from hangar_cloud.catalog.committer import Committer
 from hangar_cloud.catalog.keys import check_name
@@ -17,9 +18,8 @@ from hangar_cloud.catalog.sample_writer import SampleWriter
 from hangar_cloud.catalog.schema import ColumnSchema, array_schema
 from hangar_cloud.catalog.staging import StagingArea
 from hangar_cloud.catalog.working_set import WorkingSet
-from hangar_cloud.branches import Branches
-from hangar_cloud.checkout import Checkout, Logger
-from hangar_cloud.column_writer import FlatSampleWriter, OpenBlocks, check_backend
+from hangar_cloud.checkout import Checkout, Logger, key_below
+from hangar_cloud.column_writer import ColumnWriter, FlatSampleWriter, OpenBlocks, check_backend
 from hangar_cloud.columns import Columns
 from hangar_cloud.config import is_writable_text
 from hangar_cloud.errors import (
@@ -27,13 +27,15 @@ from hangar_cloud.errors import (
     ColumnNotFoundError,
     HangarError,
     InvalidArgumentError,
-    InvalidSchemaError,
     NothingToCommitError,
     UncommittedChangesError,
 )
 from hangar_cloud.merging import Merger, Strategy, announce
 from hangar_cloud.metadata import MetadataWriter
+from hangar_cloud.nested_writer import NestedSampleWriter
 from hangar_cloud.progress import byte_progress
+from hangar_cloud.schema_change import ColumnChanges
+from hangar_cloud.stash import Stash
 from hangar_cloud.storage import Storage
 from hangar_cloud.user_diff import DiffContext, WriterUserDiff
 from hangar_cloud.writer_lock import WriterLock
@@ -73,8 +75,8 @@ class WriterCheckout(Checkout):
         base_columns = {} if base is None else storage.commit(base).trees
         self._working = WorkingSet(base_columns, staging, self._samples, storage.nodes)
         self._packs = PackReader(storage.source, Path(staging.folder))
-        self._open: dict[str, FlatSampleWriter] = {}
-        self._columns = Columns(self._column_names, self._open_column, self._alive, self._remove_column)
+        self._open: dict[str, ColumnWriter] = {}
+        self._columns = Columns(self._column_names, self._open_column, self._alive, self._remove_column, self._changes())
         self._at_exit = _close_at_exit(self)
 
     @property
@@ -100,7 +102,7 @@ class WriterCheckout(Checkout):
         *,
         backend: str | None = None,
         backend_options: dict[str, Any] | None = None,
-    ) -> FlatSampleWriter:
+    ) -> Any:
         """Add a column of numpy arrays.
 
         Args:
@@ -109,7 +111,7 @@ class WriterCheckout(Checkout):
             dtype: bool, integer, float or complex, of either byte order.
             prototype: an array whose shape and dtype are taken instead.
             variable_shape: samples may be smaller than `shape`, of the same rank.
-            contains_subsamples: not yet supported.
+            contains_subsamples: each sample is a set of arrays with keys of their own (see `NestedSampleWriter`).
             backend: "p0" (packs) or "i0" (inline); by default "i0" for samples of at most 64 bytes.
             backend_options: for packs ``{"codec": "auto" | "raw" | "lz4" | "zstd", "shuffle": bool, "level": int}``.
 
@@ -118,7 +120,7 @@ class WriterCheckout(Checkout):
             ValueError: an argument cannot be meant.
             PermissionError: inside a ``with`` block.
         """
-        where = self._check_new(name, contains_subsamples)
+        where = self._check_new(name)
         schema = array_schema(shape, dtype, prototype, bool(variable_shape), bool(contains_subsamples), where)
         return self._add(name, schema, backend, backend_options)
 
@@ -129,10 +131,10 @@ class WriterCheckout(Checkout):
         *,
         backend: str | None = None,
         backend_options: dict[str, Any] | None = None,
-    ) -> FlatSampleWriter:
+    ) -> Any:
         """Add a column of text. Arguments and errors as in `add_ndarray_column`."""
-        self._check_new(name, contains_subsamples)
-        return self._add(name, ColumnSchema("str"), backend, backend_options)
+        self._check_new(name)
+        return self._add(name, ColumnSchema("str", _layout(contains_subsamples)), backend, backend_options)
 
     def add_bytes_column(
         self,
@@ -141,17 +143,25 @@ class WriterCheckout(Checkout):
         *,
         backend: str | None = None,
         backend_options: dict[str, Any] | None = None,
-    ) -> FlatSampleWriter:
+    ) -> Any:
         """Add a column of bytes. Arguments and errors as in `add_ndarray_column`."""
-        self._check_new(name, contains_subsamples)
-        return self._add(name, ColumnSchema("bytes"), backend, backend_options)
+        self._check_new(name)
+        return self._add(name, ColumnSchema("bytes", _layout(contains_subsamples)), backend, backend_options)
 
-    def __setitem__(self, index: tuple[str, Any], value: Any) -> None:
-        """``co['images', 3] = array`` stores a sample."""
+    def __setitem__(self, index: tuple[Any, ...], value: Any) -> None:
+        """Store a sample: ``co['images', 3] = array``.
+
+        In a nested column, ``co['scans', 'p7', 0] = array`` stores a subsample, and ``co['scans', 'p7'] = {0: array}``
+        merges several into a sample.
+        """
         self._alive()
-        if not isinstance(index, (list, tuple)) or len(index) != 2:
-            raise InvalidArgumentError(f"a checkout is written to as co[column, key] = value; not by {index!r}")
-        self._columns[index[0]][index[1]] = value
+        if not isinstance(index, (list, tuple)) or len(index) < 2 or not isinstance(index[0], str):
+            raise InvalidArgumentError(
+                "a checkout is written to as co[column, key] = value or co[column, sample, subsample] = value; "
+                f"not by {index!r}"
+            )
+        column = self._columns[index[0]]
+        column[key_below(column, index)] = value
 
     def commit(self, commit_message: str) -> str:
         """Record everything staged as a commit on the branch, and return its digest.
@@ -184,6 +194,21 @@ class WriterCheckout(Checkout):
         self._base = landed.digest
         self._packs.forget()
         return landed.digest
+
+    @property
+    def stash(self) -> Stash:
+        """Puts staged changes away (``co.stash("name")``) and brings them back (``co.stash.pop("name")``)."""
+        self._alive()
+        return Stash(
+            self._storage,
+            self._staging,
+            self._working,
+            self._samples,
+            self._packs,
+            self._alive,
+            self._open_blocks,
+            lambda: (self._branch, self._base),
+        )
 
     @property
     def metadata(self) -> MetadataWriter:
@@ -261,17 +286,15 @@ class WriterCheckout(Checkout):
         self._alive.end()
         self._lock.release()
 
-    def _check_new(self, name: Any, contains_subsamples: bool) -> str:
+    def _check_new(self, name: Any) -> str:
         self._alive()
         check_name(name, "column")
         self._open_blocks.refuse(f"add column {name!r}")
         if name in self._working.columns:
             raise ColumnExistsError(f"there is a column {name!r} already; remove it first, or choose another name")
-        if contains_subsamples:
-            raise InvalidSchemaError(f"column {name!r}: columns with subsamples are not supported by this version yet")
         return f"column {name!r}"
 
-    def _add(self, name: str, schema: ColumnSchema, backend: Any, options: Any) -> FlatSampleWriter:
+    def _add(self, name: str, schema: ColumnSchema, backend: Any, options: Any) -> ColumnWriter:
         code, checked = check_backend(backend, options, schema)
         self._working.add_column(name, ColumnEntry(schema, None, code, checked))
         return self._open_column(name)
@@ -284,23 +307,25 @@ class WriterCheckout(Checkout):
         self._open.pop(name, None)
         return name
 
+    def _changes(self) -> ColumnChanges:
+        return ColumnChanges(self._working, self._packs, self._open_blocks)
+
     def _metadata_column(self) -> FlatSampleWriter | None:
-        return self._open_column(METADATA) if METADATA in self._working.columns else None
+        return cast("FlatSampleWriter", self._open_column(METADATA)) if METADATA in self._working.columns else None
 
     def _make_metadata(self) -> FlatSampleWriter:
         self._working.add_column(METADATA, ColumnEntry(ColumnSchema("str"), None, "i0"))
-        return self._open_column(METADATA)
+        return cast("FlatSampleWriter", self._open_column(METADATA))
 
     def _column_names(self) -> list[str]:
         return sorted(name for name in self._working.columns if name != METADATA)
 
-    def _open_column(self, name: str) -> FlatSampleWriter:
+    def _open_column(self, name: str) -> ColumnWriter:
         column = self._working.columns[name]
         handle = self._open.get(name)
         if handle is None or handle._column is not column:
-            handle = FlatSampleWriter(
-                self._storage, self._working, column, self._packs, self._alive, self._open_blocks
-            )
+            kind = NestedSampleWriter if column.entry.schema.column_layout == "nested" else FlatSampleWriter
+            handle = kind(self._storage, self._working, column, self._packs, self._alive, self._open_blocks)
             self._open[name] = handle
         return handle
 
@@ -312,6 +337,10 @@ class WriterCheckout(Checkout):
             f"\n    Base Branch  : {self._branch}"
             f"\n    Num Columns  : {len(self._columns)}"
         )
+
+
+def _layout(contains_subsamples: bool) -> str:
+    return "nested" if contains_subsamples else "flat"
 
 
 def _close_at_exit(checkout: WriterCheckout) -> Any:

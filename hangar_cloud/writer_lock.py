@@ -121,9 +121,11 @@ def _take_over(folder: Path, area: int, generation: int) -> Path:
     the new writer gets copies under another name.
     """
     own = _area_folder(folder, area, generation)
-    if own.exists():
-        return own
     older = [_area_folder(folder, area, number) for number in reversed(range(generation))]
+    if own.exists():
+        for path in older:  # taken over before; else it would be once more, when the area is moved into a stash
+            shutil.rmtree(path, ignore_errors=True)
+        return own
     left = next((path for path in older if path.is_dir()), None)
     if left is None:
         return own

@@ -32,6 +32,7 @@ _COMMANDS: Final = {
     "push": ("transfer_commands", "push"),
     "fetch": ("transfer_commands", "fetch_records"),
     "fetch-data": ("transfer_commands", "fetch_data"),
+    "verify": ("verify_command", "verify"),
     "writer-lock": ("repository_commands", "writer_lock_held"),
 }
 

@@ -36,7 +36,11 @@ OPTIONS = {
     "summary": set(),
     "writer-lock": {"--force-release"},
 }
-OURS = {"demo": {"--data", "--bucket", "--keep"}, "remote ping": set()}
+OURS = {
+    "demo": {"--data", "--bucket", "--keep"},
+    "remote ping": set(),
+    "verify": {"--level", "--json", "--restart"},
+}
 
 
 def commands(group: click.Group, before: str = "") -> dict[str, click.Command]:

@@ -118,12 +118,6 @@ def test_what_a_column_says_of_itself(writer):
     assert (big.backend, big.backend_options) == ("p0", {"codec": "zstd", "level": 3})
 
 
-def test_columns_with_subsamples_are_not_there_yet(writer):
-    for make in (writer.add_str_column, writer.add_bytes_column, lambda name, sub: writer.add_ndarray_column(name, 3, float, contains_subsamples=sub)):
-        with pytest.raises(ValueError, match="not supported by this version yet"):
-            make("nested", True)
-
-
 BAD_KEYS = [
     *["", "a b", "é", "a\n", "a\0", "a\\b", "..", "a/../b", "../a", "/a", "a/", "a//b", "x" * 1025],
     *[-1, 2**63, 1.0, None, True, False, np.True_, np.int64(-1), np.float64(1), b"a", (1,), ["a"], {}],

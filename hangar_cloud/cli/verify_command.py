@@ -1,0 +1,47 @@
+"""Checking that nothing of a repository is damaged."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from hangar_cloud.cli.context import with_repository
+from hangar_cloud.cli.guard import GuardedCommand
+
+if TYPE_CHECKING:
+    from hangar_cloud.repository import Repository
+
+
+@click.command(cls=GuardedCommand)
+@click.option(
+    "--level",
+    type=click.Choice(["all", "records"]),
+    default="all",
+    show_default=True,
+    help="How deep to look; `records` is everything but the samples' bytes.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON, one on a line.")
+@click.option("--restart", is_flag=True, help="Read everything again, even if a check was interrupted.")
+@with_repository
+def verify(repository: Repository, level: str, as_json: bool, restart: bool) -> None:
+    """Check that nothing is damaged.
+
+    Everything that a branch reaches is read and compared with its digest. Nothing is changed. The exit code
+    is 1 if there is damage. A check that was interrupted goes on where it was.
+    """
+    from hangar_cloud.integrity import report_lines
+
+    findings = repository.fsck(level=level, resume=not restart)
+    if as_json:
+        import json
+
+        for finding in findings:
+            click.echo(json.dumps({**finding._asdict(), "is_damage": finding.is_damage}))
+    else:
+        for line in report_lines(findings):
+            click.echo(line)
+    if any(finding.is_damage for finding in findings):
+        raise click.exceptions.Exit(1)
+    if not as_json:
+        click.echo("Nothing is damaged.")

@@ -1,0 +1,176 @@
+"""Writing one nested column."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, cast
+
+import numpy as np
+
+from hangar_cloud.catalog.errors import InvalidNameError, InvalidSampleError
+from hangar_cloud.catalog.keys import KeyType, RowKey, check_key
+from hangar_cloud.catalog.schema import Payload
+from hangar_cloud.catalog.working_set import Found
+from hangar_cloud.column_writer import MISSING, ColumnWriter, fresh_key, pairs_of
+from hangar_cloud.nested_reader import FlatSubsampleReader, NestedSampleReader, Pair
+
+Subsamples = Mapping[KeyType, Any] | Iterable[tuple[KeyType, Any]]
+Rows = list[tuple[RowKey, Payload]]
+
+
+class NestedSampleWriter(ColumnWriter, NestedSampleReader):
+    """A nested column that is being written: a mutable mapping from sample keys to subsample accessors.
+
+    A write is durable once it returns outside a ``with`` block, or once the block ends.
+    """
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Merge a mapping of subsamples into a sample; or store one value under (sample, subsample).
+
+        Both make the sample where there is none. Subsamples that are not named stay as they are, and an empty
+        mapping changes nothing.
+
+        Raises:
+            ValueError: a key or a value is not suitable; nothing was written.
+        """
+        self._alive()
+        if not isinstance(key, tuple):
+            self._write(self._checked_sample(key, value))
+            return
+        pair = self._checked_pair(key)
+        self._write([(pair, self._encode(pair, value))])
+
+    def update(
+        self,
+        other: Mapping[KeyType, Subsamples] | Iterable[tuple[KeyType, Subsamples]] | None = None,
+        **kwargs: Subsamples,
+    ) -> None:
+        """Merge subsamples into many samples, from a mapping, pairs or keywords; all are checked before any is written.
+
+        Args:
+            other: for each sample key a mapping (or pairs) from subsample keys to values.
+            **kwargs: the same, for sample keys that are text.
+        """
+        self._alive()
+        checked: Rows = []
+        for sample, subsamples in pairs_of(other, kwargs, f"column {self._name!r}"):
+            checked += self._checked_sample(sample, subsamples)
+        self._write(checked)
+
+    def __delitem__(self, key: Any) -> None:
+        """Remove a sample with all its subsamples, or one subsample. Raises KeyError where there is none.
+
+        A sample disappears with its last subsample.
+        """
+        self._alive()
+        if not isinstance(key, tuple):
+            sample = self._existing(key)
+            self._write([(pair, None) for pair, _ in self._below(sample)])
+            return
+        pair = self._row_key(key)
+        if self._find(pair) is None:
+            raise self._absent(pair)
+        self._write([(pair, None)])
+
+    def pop(self, key: Any, default: Any = MISSING) -> Any:
+        """Remove a sample and return its subsamples as a dict, or one subsample and return its value.
+
+        With `default` given, that is returned where there is none.
+        """
+        self._alive()
+        if default is not MISSING and key not in self:
+            return default
+        value = self[key] if isinstance(key, tuple) else self[key].data
+        del self[key]
+        return value
+
+    def _sample(self, sample: KeyType) -> FlatSubsampleWriter:
+        return FlatSubsampleWriter(self, sample)
+
+    def _samples(self) -> Iterator[KeyType]:
+        return self._column.samples()
+
+    def _count_below(self, sample: KeyType) -> int:
+        return self._column.count_below(sample)
+
+    def _below(self, sample: KeyType) -> Iterator[tuple[Pair, Found]]:
+        return self._current(cast("Iterator[tuple[Pair, Found]]", self._column.below(sample)))
+
+    def _checked_pair(self, key: Any) -> Pair:
+        if len(key) != 2:
+            raise InvalidNameError(
+                f"column {self._name!r} is nested: its values have keys (sample, subsample); {key!r} is not suitable"
+            )
+        sample = _checked_key(key[0], f"column {self._name!r}")
+        return sample, _checked_key(key[1], f"column {self._name!r}, sample {sample!r}, subsample")
+
+    def _checked_sample(self, key: Any, subsamples: Any) -> Rows:
+        """The rows that a mapping of subsamples makes; nothing is written yet."""
+        sample = _checked_key(key, f"column {self._name!r}")
+        where = f"column {self._name!r}, sample {sample!r}"
+        if not isinstance(subsamples, Iterable) or isinstance(subsamples, (str, bytes, np.ndarray)):
+            raise InvalidSampleError(
+                f"{where}: the column is nested, a sample is a mapping from subsample keys to values, not "
+                f"{type(subsamples).__name__}; to store one value, use column[sample, subsample] = value"
+            )
+        checked: Rows = []
+        for sub, value in pairs_of(subsamples, {}, where):
+            pair = (sample, _checked_key(sub, f"{where}, subsample"))
+            checked.append((pair, self._encode(pair, value)))
+        return checked
+
+
+class FlatSubsampleWriter(FlatSubsampleReader):
+    """One sample of a nested column that is being written: a mutable mapping from subsample keys to values.
+
+    After the sample was removed, or lost its last subsample, every use raises KeyError until the sample is
+    back.
+    """
+
+    _parent: NestedSampleWriter
+
+    def __setitem__(self, key: KeyType, value: Any) -> None:
+        """Store a value under a subsample key, in place of what was there.
+
+        Raises:
+            ValueError: the key or the value is not suitable; nothing was written.
+            KeyError: the sample is gone.
+        """
+        self._present()
+        self._parent[self._name, key] = value
+
+    def update(self, other: Subsamples | None = None, **kwargs: Any) -> None:
+        """Store many values, from a mapping, pairs or keywords; all are checked before any is written."""
+        self._present()
+        where = f"column {self._parent.column!r}, sample {self._name!r}"
+        self._parent[self._name] = list(pairs_of(other, kwargs, where))
+
+    def append(self, value: Any) -> KeyType:
+        """Store a value under a fresh subsample key, and return the key.
+
+        Fresh keys sort in the order in which they were made, and do not collide between writers.
+        """
+        key = fresh_key()
+        self[key] = value
+        return key
+
+    def __delitem__(self, key: KeyType) -> None:
+        """Remove a subsample. Raises KeyError where there is none. With the last, the sample is gone."""
+        self._present()
+        del self._parent[self._name, key]
+
+    def pop(self, key: KeyType, default: Any = MISSING) -> Any:
+        """Remove a subsample and return its value, or `default` if given and there is none."""
+        self._present()
+        return self._parent.pop((self._name, key), default)
+
+    def _present(self) -> int:
+        self._number = None
+        return super()._present()
+
+
+def _checked_key(key: Any, where: str) -> KeyType:
+    try:
+        return check_key(key)
+    except InvalidNameError as error:
+        raise InvalidNameError(f"{where}: {error}") from None
