@@ -86,7 +86,7 @@ class PackReader:
         blocks: dict[tuple[bytes, int], list[PackedSample]] = {}
         for sample in samples:
             blocks.setdefault((sample.place.pack, sample.place.offset), []).append(sample)
-        self._source.read_many([self._shared_extent(members) for members in blocks.values()])
+        self._source.read_many([self._shared_extent(members) for members in blocks.values()], must_keep=True)
 
     def is_local(self, sample: PackedSample) -> bool:
         """True if the sample can be read without a remote."""
@@ -136,10 +136,7 @@ class PackReader:
         place = sample.place
         number = staged_pack_number(place.pack)
         extent = self.extent(sample)
-        if number is None:
-            raw = self._source.read(extent)
-        else:
-            raw = self._load_staged(number, extent)
+        raw = self._source.read(extent) if number is None else self._load_staged(number, extent)
         self._remember((place.pack, place.offset), raw)
         return raw
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any, Final, Union
+from typing import Any, Final
 
 import numpy as np
 
 from hangar_cloud.backends.errors import CorruptDataError
 from hangar_cloud.catalog.errors import InvalidNameError
 
-KeyType = Union[int, str]
+KeyType = int | str
 
 MAX_KEY_LENGTH: Final = 1024
 MAX_NAME_LENGTH: Final = 64
@@ -57,7 +57,8 @@ def check_name(name: Any, what: str) -> str:
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > MAX_NAME_LENGTH or name in (".", ".."):
         raise InvalidNameError(
-            f"{what} name {name!r} is not suitable: use 1 to {MAX_NAME_LENGTH} ASCII letters, digits or . _ - (no spaces)"
+            f"{what} name {name!r} is not suitable: use 1 to {MAX_NAME_LENGTH} ASCII letters, digits or . _ - "
+            "(no spaces)"
         )
     return name
 

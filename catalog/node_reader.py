@@ -6,7 +6,7 @@ import threading
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, Union
+from typing import Any, Final
 
 import xxhash
 
@@ -22,8 +22,8 @@ _INNER_BYTES: Final = 400
 _PREFETCH_LEAVES: Final = 64
 _INNER_AHEAD: Final = 64 * 1024
 
-Node = Union[Leaf, "list[NodeRef]"]
-NodeName = tuple[bytes, Union[ColumnSchema, SegmentPlace]]
+Node = Leaf | list[NodeRef]
+NodeName = tuple[bytes, ColumnSchema | SegmentPlace]
 
 
 class NodeReader:

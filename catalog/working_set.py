@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Final, Union
+from typing import Any, Final
 
 from hangar_cloud.backends.values import SampleValue
 from hangar_cloud.catalog.commits import ColumnEntry
@@ -18,7 +18,7 @@ from hangar_cloud.catalog.staging import ColumnEvent, StagingArea
 FLUSH_BYTES: Final = 4 * 1024 * 1024
 FLUSH_SAMPLES: Final = 32_768
 
-Found = Union[Row, Payload]
+Found = Row | Payload
 
 
 class WorkingColumn:

@@ -96,9 +96,10 @@ class Checkout:
         self._alive()
         if branch is None and commit is None:
             branch, commit = self._log_start()
-        return self._log(
+        contents: dict[str, Any] | None = self._log(
             branch=branch, commit=commit, return_contents=return_contents, show_time=show_time, show_user=show_user
         )
+        return contents
 
     def _log_start(self) -> tuple[str | None, str | None]:
         raise NotImplementedError
@@ -146,7 +147,9 @@ class Checkout:
         if len(index) == 1:
             return self._column(index[0], default)
         if len(index) != 2:
-            raise InvalidArgumentError(f"a sample of a flat column is indexed by (column, key); this is neither: {index!r}")
+            raise InvalidArgumentError(
+                f"a sample of a flat column is indexed by (column, key); this is neither: {index!r}"
+            )
         try:
             return self._columns[index[0]][index[1]]
         except (ColumnNotFoundError, SampleNotFoundError):

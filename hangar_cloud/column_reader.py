@@ -91,10 +91,12 @@ class FlatSampleReader:
             found_values = zip(wanted, payloads, founds, strict=True)
             return [self._decode(key, data, found.shape) for key, data, found in found_values]
         batch = np.empty((len(wanted), *(schema.shape or ())), schema.numpy_dtype)
-        flat = batch.reshape(len(wanted), -1) if len(wanted) else batch
+        flat = batch.reshape(len(wanted), -1) if wanted else batch
         for i, data in enumerate(payloads):
             if len(data) != schema.fixed_size:
-                raise CorruptDataError(f"column {self._name!r}, sample {wanted[i]!r}: {len(data)} bytes are not one sample")
+                raise CorruptDataError(
+                    f"column {self._name!r}, sample {wanted[i]!r}: {len(data)} bytes are not one sample"
+                )
             flat[i] = np.frombuffer(data, schema.numpy_dtype)
         return batch
 

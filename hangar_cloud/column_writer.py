@@ -34,7 +34,9 @@ class OpenBlocks:
     def refuse(self, what: str) -> None:
         """Raises ColumnBusyError if any is open."""
         if self.count:
-            raise ColumnBusyError(f"Cannot {what}: a column or the checkout is open in a `with` block; leave the block first")
+            raise ColumnBusyError(
+                f"Cannot {what}: a column or the checkout is open in a `with` block; leave the block first"
+            )
 
 
 class FlatSampleWriter(FlatSampleReader):
@@ -137,7 +139,7 @@ class FlatSampleWriter(FlatSampleReader):
         self._alive()
         return len(self._column)
 
-    def __enter__(self) -> FlatSampleWriter:
+    def __enter__(self) -> Any:
         self._alive()
         self._depth += 1
         self._blocks.count += 1
@@ -205,7 +207,9 @@ def check_backend(code: Any, options: Any, schema: ColumnSchema) -> tuple[str, d
     """
     chosen = default_backend(schema) if code is None else code
     if chosen not in BACKENDS:
-        raise InvalidArgumentError(f"backend {chosen!r} is not known; use one of {', '.join(BACKENDS)}, or None to choose")
+        raise InvalidArgumentError(
+            f"backend {chosen!r} is not known; use one of {', '.join(BACKENDS)}, or None to choose"
+        )
     if options is not None and not isinstance(options, dict):
         raise InvalidArgumentError(f"backend_options must be a dict, not {type(options).__name__}")
     try:

@@ -157,7 +157,11 @@ def test_records_that_lie_about_places_are_refused_without_allocating(tmp_path, 
 
 def test_indexes_that_lie_are_refused():
     def pack(index: bytes, offset: int, count: int) -> bytes:
-        return PACK_MAGIC + index + struct.pack("<QQQ8s", offset, count, xxhash.xxh3_64_intdigest(index, offset), PACK_MAGIC)
+        return (
+            PACK_MAGIC
+            + index
+            + struct.pack("<QQQ8s", offset, count, xxhash.xxh3_64_intdigest(index, offset), PACK_MAGIC)
+        )
 
     assert read_index(io.BytesIO(pack(b"", 8, 0))) == []
     for data in (
