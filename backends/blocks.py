@@ -95,14 +95,12 @@ def decode_blocks(data: bytes | memoryview, digest: bytes, expected: int) -> mem
     return memoryview(b"".join(parts))
 
 
-def _decode_one(
-    view: memoryview, position: int, digest: bytes, place_in_run: int, room: int
-) -> tuple[memoryview, int]:
+def _decode_one(view: memoryview, position: int, digest: bytes, place_in_run: int, room: int) -> tuple[memoryview, int]:
     if len(view) - position < HEADER_LENGTH:
         raise CorruptDataError("a block header is cut short")
     magic, number, shuffle, flags, raw_length, length, checksum = _HEADER.unpack_from(view, position)
     start = position + HEADER_LENGTH
-    if magic != BLOCK_MAGIC or view[position + 5 : position + 8] != b"\0\0\0" or raw_length > MAX_BLOCK_BYTES:
+    if magic != BLOCK_MAGIC or bytes(view[position + 5 : position + 8]) != b"\0\0\0" or raw_length > MAX_BLOCK_BYTES:
         raise CorruptDataError("a block header is damaged")
     if start + length > len(view):
         raise CorruptDataError("a block is cut short")

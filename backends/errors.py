@@ -109,6 +109,7 @@ _SECRET_NAME = re.compile(
     re.IGNORECASE,
 )
 _URL_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>]+")
+_CHAINED = re.compile(r"(.*)::([A-Za-z][A-Za-z0-9+.-]*://.*)", re.DOTALL)
 _CONTAINER_SCHEMES = frozenset({"abfs", "abfss", "wasb", "wasbs"})
 _HIDDEN = "***"
 
@@ -120,19 +121,24 @@ def redact_url(url: str) -> str:
     """
     if "://" not in url:
         return url
+    chain = _CHAINED.match(url)
+    if chain:
+        return f"{redact_url(chain[1])}::{redact_url(chain[2])}"
     try:
         parts = urlsplit(url)
         location = parts.netloc
         query = parts.query
     except ValueError:
-        return url.partition("?")[0]
+        return re.sub("//.*@", f"//{_HIDDEN}@", url.partition("?")[0])
     account, _, _ = location.rpartition("@")
     # abfs://container@account names no secret; anything else before an @ may be one.
     if account and (parts.scheme not in _CONTAINER_SCHEMES or ":" in account):
         location = f"{_HIDDEN}@{location.rpartition('@')[2]}"
     if query:
         query = "&".join(_redact_parameter(parameter) for parameter in query.split("&"))
-    return urlunsplit((parts.scheme, location, parts.path, query, "")) if location else url
+    if not location:
+        return url.partition("?")[0] + ("?" if query else "") + query
+    return urlunsplit((parts.scheme, location, parts.path, query, ""))
 
 
 def redact_text(text: str) -> str:

@@ -22,6 +22,7 @@ from hangar_cloud.backends.errors import (
     DataNotLocalError,
     HangarError,
     ObjectNotFoundError,
+    StoreError,
     TruncatedObjectError,
 )
 from hangar_cloud.backends.local_files import LocalFiles
@@ -93,9 +94,11 @@ class ObjectSource:
         except (CorruptDataError, DataNotLocalError) as error:
             return self._fetch_ahead(extent, ahead, error) if ahead else self._fetch([extent], [error])[0]
 
-    def read_many(self, extents: Sequence[Extent[T]]) -> list[T]:
-        """The verified values of many extents, in the order asked; what is missing is fetched in
-        joined requests. Raises as `read`."""
+    def read_many(self, extents: Sequence[Extent[T]], *, must_keep: bool = False) -> list[T]:
+        """The verified values of many extents, in the order asked; what is missing is fetched in joined requests.
+
+        Raises as `read`, and with `must_keep` StoreError where what was fetched cannot be kept.
+        """
         values: list[Any] = [None] * len(extents)
         missing: list[int] = []
         reasons: list[HangarError] = []
@@ -106,7 +109,7 @@ class ObjectSource:
                 missing.append(i)
                 reasons.append(error)
         if missing:
-            for i, value in zip(missing, self._fetch([extents[i] for i in missing], reasons), strict=True):
+            for i, value in zip(missing, self._fetch([extents[i] for i in missing], reasons, must_keep), strict=True):
                 values[i] = value
         return values
 
@@ -154,11 +157,14 @@ class ObjectSource:
                 problem = CorruptDataError(f"{error} (as read from {remote.url})")
                 problem.__cause__ = error
                 continue
-            self._keep_whole(local, data)
+            with contextlib.suppress(OSError):  # a full disk is no reason not to read
+                self._keep_whole(local, data)
             return value
         raise problem or self._nowhere(path, reason, remotes)
 
-    def fetch_whole(self, path: str, verify: Callable[[Path], None], progress: Callable[[int], None] | None = None) -> bool:
+    def fetch_whole(
+        self, path: str, verify: Callable[[Path], None], progress: Callable[[int], None] | None = None
+    ) -> bool:
         """Make one object wholly local; False if it was so already.
 
         Args:
@@ -200,7 +206,7 @@ class ObjectSource:
             raise absent
         try:
             data = self._files.read(self.partial / extent.path, extent.offset, extent.length)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise absent from None
         if len(data) < extent.length or not any(data[:64]):
             raise absent
@@ -208,16 +214,17 @@ class ObjectSource:
 
     def _fetch_ahead(self, extent: Extent[T], ahead: int, reason: HangarError) -> T:
         start, blob = self._ahead.get(extent.path, (0, b""))
-        if not start <= extent.offset <= extent.offset + extent.length <= start + len(blob):
-            start, blob = max(extent.offset - ahead, 0), None
+        end = extent.offset + extent.length
+        if not start <= extent.offset <= end <= start + len(blob):
+            start, blob = max(extent.offset - ahead, 0), b""
 
         def take(data: bytes) -> T:
             part = data[extent.offset - start : extent.offset - start + extent.length]
             value = _verified(extent, memoryview(part), fetched=True)
-            self._keep_part(extent, part, reason)
+            self._keep_parts([(extent, part, reason)])
             return value
 
-        if blob is not None:
+        if blob:
             with contextlib.suppress(CorruptDataError):  # asked for once more, if need be of another remote
                 return take(blob)
 
@@ -226,13 +233,14 @@ class ObjectSource:
             self._ahead = {extent.path: (start, blobs[0])}
             return value
 
-        return self._ask([(extent.path, start, extent.offset + extent.length - start)], reason, take_wide)
+        return self._ask([(extent.path, start, end - start)], reason, take_wide)
 
-    def _fetch(self, extents: Sequence[Extent[T]], reasons: Sequence[HangarError]) -> list[T]:
+    def _fetch(
+        self, extents: Sequence[Extent[T]], reasons: Sequence[HangarError], must_keep: bool = False
+    ) -> list[T]:
         def take(blobs: list[bytes]) -> list[T]:
             values = [_verified(e, memoryview(blob), fetched=True) for e, blob in zip(extents, blobs, strict=True)]
-            for extent, blob, reason in zip(extents, blobs, reasons, strict=True):
-                self._keep_part(extent, blob, reason)
+            self._keep_parts(list(zip(extents, blobs, reasons, strict=True)), must_keep)
             return values
 
         try:
@@ -245,7 +253,8 @@ class ObjectSource:
         values: dict[int, T] = {}
         for path in paths:
             places = [i for i, extent in enumerate(extents) if extent.path == path]
-            values.update(zip(places, self._fetch([extents[i] for i in places], [reasons[i] for i in places]), strict=True))
+            fetched = self._fetch([extents[i] for i in places], [reasons[i] for i in places], must_keep)
+            values.update(zip(places, fetched, strict=True))
         return [values[i] for i in range(len(extents))]
 
     def _ask(self, requests: list[RangeRequest], reason: HangarError, take: Callable[[list[bytes]], T]) -> T:
@@ -266,8 +275,10 @@ class ObjectSource:
         if self.offline:
             if isinstance(reason, CorruptDataError):
                 raise reason
-            raise DataNotLocalError(f"{path} is not here and the repository was opened with offline=True; open it "
-                                    "without offline=True, or run fetch_data while there is a network")
+            raise DataNotLocalError(
+                f"{path} is not here and the repository was opened with offline=True; open it "
+                "without offline=True, or run fetch_data while there is a network"
+            )
         remotes = self._remotes()
         if not remotes:
             raise reason
@@ -301,8 +312,21 @@ class ObjectSource:
         self._files.forget(path)
         self._account(len(blob))
 
+    def _keep_parts(self, parts: Sequence[tuple[Extent[Any], bytes, HangarError]], must_keep: bool = False) -> None:
+        """Keep what was fetched. A full or read-only disk is no reason not to read; only who asked for it to be kept
+        is told."""
+        try:
+            for extent, blob, reason in parts:
+                self._keep_part(extent, blob, reason)
+        except OSError as error:
+            if must_keep:
+                raise StoreError(
+                    f"what was fetched cannot be kept in {self.partial}: {error.strerror or error}. Free some "
+                    "space, or choose another folder (cache_dir), and fetch it again; nothing is damaged"
+                ) from error
+
     def _demote(self, path: str) -> None:
-        """Take a damaged whole object for a partial one: what is intact of it stays readable, each extent by its checksum."""
+        """Take a damaged whole object for a partial one: each extent of it that is intact stays readable."""
         assert self.partial is not None
         with contextlib.suppress(FileNotFoundError):
             os.replace(self.store / path, self.partial / path)
@@ -332,4 +356,6 @@ def _verified(extent: Extent[T], data: memoryview, *, fetched: bool) -> T:
             raise CorruptDataError(f"only {len(data)} of {extent.length} bytes are there")
         return extent.verify(data, fetched)
     except CorruptDataError as error:
-        raise CorruptDataError(f"{extent.path}, bytes {extent.offset} to {extent.offset + extent.length}: {error}") from error
+        raise CorruptDataError(
+            f"{extent.path}, bytes {extent.offset} to {extent.offset + extent.length}: {error}"
+        ) from error

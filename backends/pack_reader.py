@@ -27,6 +27,30 @@ class PackedSample(NamedTuple):
     prefix: bytes
 
 
+class _DecodedBlock:
+    """A block's raw bytes, and which of its samples were compared with their digests.
+
+    An intact block may still be the wrong one (a pack of another name was put in its place), so each sample is
+    compared the first time it is read.
+    """
+
+    __slots__ = ("proven", "raw")
+
+    def __init__(self, raw: memoryview, sample: PackedSample) -> None:
+        self.raw = raw
+        self.proven = {sample.place.start}
+
+    def payload(self, sample: PackedSample) -> memoryview | None:
+        """The sample's payload, None if these are not its bytes."""
+        place = sample.place
+        data = _payload(self.raw, place)
+        if place.start not in self.proven:
+            if sample_digest(sample.prefix, data) != sample.digest:
+                return None
+            self.proven.add(place.start)
+        return data
+
+
 class PackReader:
     """Payloads of packed samples, from sealed packs and from packs still being staged.
 
@@ -40,7 +64,7 @@ class PackReader:
         self._source = source
         self._staging = staging
         self._staged_files = LocalFiles()
-        self._decoded: OrderedDict[tuple[bytes, int], memoryview] = OrderedDict()
+        self._decoded: OrderedDict[tuple[bytes, int], _DecodedBlock] = OrderedDict()
         self._decoded_bytes = 0
         self._decoded_limit = decoded_limit
         self._lock = threading.Lock()
@@ -53,40 +77,41 @@ class PackReader:
             DataNotLocalError: not here, and not to be fetched.
         """
         place = sample.place
-        raw = self._decoded.get((place.pack, place.offset))
-        if raw is None:
-            raw = self._load(sample)
-        return _payload(raw, place)
+        block = self._decoded.get((place.pack, place.offset))
+        payload = None if block is None else block.payload(sample)
+        return _payload(self._load(sample), place) if payload is None else payload
 
     def read_many(self, samples: Sequence[PackedSample]) -> list[memoryview]:
         """Payloads of many samples, in the order asked. Each block is read, fetched and decoded
         once, and missing blocks are fetched in joined requests. Raises as `read`."""
-        blocks: dict[tuple[bytes, int], memoryview] = {}
-        extents: list[Extent[memoryview]] = []
-        wanted: list[tuple[bytes, int]] = []
+        blocks: dict[tuple[bytes, int], _DecodedBlock] = {}
+        missing: dict[tuple[bytes, int], PackedSample] = {}
         for sample in samples:
             name = (sample.place.pack, sample.place.offset)
-            if name in blocks:
+            if name in blocks or name in missing:
                 continue
-            raw = self._decoded.get(name)
-            if raw is None and staged_pack_number(name[0]) is not None:
-                raw = self._load(sample)
-            if raw is None:
-                wanted.append(name)
-                extents.append(self.extent(sample))
-                raw = memoryview(b"")
-            blocks[name] = raw
-        for name, raw in zip(wanted, self._source.read_many(extents), strict=True):
-            blocks[name] = raw
-            self._remember(name, raw)
-        return [_payload(blocks[sample.place.pack, sample.place.offset], sample.place) for sample in samples]
+            block = self._decoded.get(name)
+            if block is not None:
+                blocks[name] = block
+            elif staged_pack_number(name[0]) is not None:
+                blocks[name] = _DecodedBlock(self._load(sample), sample)
+            else:
+                missing[name] = sample
+        raws = self._source.read_many([self.extent(sample) for sample in missing.values()])
+        for (name, sample), raw in zip(missing.items(), raws, strict=True):
+            blocks[name] = self._remember(name, raw, sample)
+        payloads = []
+        for sample in samples:
+            payload = blocks[sample.place.pack, sample.place.offset].payload(sample)
+            payloads.append(_payload(self._load(sample), sample.place) if payload is None else payload)
+        return payloads
 
     def fetch(self, samples: Sequence[PackedSample]) -> None:
         """Bring samples to this machine, every one verified against its digest. Raises as `read`."""
         blocks: dict[tuple[bytes, int], list[PackedSample]] = {}
         for sample in samples:
             blocks.setdefault((sample.place.pack, sample.place.offset), []).append(sample)
-        self._source.read_many([self._shared_extent(members) for members in blocks.values()])
+        self._source.read_many([self._shared_extent(members) for members in blocks.values()], must_keep=True)
 
     def is_local(self, sample: PackedSample) -> bool:
         """True if the sample can be read without a remote."""
@@ -136,11 +161,8 @@ class PackReader:
         place = sample.place
         number = staged_pack_number(place.pack)
         extent = self.extent(sample)
-        if number is None:
-            raw = self._source.read(extent)
-        else:
-            raw = self._load_staged(number, extent)
-        self._remember((place.pack, place.offset), raw)
+        raw = self._source.read(extent) if number is None else self._load_staged(number, extent)
+        self._remember((place.pack, place.offset), raw, sample)
         return raw
 
     def _load_staged(self, number: int, extent: Extent[memoryview]) -> memoryview:
@@ -155,16 +177,18 @@ class PackReader:
         except CorruptDataError as error:
             raise CorruptDataError(f"staging pack {path} at byte {extent.offset}: {error}") from error
 
-    def _remember(self, name: tuple[bytes, int], raw: memoryview) -> None:
+    def _remember(self, name: tuple[bytes, int], raw: memoryview, sample: PackedSample) -> _DecodedBlock:
+        block = _DecodedBlock(raw, sample)
         if len(raw) > _SHARED_BLOCK_LIMIT:
-            return
+            return block
         with self._lock:
-            if name not in self._decoded:
-                self._decoded[name] = raw
-                self._decoded_bytes += len(raw)
+            old = self._decoded.pop(name, None)
+            self._decoded_bytes += len(raw) - (0 if old is None else len(old.raw))
+            self._decoded[name] = block
             while self._decoded_bytes > self._decoded_limit:
                 _, dropped = self._decoded.popitem(last=False)
-                self._decoded_bytes -= len(dropped)
+                self._decoded_bytes -= len(dropped.raw)
+        return block
 
 
 def _payload(raw: memoryview, place: Place) -> memoryview:

@@ -110,7 +110,8 @@ def decode_commit(text: bytes, digest: str) -> Commit:
     try:
         body, places = data["commit"], data["places"]
         columns = {
-            check_name(name, "column"): _entry(entry, places.get(name)) for name, entry in sorted(body["columns"].items())
+            check_name(name, "column"): _entry(entry, places.get(name))
+            for name, entry in sorted(body["columns"].items())
         }
         metadata = None if body["metadata"] is None else _entry(body["metadata"], data.get("metadata_place"))
         commit = Commit(

@@ -124,7 +124,9 @@ class Committer:
                 self._move_base(working, staging, branch, there)
                 base = there
             rows = _place_rows(working, sealed)
-            digest, commit = self._publish(working, staging, rows, sealed, branch, base, (author, email, message), progress)
+            digest, commit = self._publish(
+                working, staging, rows, sealed, branch, base, (author, email, message), progress
+            )
             staging.add_landing(digest)
             try:
                 pointer = self._pointers.move(branch, head, digest, "commit")
@@ -159,7 +161,12 @@ class Committer:
             raise NothingToCommitError(
                 f"nothing to commit on branch {branch!r}: the staged contents equal those of its last commit"
             )
-        used = {row.place.pack for changes in rows.values() for _, row in changes if row is not None and row.place is not None}
+        used = {
+            row.place.pack
+            for changes in rows.values()
+            for _, row in changes
+            if row is not None and row.place is not None
+        }
         for number, name in sealed.items():
             if name in used:
                 self._publisher.pack(staging.pack_file(number), pack_path(name), progress)
@@ -176,10 +183,11 @@ class Committer:
         conflicts = find_conflicts(working, head, self._nodes)
         if conflicts:
             raise CommitConflictError(
-                f"another writer moved branch {branch!r} to commit {(there or '')[:12]} and changed, in another way, what is "
-                f"staged here too: {describe(conflicts)}. Your staged changes are kept. Read the other values with "
-                f"checkout(branch={branch!r}). To keep the other values, set or delete the samples here likewise and commit "
-                "again; to keep yours, call reset_staging_area(), open a new checkout and write them once more"
+                f"another writer moved branch {branch!r} to commit {(there or '')[:12]} and changed, in another way, "
+                f"what is staged here too: {describe(conflicts)}. Your staged changes are kept. Read the other values "
+                f"with checkout(branch={branch!r}). To keep the other values, set or delete the samples here likewise "
+                "and commit again; to keep yours, call reset_staging_area(), open a new checkout and write them once "
+                "more"
             )
         rebase(working, head)
         staging.set_settings(base=there)

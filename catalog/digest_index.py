@@ -21,6 +21,7 @@ import xxhash
 from hangar_cloud.backends.blocks import Place
 
 _MERGE_ABOVE: Final = 16
+_SUFFIX: Final = ".places"
 _ENTRY: Final = np.dtype(
     [
         ("head", "<u8"),
@@ -62,7 +63,16 @@ class DigestIndex:
     def add(self, entries: Iterable[tuple[bytes, Place]], covers: Iterable[bytes] = ()) -> None:
         """Record places of digests; `covers` are digests of tree roots that are now wholly indexed."""
         rows = [
-            (int.from_bytes(digest[:8], "big"), digest, place.pack, place.offset, place.stored, place.start, place.size, 0)
+            (
+                int.from_bytes(digest[:8], "big"),
+                digest,
+                place.pack,
+                place.offset,
+                place.stored,
+                place.start,
+                place.size,
+                0,
+            )
             for digest, place in entries
         ]
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -80,15 +90,13 @@ class DigestIndex:
     def _load(self) -> dict[str, npt.NDArray[Any]]:
         if self._runs is None:
             self._runs = {}
-        names = {path.name for path in self._folder.glob("*.run.npy")}
+        names = {path.name for path in self._folder.glob(f"*{_SUFFIX}")}
         for gone in set(self._runs) - names:
             del self._runs[gone]
         for name in names - set(self._runs):
             # A run that a dying process left half-written, or another process merged away, is only a cache miss.
             with contextlib.suppress(OSError, ValueError):
-                run = np.load(self._folder / name, mmap_mode="r", allow_pickle=False)
-                if run.dtype == _ENTRY and len(run):
-                    self._runs[name] = run
+                self._runs[name] = np.memmap(self._folder / name, _ENTRY, mode="r").view(np.ndarray)
         if len(self._runs) > _MERGE_ABOVE:
             self._merge()
         return self._runs
@@ -97,20 +105,21 @@ class DigestIndex:
         assert self._runs is not None
         old = list(self._runs)
         merged = np.concatenate(list(self._runs.values()))
-        self._runs = {}
-        self._save(merged)
+        self._runs = dict([self._save(merged)])
         for name in old:
             (self._folder / name).unlink(missing_ok=True)
 
-    def _save(self, run: npt.NDArray[Any]) -> None:
+    def _save(self, run: npt.NDArray[Any]) -> tuple[str, npt.NDArray[Any]]:
         run = run[np.argsort(run["head"], kind="stable")]
-        name = f"{secrets.token_hex(8)}.run.npy"
+        name = f"{secrets.token_hex(8)}{_SUFFIX}"
         incoming = self._folder / f"{name}.incoming"
         with incoming.open("wb") as file:
-            np.save(file, run, allow_pickle=False)
+            # Without numpy's header, the parser of which fails in many ways where it is damaged.
+            run.tofile(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(incoming, self._folder / name)
+        return name, run
 
 
 def _match(run: npt.NDArray[Any], position: int, digest: bytes) -> Place | None:
@@ -119,7 +128,11 @@ def _match(run: npt.NDArray[Any], position: int, digest: bytes) -> Place | None:
         entry = run[position]
         if entry["digest"].tobytes() == digest and int(entry["check"]) == _checksum(entry):
             return Place(
-                entry["pack"].tobytes(), int(entry["offset"]), int(entry["stored"]), int(entry["start"]), int(entry["size"])
+                entry["pack"].tobytes(),
+                int(entry["offset"]),
+                int(entry["stored"]),
+                int(entry["start"]),
+                int(entry["size"]),
             )
         position += 1
     return None

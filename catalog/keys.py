@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any, Final, Union
+from typing import Any, Final
 
 import numpy as np
 
 from hangar_cloud.backends.errors import CorruptDataError
 from hangar_cloud.catalog.errors import InvalidNameError
 
-KeyType = Union[int, str]
-RowKey = Union[int, str, tuple[KeyType, KeyType]]
+KeyType = int | str
+RowKey = int | str | tuple[KeyType, KeyType]
 """The key of a row: a sample key, or in a nested column a pair of sample and subsample key."""
 
 MAX_KEY_LENGTH: Final = 1024
@@ -59,7 +59,8 @@ def check_name(name: Any, what: str) -> str:
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > MAX_NAME_LENGTH or name in (".", ".."):
         raise InvalidNameError(
-            f"{what} name {name!r} is not suitable: use 1 to {MAX_NAME_LENGTH} ASCII letters, digits or . _ - (no spaces)"
+            f"{what} name {name!r} is not suitable: use 1 to {MAX_NAME_LENGTH} ASCII letters, digits or . _ - "
+            "(no spaces)"
         )
     return name
 

@@ -7,7 +7,7 @@ from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from itertools import chain, pairwise
-from typing import Any, Final, Union
+from typing import Any, Final
 
 import xxhash
 
@@ -23,8 +23,8 @@ _INNER_BYTES: Final = 400
 _PREFETCH_LEAVES: Final = 64
 _INNER_AHEAD: Final = 64 * 1024
 
-Node = Union[Leaf, "list[NodeRef]"]
-NodeName = tuple[bytes, Union[ColumnSchema, SegmentPlace]]
+Node = Leaf | list[NodeRef]
+NodeName = tuple[bytes, ColumnSchema | SegmentPlace]
 
 
 class NodeReader:

@@ -115,7 +115,9 @@ class PointerLog:
         text = self._store.get_many([pointer_path(branch, seq)])[0]
         return None if text is None else decode_pointer(text, branch, seq)
 
-    def move(self, branch: str, expected: Pointer | None, commit: str | None, action: str, nonce: str | None = None) -> Pointer:
+    def move(
+        self, branch: str, expected: Pointer | None, commit: str | None, action: str, nonce: str | None = None
+    ) -> Pointer:
         """Add the next entry of a branch.
 
         Args:

@@ -135,7 +135,11 @@ class _ColumnNodes:
     def load(self, ref: NodeRef) -> Sequence[Entry]:
         if ref.level == 0:
             return self._leaf_entries(ref)
-        children = self._writer._inner[self._schema, ref.digest] if ref.place == _UNPLACED else self._writer._reader.children(ref)
+        children = (
+            self._writer._inner[self._schema, ref.digest]
+            if ref.place == _UNPLACED
+            else self._writer._reader.children(ref)
+        )
         return [(child.first, child) for child in children]
 
     def save(self, level: int, entries: list[Entry]) -> NodeRef:

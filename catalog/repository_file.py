@@ -41,10 +41,12 @@ def decode_repository_file(text: bytes, where: str) -> RepositoryFile:
         raise CorruptDataError(f"{what} is damaged: it is not the JSON text that was written") from error
     if isinstance(version, int) and FORMAT_VERSION < version < 1_000:
         raise UnsupportedFormatError(
-            f"the repository at {where} has format version {version}; this hangar-cloud reads version {FORMAT_VERSION}. "
-            "Upgrade hangar-cloud to open it"
+            f"the repository at {where} has format version {version}; this hangar-cloud reads version "
+            f"{FORMAT_VERSION}. Upgrade hangar-cloud to open it"
         )
     body = unseal(text, what)
     if body.get("digest") != _DIGEST_ALGORITHM or "id" not in body:
-        raise UnsupportedFormatError(f"{what} names a digest algorithm that this hangar-cloud does not know; upgrade it")
+        raise UnsupportedFormatError(
+            f"{what} names a digest algorithm that this hangar-cloud does not know; upgrade it"
+        )
     return RepositoryFile(str(body["id"]), str(body.get("software", "")))

@@ -27,7 +27,7 @@ BACKENDS: Final = ("p0", "i0")
 
 
 def default_backend(schema: ColumnSchema) -> str:
-    """"i0" where every value of the column is small, or most are (text); else "p0"."""
+    """ "i0" where every value of the column is small, or most are (text); else "p0"."""
     if schema.column_type != "ndarray":
         return "i0"
     most = schema.item_size
@@ -63,7 +63,9 @@ class SampleWriter:
         self._pack: PackWriter | None = None
         self._pack_number = max([-1, *staging.extents(), *staging.sealed()])
 
-    def write(self, column: str, entry: ColumnEntry, samples: Sequence[tuple[RowKey, Payload]]) -> list[tuple[RowKey, Row]]:
+    def write(
+        self, column: str, entry: ColumnEntry, samples: Sequence[tuple[RowKey, Payload]]
+    ) -> list[tuple[RowKey, Row]]:
         """Store samples of one column, each key once; durable on return."""
         identities = [sample_identity(p.prefix, p.data, p.shape) for _, p in samples]
         packed = [
@@ -112,7 +114,10 @@ class SampleWriter:
         return sealed
 
     def start_over(self) -> None:
-        """Forget what was staged, after a commit or a reset. Pack numbers go on, since readers may know the old ones."""
+        """Forget what was staged, after a commit or a reset.
+
+        Pack numbers go on: readers may still hold decoded blocks of packs of the old ones.
+        """
         self.close()
         self._pack_number = max([self._pack_number, *self._staging.extents(), *self._staging.sealed()])
         self._places.clear()

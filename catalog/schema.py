@@ -173,7 +173,8 @@ class ColumnSchema:
             )
         if isinstance(value, np.ma.MaskedArray):
             raise InvalidSampleError(
-                f"{where}: a masked array would lose its mask; store value.filled(...), and the mask in a column of its own"
+                f"{where}: a masked array would lose its mask; store value.filled(...), and the mask in a column "
+                "of its own"
             )
         if value.dtype != self.numpy_dtype or value.dtype.byteorder != self.numpy_dtype.byteorder:
             raise InvalidSampleError(
@@ -204,10 +205,13 @@ class ColumnSchema:
                 "with variable_shape=True takes smaller ones"
             )
         if any(n > most for n, most in zip(shape, self.shape, strict=True)):
-            raise InvalidSampleError(f"{where}: the sample has shape {shape}, more than the column's maximum {self.shape}")
+            raise InvalidSampleError(
+                f"{where}: the sample has shape {shape}, more than the column's maximum {self.shape}"
+            )
         if 0 in shape:
             raise InvalidSampleError(
-                f"{where}: the sample has shape {shape} and so no elements; empty arrays are not stored, leave the key out"
+                f"{where}: the sample has shape {shape} and so no elements; empty arrays are not stored, leave the "
+                "key out"
             )
 
 

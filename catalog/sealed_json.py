@@ -52,7 +52,8 @@ def unseal(text: bytes, what: str) -> dict[str, Any]:
         raise CorruptDataError(f"{what} is damaged: its checksum does not match")
     if version != FORMAT_VERSION:
         raise UnsupportedFormatError(
-            f"{what} has format version {version}, this hangar-cloud reads version {FORMAT_VERSION}; upgrade hangar-cloud"
+            f"{what} has format version {version}, this hangar-cloud reads version {FORMAT_VERSION}; upgrade "
+            "hangar-cloud"
         )
     del data["format"]
     return dict(data)

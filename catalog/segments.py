@@ -96,17 +96,26 @@ class Leaf:
 
     def _read_part(self, number: str, text: str) -> list[KeyType]:
         numbers = self._int_keys(number)
-        texts = self._column(text)
-        if texts is None:
-            return numbers or []
-        if numbers is None:
-            return texts
-        return [text if number is None else number for number, text in zip(numbers, texts, strict=True)]
+        texts = self._str_keys(text)
+        if numbers is None or texts is None:
+            keys = texts if numbers is None else numbers
+        else:
+            keys = [text if number is None else number for number, text in zip(numbers, texts, strict=True)]
+        if keys is None or None in keys:
+            raise CorruptDataError("a leaf has rows without a key")
+        return keys
+
 
     def _int_keys(self, name: str) -> list[Any] | None:
         if name not in self._names or self._table.column(name).null_count:
             return self._column(name)
         return self._numbers(name)
+
+    def _str_keys(self, name: str) -> list[Any] | None:
+        texts = self._column(name)
+        if texts is not None and not "".join(filter(None, texts)).isascii():
+            raise CorruptDataError("a leaf has a key that is not ASCII")
+        return texts
 
     def _column(self, name: str) -> list[Any] | None:
         return self._table.column(name).to_pylist() if name in self._names else None
@@ -163,7 +172,9 @@ class Leaf:
         filled = column.fill_null(False if self._schema.numpy_dtype.kind == "b" else 0)
         raw = np.ascontiguousarray(filled.to_numpy()).astype(self._schema.numpy_dtype, copy=False).tobytes()
         cut = [raw[i : i + width] for i in range(0, len(raw), width)]
-        return cut if valid is None else [value if there else None for value, there in zip(cut, valid, strict=True)]
+        if valid is None:
+            return [*cut]
+        return [value if there else None for value, there in zip(cut, valid, strict=True)]
 
 
 def encode_leaf(entries: Sequence[LeafEntry], schema: ColumnSchema) -> bytes:
@@ -203,9 +214,7 @@ def encode_inner(children: Sequence[NodeRef]) -> bytes:
         *([getattr(place, name) for place in places] for name in SegmentPlace._fields),
     ]
     types = _inner_types()
-    return _write(
-        pa.table({name: pa.array(values, types[name]) for name, values in zip(types, columns, strict=True)})
-    )
+    return _write(pa.table({name: pa.array(values, types[name]) for name, values in zip(types, columns, strict=True)}))
 
 
 def decode_leaf(data: bytes | memoryview, schema: ColumnSchema, count: int) -> Leaf:

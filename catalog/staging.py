@@ -163,7 +163,7 @@ class StagingArea:
         """Forget everything staged, and start over on a branch's commit."""
         with self._transaction():
             for table in ("columns", "samples", "extents", "sealed"):
-                self._execute(f"DELETE FROM {table}")
+                self._execute(f"DELETE FROM {table}")  # noqa: S608 - a name of ours
             self._set({"branch": branch, "base": base, "landing": None})
         self._sequence = 0
         for path in self.folder.glob("*.pack"):
@@ -173,7 +173,7 @@ class StagingArea:
         """Forget the first `sequence` changes, which landed as the commit `base`; the later ones stay."""
         with self._transaction():
             for table in ("columns", "samples"):
-                self._execute(f"DELETE FROM {table} WHERE sequence < ?", [sequence])
+                self._execute(f"DELETE FROM {table} WHERE sequence < ?", [sequence])  # noqa: S608 - a name of ours
             self._set({"base": base, "landing": None})
 
     def close(self) -> None:
@@ -195,12 +195,12 @@ class StagingArea:
     def _insert(self, table: str, rows: list[list[Any]], as_arrow: Callable[[list[list[Any]]], Any]) -> None:
         if len(rows) <= 4:  # for which a table costs more than it saves
             for row in rows:
-                self._execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)
+                self._execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608 - a name of ours
             return
         with self._explained():
             self._connection.register("incoming", as_arrow(rows))
         try:
-            self._execute(f"INSERT INTO {table} SELECT * FROM incoming")
+            self._execute(f"INSERT INTO {table} SELECT * FROM incoming")  # noqa: S608 - a name of ours
         finally:
             with self._explained():
                 self._connection.unregister("incoming")
@@ -267,7 +267,10 @@ def _connect(path: Path) -> Any:
     import duckdb
 
     try:
-        return duckdb.connect(str(path), config={"threads": 1})
+        connection = duckdb.connect(str(path), config={"threads": 1})
+        # Or it draws a bar on standard output, in the midst of what a program prints, once a statement takes seconds.
+        connection.execute("SET enable_progress_bar = false")
+        return connection
     except duckdb.Error as error:
         raise StagingError(
             f"the staging area {path} cannot be opened: {error}. If another process writes to this repository, wait "

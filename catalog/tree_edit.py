@@ -9,12 +9,12 @@ changes of the level above.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Optional, Protocol, Union
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 
 from hangar_cloud.catalog.records import MAX_LEVEL, LeafEntry, NodeRef, Row, starts_node
 
-Element = Union[Row, NodeRef]
+Element = Row | NodeRef
 Entry = tuple[bytes, Any]
 
 
@@ -30,7 +30,7 @@ class NodeStore(Protocol):
 
 class _Located(NamedTuple):
     ref: NodeRef
-    upper: Optional[bytes]
+    upper: bytes | None
 
 
 def edit_tree(nodes: NodeStore, root: NodeRef | None, changes: Sequence[tuple[bytes, Row | None]]) -> NodeRef | None:

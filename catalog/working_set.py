@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from heapq import merge
-from typing import Any, Final, Union
+from typing import Any, Final
 
 from hangar_cloud.backends.values import SampleValue
 from hangar_cloud.catalog.alter import Altering, ReadMany
@@ -21,7 +21,7 @@ from hangar_cloud.catalog.staging import ColumnEvent, StagingArea
 FLUSH_BYTES: Final = 4 * 1024 * 1024
 FLUSH_SAMPLES: Final = 32_768
 
-Found = Union[Row, Payload]
+Found = Row | Payload
 
 
 class WorkingColumn:

@@ -146,7 +146,9 @@ class Branches:
         pointers = self._storage.pointers(author)
         living = pointers.heads()
         if writer_lock.is_held(self._storage.root):
-            raise ProtectedBranchError(f"branch {name!r} cannot be removed while a writer checkout is open; close it first")
+            raise ProtectedBranchError(
+                f"branch {name!r} cannot be removed while a writer checkout is open; close it first"
+            )
         if len(living) == 1:
             raise ProtectedBranchError(f"branch {name!r} is the only one; a repository keeps at least one branch")
         if not self._storage.is_bucket and name == self.current():

@@ -103,9 +103,10 @@ class Checkout:
         self._alive()
         if branch is None and commit is None:
             branch, commit = self._log_start()
-        return self._log(
+        contents: dict[str, Any] | None = self._log(
             branch=branch, commit=commit, return_contents=return_contents, show_time=show_time, show_user=show_user
         )
+        return contents
 
     def _log_start(self) -> tuple[str | None, str | None]:
         raise NotImplementedError

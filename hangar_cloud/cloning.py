@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hangar_cloud import transfer
-from hangar_cloud.backends.store import open_store
+from hangar_cloud.addresses import open_remote
 from hangar_cloud.branches import DEFAULT_BRANCH, Branches
 from hangar_cloud.catalog.pointers import PointerLog
 from hangar_cloud.catalog.repository_file import REPOSITORY_PATH, decode_repository_file
@@ -24,7 +24,7 @@ def clone(storage: Storage, address: str, options: Mapping[str, Any] | None, use
     """
     check_address(address)
     storage.refuse_offline("clone")
-    store = open_store(address, dict(options) if options is not None else storage.storage_options)
+    store = open_remote(address, dict(options) if options is not None else storage.storage_options)
     text = store.get_many([REPOSITORY_PATH])[0]
     if text is None:
         raise NotInitializedError(f"there is no Hangar repository at {store.url}; push one there first")
@@ -32,7 +32,7 @@ def clone(storage: Storage, address: str, options: Mapping[str, Any] | None, use
     heads = {name: head.commit for name, head in PointerLog(store).heads().items() if head.commit is not None}
     if not heads:
         raise NotInitializedError(f"the repository at {store.url} has no commit yet; there is nothing to clone")
-    branch = DEFAULT_BRANCH if DEFAULT_BRANCH in heads else sorted(heads)[0]
+    branch = DEFAULT_BRANCH if DEFAULT_BRANCH in heads else min(heads)
     config = storage.config()
     config.user_name, config.user_email = user_name, user_email
     config.remotes = {_ORIGIN: storage.set_remote(_ORIGIN, address, options)}

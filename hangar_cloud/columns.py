@@ -51,7 +51,7 @@ class Columns:
     def get(self, name: str, default: Any = None) -> Any:
         """The column of that name, or `default`."""
         self._alive()
-        return self[name] if name in self else default
+        return self._open(name) if name in set(self._names()) else default
 
     def __contains__(self, key: object) -> bool:
         """True if there is a column of that name."""

@@ -6,13 +6,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-_enabled = True
+_settings = {"enabled": True}
 
 
 def set_progress(enabled: bool) -> None:
     """Turn all progress bars of this process on (the default) or off."""
-    global _enabled
-    _enabled = enabled
+    _settings["enabled"] = enabled
 
 
 @contextmanager
@@ -21,7 +20,7 @@ def byte_progress(what: str, total: int | None = None, *, enabled: bool = True) 
 
     Silent where standard error is not a terminal.
     """
-    if not (enabled and _enabled and sys.stderr.isatty()):
+    if not (enabled and _settings["enabled"] and sys.stderr.isatty()):
         yield _ignore
         return
     from tqdm import tqdm

@@ -61,7 +61,8 @@ class Remotes:
         config = self._storage.config()
         if name in config.remotes:
             raise RemoteExistsError(
-                f"there is a remote {name!r} already, at {redact_url(config.remotes[name])}; remove it first to change it"
+                f"there is a remote {name!r} already, at {redact_url(config.remotes[name])}; "
+                "remove it first to change it"
             )
         config.remotes[name] = self._storage.set_remote(name, address, storage_options)
         config.save()
@@ -78,7 +79,8 @@ class Remotes:
 
     def list_all(self) -> list[RemoteInfo]:
         """All remotes, by name."""
-        return [RemoteInfo(name, redact_url(address)) for name, address in sorted(self._storage.config().remotes.items())]
+        remotes = sorted(self._storage.config().remotes.items())
+        return [RemoteInfo(name, redact_url(address)) for name, address in remotes]
 
     def ping(self, name: str) -> float:
         """Seconds that one round trip to a remote takes.
@@ -115,13 +117,16 @@ class Remotes:
         there = transfer.remote_head(self._storage, store, branch)
         if there is not None and there.commit is not None:
             if there.commit == pointer.commit:
-                warnings.warn(f"branch {branch!r} at {store.url} is up to date; nothing to push", UserWarning, stacklevel=2)
+                warnings.warn(
+                    f"branch {branch!r} at {store.url} is up to date; nothing to push", UserWarning, stacklevel=2
+                )
                 self._branches.tracking.set(remote, branch, pointer.commit)
                 return branch
             self._check_forward(store, branch, pointer.commit, there.commit)
             if not self._is_older(there.commit, pointer.commit):
                 warnings.warn(
-                    f"branch {branch!r} at {store.url} is ahead of this one; nothing to push. Fetch it to go on from there",
+                    f"branch {branch!r} at {store.url} is ahead of this one; nothing to push. "
+                    "Fetch it to go on from there",
                     UserWarning,
                     stacklevel=2,
                 )

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from hangar_cloud import __version__, writer_lock
-from hangar_cloud.branches import DEFAULT_BRANCH, BranchHead, Branches
+from hangar_cloud.branches import DEFAULT_BRANCH, Branches, BranchHead
 from hangar_cloud.catalog.findings import Finding
 from hangar_cloud.catalog.repository_file import REPOSITORY_PATH, new_repository_file
 from hangar_cloud.checkout import ReaderCheckout
@@ -117,9 +117,8 @@ class Repository:
         self._storage.pointers(user_name).start(DEFAULT_BRANCH)
         self._storage.store.put_if_absent(REPOSITORY_PATH, text)
         self._id = identity
-        where = self._where
-        print(f"Hangar Repo initialized at: {where}")
-        return where
+        print(f"Hangar Repo initialized at: {self._where}")
+        return self._where
 
     def clone(
         self,
@@ -176,11 +175,12 @@ class Repository:
         self._require()
         if not isinstance(write, bool):
             raise InvalidArgumentError(f"write must be True or False, not {write!r}")
+        if write and commit:
+            raise InvalidArgumentError("a commit cannot be written to; give branch=, or make a branch from it")
         if write:
-            if commit:
-                raise InvalidArgumentError("a commit cannot be written to; give branch=, or make a branch from the commit")
             return self._open_writer(branch)
-        digest = self._branches.resolve(commit) if commit else self._branches.commit_of(branch or self._branches.current())
+        find = self._branches
+        digest = find.resolve(commit) if commit else find.commit_of(branch or find.current())
         checkout = ReaderCheckout(self._storage, digest, self.log)
         checkout.warn_if_incomplete()
         return checkout
@@ -404,7 +404,7 @@ class Repository:
         """
         self._require()
         warnings.warn(
-            "the writer lock is released by force: make sure that no other process is writing", ResourceWarning, stacklevel=2
+            "the writer lock is released by force: make sure that nobody else is writing", ResourceWarning, stacklevel=2
         )
         writer_lock.force_release(self._storage.root)
         return True
@@ -455,16 +455,16 @@ class Repository:
     def _refuse_bucket(self, what: str) -> None:
         if self._storage.is_bucket:
             raise InvalidArgumentError(
-                f"cannot {what} {self._storage.location}: it is the bucket itself. Open a local folder, Repository('./data'), "
-                "and clone the bucket into it; or read and write the bucket directly"
+                f"cannot {what} {self._storage.location}: it is the bucket itself. Open a local folder, "
+                "Repository('./data'), and clone the bucket into it; or read and write the bucket directly"
             )
 
     def _require(self) -> None:
         if not self.initialized:
             if self._storage.offline and self._storage.is_bucket:
                 raise NotInitializedError(
-                    f"nothing is known on this machine of a repository at {self._storage.location}, and it was opened with "
-                    "offline=True; open it once without, or clone it"
+                    f"nothing is known on this machine of a repository at {self._storage.location}, and it was opened "
+                    "with offline=True; open it once without, or clone it"
                 )
             raise NotInitializedError(
                 f"there is no Hangar repository at {self._storage.location}; make one with Repository.init() "

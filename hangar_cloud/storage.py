@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from blake3 import blake3
 
+from hangar_cloud.addresses import open_remote
 from hangar_cloud.backends.cache_limit import CacheLimit
 from hangar_cloud.backends.errors import CorruptDataError, DataNotLocalError, StoreUnavailableError, redact_url
 from hangar_cloud.backends.object_source import ObjectSource
@@ -141,8 +142,8 @@ class Storage:
             commit = self._seen.get(_SEEN_NAME, branch)
             if commit is None:
                 raise DataNotLocalError(
-                    f"where branch {branch!r} of {self.location} is was never seen from this machine, and the repository "
-                    "was opened with offline=True; open it once without, or clone it to work offline"
+                    f"where branch {branch!r} of {self.location} is was never seen from this machine, and the "
+                    "repository was opened with offline=True; open it once without, or clone it to work offline"
                 )
             return Pointer(branch, 0, commit, "commit", "", "", "")
         pointer = self.pointers().head(branch)
@@ -190,7 +191,7 @@ class Storage:
         """
         if name not in self._remote_stores:
             address = self._remote_addresses.get(name) or self.config().remotes[name]
-            self._remote_stores[name] = open_store(address, self._remote_options.get(name, self.storage_options))
+            self._remote_stores[name] = open_remote(address, self._remote_options.get(name, self.storage_options))
         return self._remote_stores[name]
 
     def set_remote(self, name: str, address: str, options: Mapping[str, Any] | None) -> str:

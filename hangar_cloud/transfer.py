@@ -79,13 +79,18 @@ def remote_head(storage: Storage, store: ObjectStore, branch: str) -> Pointer | 
     text, *_ = store.get_many([REPOSITORY_PATH])
     if text is None:
         return None
+    _check_same_repository(storage, store, text)
+    pointer = PointerLog(store).head(branch)
+    return pointer if pointer is not None and pointer.alive else None
+
+
+def _check_same_repository(storage: Storage, store: ObjectStore, text: bytes) -> None:
     theirs = decode_repository_file(text, store.url).id
     if theirs != storage.repository_id():
         raise InvalidArgumentError(
-            f"{store.url} holds another repository (id {theirs[:8]}) than {storage.location}; use another URL, or clone it"
+            f"{store.url} holds another repository (id {theirs[:8]}) than {storage.location}; use another URL, "
+            "or clone it"
         )
-    pointer = PointerLog(store).head(branch)
-    return pointer if pointer is not None and pointer.alive else None
 
 
 def contains(store: ObjectStore, head: str, digest: str) -> bool:
@@ -99,6 +104,7 @@ def push(storage: Storage, store: ObjectStore, branch: str, head: str, there: Po
 
     Raises:
         HeadMovedError: another writer moved the remote branch meanwhile.
+        InvalidArgumentError: another repository was pushed there meanwhile.
     """
     store.ensure_writable()
     commits = _missing_commits(storage, store, head)
@@ -111,10 +117,11 @@ def push(storage: Storage, store: ObjectStore, branch: str, head: str, there: Po
     _upload(storage, store, [records_path(name) for name in needed.records], "pushing records")
     for digest in reversed(commits):
         store.put_if_absent(commit_path(digest), storage.commit(digest).encode())
-    if store.get_many([REPOSITORY_PATH])[0] is None and not store.put_if_absent(
-        REPOSITORY_PATH, storage.store.get(REPOSITORY_PATH)
-    ):
-        remote_head(storage, store, branch)  # another repository may have come first
+    text = store.get_many([REPOSITORY_PATH])[0]
+    if text is None:
+        store.put_if_absent(REPOSITORY_PATH, storage.store.get(REPOSITORY_PATH))
+        text = store.get(REPOSITORY_PATH)
+    _check_same_repository(storage, store, text)  # another one may have been pushed here meanwhile
     pointers = PointerLog(store, author)
     expected = there if there is not None else pointers.head(branch)
     try:
@@ -155,7 +162,9 @@ def fetch_data(
         known = {name for digest in commits for name in storage.commit(digest).columns}
         absent = sorted(set(names) - known)
         if absent:
-            raise InvalidArgumentError(f"no column {absent[0]!r} at these commits; there is: {', '.join(sorted(known))}")
+            raise InvalidArgumentError(
+                f"no column {absent[0]!r} at these commits; there is: {', '.join(sorted(known))}"
+            )
     wanted: dict[bytes, dict[int, list[PackedSample]]] = {}
     seen: set[tuple[object, bytes]] = set()
     for digest in commits:
@@ -175,7 +184,9 @@ def fetch_samples(storage: Storage, digest: str, column: str, keys: Iterable[Any
     """Make some samples of one column local. See `Remotes.fetch_data_sample`."""
     columns = storage.commit(digest).columns
     if column not in columns:
-        raise ColumnNotFoundError(f"there is no column {column!r} at commit {digest[:12]}; there is: {', '.join(columns)}")
+        raise ColumnNotFoundError(
+            f"there is no column {column!r} at commit {digest[:12]}; there is: {', '.join(columns)}"
+        )
     entry = columns[column]
     samples = []
     for key in keys:
@@ -308,9 +319,9 @@ def _parents_there(storage: Storage, missing: Sequence[str]) -> list[Commit]:
 
 def _upload(storage: Storage, store: ObjectStore, paths: Sequence[str], what: str) -> None:
     def send(path: str) -> None:
+        if store.exists(path):
+            return
         if not (storage.source.store / path).exists():
-            if store.exists(path):
-                return
             check = _check_pack_path if path.startswith("packs/") else _check_records
             storage.source.fetch_whole(path, lambda file: check(file, path))
         store.upload(path, storage.source.store / path, progress=progress)

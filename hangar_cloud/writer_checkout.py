@@ -25,7 +25,6 @@ from hangar_cloud.config import is_writable_text
 from hangar_cloud.errors import (
     ColumnExistsError,
     ColumnNotFoundError,
-    HangarError,
     InvalidArgumentError,
     NothingToCommitError,
     UncommittedChangesError,
@@ -350,7 +349,7 @@ def _close_at_exit(checkout: WriterCheckout) -> Any:
     def close() -> None:
         living = weak()
         if living is not None and living._alive.open:
-            with contextlib.suppress(HangarError):
+            with contextlib.suppress(Exception):
                 living.close()
 
     atexit.register(close)

@@ -50,7 +50,8 @@ class WriterLock:
             )
         if not self._lock.is_locked or self._generation_changed():
             raise WriterLockError(
-                "this writer's lock was released (force_release_writer_lock, or close()); open a new checkout with write=True"
+                "this writer's lock was released (force_release_writer_lock, or close()); open a new checkout with "
+                "write=True"
             )
 
     def _generation_changed(self) -> bool:
@@ -165,6 +166,6 @@ def _read_generation(path: Path) -> int:
 
 def _held_message(root: Path) -> str:
     return (
-        f"the writer lock of {root} is held: only one writer checkout can be open at a time. Close the other one (or end "
-        "its process); if you are sure that nobody writes, call force_release_writer_lock()"
+        f"the writer lock of {root} is held: only one writer checkout can be open at a time. Close the other one "
+        "(or end its process); if you are sure that nobody writes, call force_release_writer_lock()"
     )

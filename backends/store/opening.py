@@ -41,6 +41,10 @@ def open_store(url: str | os.PathLike[str], storage_options: Mapping[str, Any] |
         )
     if match is None:
         return _open_folder(text)
+    try:
+        urlsplit(text)
+    except ValueError as error:
+        raise UnsupportedStoreError(f"{redact_url(text)!r} is not a URL ({error}). Use s3://bucket/path.") from None
     scheme = match.group(1).lower()
     if scheme == "file":
         return _open_folder(_folder_of(text))

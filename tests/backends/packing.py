@@ -13,6 +13,8 @@ from hangar_cloud.backends.pack_writer import PackWriter
 from hangar_cloud.backends.packs import pack_path
 from hangar_cloud.backends.values import BYTES_PREFIX, sample_digest
 
+RAW_CODEC = Codec(0)
+
 
 class Packed(NamedTuple):
     """A sealed pack: its id, its samples, and their payloads."""
@@ -22,7 +24,7 @@ class Packed(NamedTuple):
     payloads: list[bytes]
 
 
-def make_pack(store: Path, payloads: list[bytes], codec: Codec = Codec(0), work: Path | None = None) -> Packed:
+def make_pack(store: Path, payloads: list[bytes], codec: Codec = RAW_CODEC, work: Path | None = None) -> Packed:
     """Seal a pack of payloads under its name in `store`: small ones share blocks, big ones have their own."""
     writer = PackWriter((work or store) / "making.pack")
     blocks: list[bytes] = []

@@ -76,8 +76,17 @@ def test_smooth_floats_are_shuffled_and_noise_is_left_alone():
     assert choose_codec(smooth, 256).shuffle == 0
 
 
-@given(st.dictionaries(st.sampled_from(["codec", "shuffle", "level", "nonsense", 3]), st.one_of(
-    st.sampled_from(["auto", *CODEC_NUMBERS, "gzip", ["lz4"], {}, None]), st.integers(-3, 30), st.booleans(), st.floats())))
+@given(
+    st.dictionaries(
+        st.sampled_from(["codec", "shuffle", "level", "nonsense", 3]),
+        st.one_of(
+            st.sampled_from(["auto", *CODEC_NUMBERS, "gzip", ["lz4"], {}, None]),
+            st.integers(-3, 30),
+            st.booleans(),
+            st.floats(),
+        ),
+    )
+)
 def test_options_give_a_codec_or_a_value_error(options):
     try:
         codec = codec_from_options(options, 4)

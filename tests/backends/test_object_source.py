@@ -252,6 +252,8 @@ def test_bytes_read_ahead_that_turn_out_damaged_are_asked_for_again(tmp_path):
 def test_an_evicted_partial_file_is_filled_again_not_fetched_for_ever(cached):
     reader = cached.reader()
     cached.check(reader, [0])
+    reader._decoded.clear()
+    cached.check(reader, [0])  # the file is open now
     cached.part.unlink()  # as another process's eviction does
     reader._decoded.clear()
     cached.check(reader, [1])

@@ -103,6 +103,23 @@ def test_two_swapped_packs_are_noticed(tmp_path):
             fresh_reader(tmp_path).read_many(packed.samples)
 
 
+def test_swapped_packs_that_begin_alike_are_noticed(tmp_path):
+    """The first sample of a shared block is the same in both, so only the later one tells them apart."""
+    first = b"a" * 500
+    one, other = make_pack(tmp_path, [first, b"b" * 500]), make_pack(tmp_path, [first, b"c" * 500])
+    paths = [tmp_path / pack_path(p.pack) for p in (one, other)]
+    bytes_of = [path.read_bytes() for path in paths]
+    for path, data in zip(paths, reversed(bytes_of), strict=True):
+        path.unlink()
+        path.write_bytes(data)
+    reader = fresh_reader(tmp_path)
+    assert bytes(reader.read(one.samples[0])) == first
+    with pytest.raises(CorruptDataError, match="digest"):
+        reader.read(one.samples[1])
+    with pytest.raises(CorruptDataError, match="digest"):
+        fresh_reader(tmp_path).read_many(other.samples)
+
+
 def test_two_swapped_blocks_are_noticed(tmp_path):
     same_size = [np.random.default_rng(i).bytes(4000) for i in range(8)]
     packed = make_pack(tmp_path, same_size)
@@ -157,7 +174,11 @@ def test_records_that_lie_about_places_are_refused_without_allocating(tmp_path, 
 
 def test_indexes_that_lie_are_refused():
     def pack(index: bytes, offset: int, count: int) -> bytes:
-        return PACK_MAGIC + index + struct.pack("<QQQ8s", offset, count, xxhash.xxh3_64_intdigest(index, offset), PACK_MAGIC)
+        return (
+            PACK_MAGIC
+            + index
+            + struct.pack("<QQQ8s", offset, count, xxhash.xxh3_64_intdigest(index, offset), PACK_MAGIC)
+        )
 
     assert read_index(io.BytesIO(pack(b"", 8, 0))) == []
     for data in (
@@ -259,4 +280,4 @@ def test_decoded_blocks_stay_under_their_bound(tmp_path):
     for sample, payload in zip(packed.samples, packed.payloads, strict=True):
         assert bytes(reader.read(sample)) == payload
     assert reader._decoded_bytes <= 50_000
-    assert reader._decoded_bytes == sum(map(len, reader._decoded.values()))
+    assert reader._decoded_bytes == sum(len(block.raw) for block in reader._decoded.values())

@@ -15,7 +15,9 @@ WHO = ("--name", "Ben", "--email", "ben@example.org")
 
 
 def head(repo: Repository, branch: str = "master") -> str:
-    return repo.log(branch, return_contents=True)["head"]
+    contents = repo.log(branch, return_contents=True)
+    assert contents is not None
+    return contents["head"]
 
 
 def test_init(place):
@@ -237,6 +239,6 @@ def test_a_bucket_is_written_to_directly(shared, bucket, tmp_path, monkeypatch):
 def test_no_progress(shared, monkeypatch):
     from hangar_cloud import progress
 
-    monkeypatch.setattr(progress, "_enabled", True)
+    monkeypatch.setitem(progress._settings, "enabled", True)
     invoke(main, "--no-progress", "log", obj=shared)
-    assert progress._enabled is False
+    assert progress._settings["enabled"] is False

@@ -121,10 +121,8 @@ def test_control_c_in_the_middle_of_work(tmp_path):
     assert list(tmp_path.glob("hangar-demo-*")) == []
 
 
-def test_no_colour_in_a_pipe(tmp_path):
-    shell("init", "--name", "a", "--email", "b@c", cwd=tmp_path)
-    shell("column", "create", "x", "STR", cwd=tmp_path)
-    commands = (["status"], ["commit", "-m", "x"], ["log"], ["branch", "list"])
-    said = [shell(*command, cwd=tmp_path).stdout for command in commands]
+@pytest.mark.usefixtures("filled")
+def test_no_colour_in_a_pipe(place):
+    said = [shell(*command, cwd=place).stdout for command in (["log"], ["branch", "list"])]
     assert all(said)
     assert "\x1b" not in "".join(said)

@@ -169,7 +169,7 @@ def test_storage_options_are_never_repeated(repo, text):
 
 
 def test_storage_options_arrive(monkeypatch, place):
-    seen = {}
+    seen: dict[str, object] = {}
 
     class Opened:
         initialized = False

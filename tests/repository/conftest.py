@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hangar_cloud import Repository
-from tests.repository.making import make_repository
+from tests.repository.making import add_commit, make_repository, noise
 
 
 @pytest.fixture
@@ -39,3 +39,26 @@ def committed(writer, empty) -> Repository:
     writer.commit("ten samples")
     writer.close()
     return empty
+
+
+@pytest.fixture
+def images(tmp_path):
+    """A local repository with 200 packed samples of 5,000 random bytes each."""
+    repository = make_repository(tmp_path / "images")
+    add_commit(repository, {number: noise(number) for number in range(200)}, column="images")
+    return repository
+
+
+@pytest.fixture
+def pushed(images, s3_url, s3_options):
+    """The same, pushed to its remote "origin" in S3."""
+    images.remote.add("origin", s3_url, storage_options=s3_options)
+    assert images.remote.push("origin", "master") == "master"
+    return images
+
+
+@pytest.fixture
+def clone(pushed, s3_url, s3_options, tmp_path):
+    made = Repository(tmp_path / "clone", exists=False)
+    assert made.clone("Clone User", "clone@example.org", s3_url, storage_options=s3_options) == "master"
+    return made

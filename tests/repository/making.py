@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from hangar_cloud import Repository
+from hangar_cloud.backends.store import CountingStore
 
 ROOT = Path(__file__).parents[2]
 
@@ -93,3 +94,15 @@ def finish(process: subprocess.Popen[str], text: str = "") -> str:
     output, errors = process.communicate(text, timeout=120)
     assert process.returncode == 0, errors
     return output
+
+
+def noise(number: int, size: int = 5000) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Random bytes that no codec shrinks."""
+    return np.random.default_rng(number).integers(0, 256, size, np.uint8)
+
+
+def counted(repository: Repository, remote: str = "origin") -> CountingStore:
+    """Put a counting store before a remote."""
+    counting = CountingStore(repository._storage.remote_store(remote))
+    repository._storage._remote_stores[remote] = counting
+    return counting

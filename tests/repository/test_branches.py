@@ -34,7 +34,9 @@ def test_a_branch_is_made_at_a_commit(committed):
     assert committed.checkout(branch="old").commit_hash == first
 
 
-@pytest.mark.parametrize("name", ["", "a b", "a/b", "é", "x" * 65, ".", "..", "a\n", None, 5, b"a", "origin/x"], ids=repr)
+@pytest.mark.parametrize(
+    "name", ["", "a b", "a/b", "é", "x" * 65, ".", "..", "a\n", None, 5, b"a", "origin/x"], ids=repr
+)
 def test_names_that_may_not_be_a_branch(committed, name):
     before = files_of(committed.path)
     with pytest.raises(ValueError, match=r"branch name .* is not suitable: use 1 to 64 ASCII letters") as caught:

@@ -38,8 +38,14 @@ def test_names_that_may_not_be_a_column(writer, name, make):
 
 def test_a_taken_name_is_refused(writer):
     before = staged(writer)
-    for make in (writer.add_str_column, writer.add_bytes_column, lambda name: writer.add_ndarray_column(name, 3, float)):
-        with pytest.raises(LookupError, match=r"a column 'array' already; remove it first, or choose another") as caught:
+    for make in (
+        writer.add_str_column,
+        writer.add_bytes_column,
+        lambda name: writer.add_ndarray_column(name, 3, float),
+    ):
+        with pytest.raises(
+            LookupError, match=r"a column 'array' already; remove it first, or choose another"
+        ) as caught:
             make("array")
         assert type(caught.value) is ColumnExistsError
     assert staged(writer) == before
@@ -108,7 +114,12 @@ def test_what_a_column_says_of_itself(writer):
     array = writer.add_ndarray_column("a", prototype=np.zeros((2, 3), ">f8"), variable_shape=True)
     said = (array.column, array.column_type, array.column_layout, array.schema_type, array.dtype, array.shape)
     assert said == ("a", "ndarray", "flat", "variable_shape", np.dtype(">f8"), (2, 3))
-    assert (array.contains_subsamples, array.iswriteable, array.backend, array.backend_options) == (False, True, "i0", {})
+    assert (array.contains_subsamples, array.iswriteable, array.backend, array.backend_options) == (
+        False,
+        True,
+        "i0",
+        {},
+    )
     assert array.contains_remote_references is False
     assert array.remote_reference_keys == ()
     text, blob = writer["text"], writer["blob"]
@@ -138,7 +149,12 @@ def test_keys_that_are_not_suitable(writer, key):
         with pytest.raises(ValueError, match="is not suitable") as caught:
             use()
         assert type(caught.value) is InvalidNameError
-    for use in (lambda: column[key], lambda: column.__delitem__(key), lambda: column.pop(key), lambda: column.get_batch([key])):
+    for use in (
+        lambda: column[key],
+        lambda: column.__delitem__(key),
+        lambda: column.pop(key),
+        lambda: column.get_batch([key]),
+    ):
         with pytest.raises(KeyError):
             use()
     assert key not in column
@@ -148,7 +164,22 @@ def test_keys_that_are_not_suitable(writer, key):
 
 
 def test_keys_that_are(writer):
-    keys = [0, "0", 15, "15", 2**63 - 1, "x" * 1024, "a/b/c.png", ".hidden", "-", "_", "A", "a", np.int64(7), np.uint8(8)]
+    keys = [
+        0,
+        "0",
+        15,
+        "15",
+        2**63 - 1,
+        "x" * 1024,
+        "a/b/c.png",
+        ".hidden",
+        "-",
+        "_",
+        "A",
+        "a",
+        np.int64(7),
+        np.uint8(8),
+    ]
     column = writer["array"]
     for number, key in enumerate(keys):
         column[key] = np.full(3, number, np.float32)
@@ -224,7 +255,9 @@ def test_fortran_order_and_transposes_are_refused(writer):
 
 @pytest.mark.parametrize(("column", "value"), [("text", b"x"), ("text", 5), ("text", None), ("blob", "x"), ("blob", 5)])
 def test_text_and_bytes_that_do_not_fit(writer, column, value):
-    with pytest.raises(ValueError, match=rf"column '{column}', sample 'key': a .* column takes .*, not {type(value).__name__}"):
+    with pytest.raises(
+        ValueError, match=rf"column '{column}', sample 'key': a .* column takes .*, not {type(value).__name__}"
+    ):
         writer[column]["key"] = value
     assert len(writer[column]) == 0
 
@@ -251,12 +284,13 @@ def test_columns_are_not_added_or_removed_inside_with(writer):
                 lambda: writer.columns.delete("text"),
                 lambda: writer.columns.__delitem__("blob"),
             ):
-                with pytest.raises(PermissionError, match=r"Cannot (add|remove) column .*leave the block first") as caught:
+                with pytest.raises(
+                    PermissionError, match=r"Cannot (add|remove) column .*leave the block first"
+                ) as caught:
                     use()
                 assert type(caught.value) is ColumnBusyError
-            with pytest.raises(RuntimeError, match="leave the block first") as caught:
+            with pytest.raises(StagingError, match="leave the block first"):
                 writer["array"].change_backend("p0")
-            assert type(caught.value) is StagingError
             assert staged(writer) == before
     writer.add_str_column("new")
 

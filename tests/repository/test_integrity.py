@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from hangar_cloud import Finding, Repository
 from hangar_cloud.backends.packs import PACK_MAGIC, read_index
 from hangar_cloud.catalog.commits import Commit, commit_path
 from hangar_cloud.catalog.pointers import HINT_PATH, Pointer, pointer_path
-from hangar_cloud.catalog.sealed_json import seal, unseal
+from hangar_cloud.catalog.sealed_json import _checksum, canonical, seal, unseal
 from hangar_cloud.errors import InvalidArgumentError
 from tests.repository.forging import damage, flip, kinds, store_files, swap
 from tests.repository.making import add_commit, files_of, make_repository
@@ -97,7 +98,7 @@ class TestHealthy:
             for shape, variable in (((), False), ((3,), True), ((40, 3), True), ((1,), False)):
                 name = f"{np.dtype(kind).name}.{len(shape)}.{variable}.{shape[0] if shape else 0}"
                 column = writer.add_ndarray_column(name, shape, kind, variable_shape=variable)
-                column.update({key: np.ones(shape, kind) * (key == "a") for key in ("a", "b", "c/d", "e.f")})
+                column.update({key: np.full(shape, key == "a", kind) for key in ("a", "b", "c/d", "e.f")})
                 column[2**63 - 1] = np.zeros(shape, kind)
         writer.add_str_column("str").update({0: "", 1: "\ud800", 2: "x" * 50_000, 3: "\0"})
         writer.add_bytes_column("bytes").update({0: b"", 1: bytes(33), 2: bytes(100_000)})
@@ -305,8 +306,6 @@ def test_a_commit_of_a_later_format_is_not_called_damaged(healthy):
     head = healthy.log(return_contents=True)["head"]
     data = json.loads(healthy._storage.store.get(commit_path(head)))
     del data["checksum"]
-    from hangar_cloud.catalog.sealed_json import _checksum, canonical
-
     data["format"] = 2
     text = canonical({**data, "checksum": _checksum(data)}) + b"\n"
     healthy._storage.store.put(commit_path(head), text)
@@ -419,7 +418,7 @@ def test_a_store_that_cannot_be_written_is_verified(healthy, tmp_path, monkeypat
     assert repository.fsck() == []
 
 
-_open = type(store_files.__globals__["Path"]()).open
+_open = Path.open
 
 
 def _refuse(*_, **__):

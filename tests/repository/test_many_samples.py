@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import os
 
 import numpy as np
@@ -50,8 +49,6 @@ def _make_million(path):
     """
     grown = int(finish(start_process(script, str(path), str(COUNT)))) * 1024
     assert grown < 1500 * COUNT, f"{grown / COUNT:.0f} bytes of memory a staged sample"
-
-
 
 
 def test_a_million_scalars_are_all_there(million):
@@ -118,7 +115,11 @@ def test_one_more_sample_is_a_small_commit(million, tmp_path):
     writer.commit("one more")
     loaded = repository._storage.nodes.loaded
     writer.close()
-    new = {path: data for path, data in files_of(million / ".hangar" / "store").items() if f".hangar/store/{path}" not in before}
+    new = {
+        path: data
+        for path, data in files_of(million / ".hangar" / "store").items()
+        if f".hangar/store/{path}" not in before
+    }
     assert sum(map(len, new.values())) < 300_000
     assert loaded < 10
     repository.checkout(commit=repository.log(return_contents=True)["order"][1]).close()

@@ -7,20 +7,27 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, Union
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from hangar_cloud import Repository
 from hangar_cloud.errors import ColumnExistsError, DirtyStagingError, NothingToCommitError
 from hangar_cloud.progress import set_progress
 
-Columns = dict[str, dict[Union[int, str], Any]]
+Columns = dict[str, dict[int | str, Any]]
 
 NAMES = ["a", "b", "c"]
 KEYS = st.one_of(st.integers(0, 8), st.sampled_from(["0", "1", "x", "dir/file.png", "z-1"]))
@@ -214,7 +221,9 @@ class RepositoryModel(RuleBasedStateMachine):
         try:
             self.checkout = self.repository.checkout(write=True, branch=name)
         except DirtyStagingError:
-            assert self.staged and name != self.branch and not self.bucket
+            assert self.staged
+            assert name != self.branch
+            assert not self.bucket
             self.checkout = self.repository.checkout(write=True, branch=self.branch)
             return
         if self.bucket and self.staged and name != self.branch:
@@ -284,7 +293,9 @@ def _contents(checkout: Any) -> Columns:
 
 
 @pytest.mark.parametrize("model", [RepositoryModel, BucketModel])
-def test_the_repository_holds_what_the_dicts_hold(model: type[RepositoryModel], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_repository_holds_what_the_dicts_hold(
+    model: type[RepositoryModel], capsys: pytest.CaptureFixture[str]
+) -> None:
     set_progress(False)
     run_state_machine_as_test(
         model,

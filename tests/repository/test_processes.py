@@ -58,7 +58,9 @@ WRITER = """
 def test_two_processes_read_while_a_third_writes_and_commits(tmp_path):
     repository = make_repository(tmp_path / "r")
     writer = repository.checkout(write=True)
-    writer.add_ndarray_column("numbers", shape=(500,), dtype=np.int64).update({k: np.zeros(500, np.int64) for k in range(40)})
+    writer.add_ndarray_column("numbers", shape=(500,), dtype=np.int64).update(
+        {k: np.zeros(500, np.int64) for k in range(40)}
+    )
     writer.add_str_column("log")[0] = "commit 0"
     writer.commit("commit 0")
     writer.close()
@@ -196,7 +198,11 @@ def read_one(column, key):
 
 def read_through_checkout(checkout, key):
     """For pools: text and array of one key, and a batch."""
-    return checkout["text", key], float(checkout["array", key].sum()), checkout["array"].get_batch([key, 0])[:, 0].tolist()
+    return (
+        checkout["text", key],
+        float(checkout["array", key].sum()),
+        checkout["array"].get_batch([key, 0])[:, 0].tolist(),
+    )
 
 
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])

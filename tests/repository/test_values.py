@@ -157,7 +157,9 @@ def test_ten_megabytes_of_text_and_bytes(empty):
     assert stored(empty, bytes(10_000_000)) == bytes(10_000_000)
 
 
-@pytest.mark.parametrize("size", [0, 1, 31, 32, 33, 127, 128, 129, 8191, 8192, 8193, 16384, 16385, 4 << 20, (4 << 20) + 1])
+@pytest.mark.parametrize(
+    "size", [0, 1, 31, 32, 33, 127, 128, 129, 8191, 8192, 8193, 16384, 16385, 4 << 20, (4 << 20) + 1]
+)
 def test_bytes_of_sizes_around_every_limit(tmp_path, size):
     repository = make_repository(tmp_path / "r")
     for data in (bytes(size), np.random.default_rng(size).bytes(size)):
