@@ -13,7 +13,13 @@ from hangar_cloud.catalog.record_writer import RecordWriter
 
 
 def publish_merge(
-    publisher: Publisher, nodes: NodeReader, merge: Merge, parents: tuple[str, str], author: str, email: str, message: str
+    publisher: Publisher,
+    nodes: NodeReader,
+    merge: Merge,
+    parents: tuple[str, str],
+    author: str,
+    email: str,
+    message: str,
 ) -> tuple[str, Commit]:
     """Write records and commit of a merge without conflicts; what is there already is not written again.
 

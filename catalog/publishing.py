@@ -44,8 +44,8 @@ class Publisher:
         if not self._store.put_if_absent(path, data):
             # Names are made from the contents, so other bytes under this name are damaged ones.
             raise CorruptDataError(
-                f"{path} at {self._store.url} is damaged: it is not what its name says. Nothing was committed and what is "
-                "staged is kept. Delete that object, or fetch it again from a remote, and commit again"
+                f"{path} at {self._store.url} is damaged: it is not what its name says. Nothing was committed and what "
+                "is staged is kept. Delete that object, or fetch it again from a remote, and commit again"
             )
         if self._cache is not None:
             target = self._cache / path

@@ -10,7 +10,6 @@ from hangar_cloud.catalog.node_reader import NodeReader
 from hangar_cloud.catalog.records import NodeRef, Row
 from hangar_cloud.catalog.schema import ColumnSchema
 
-
 _AT_ONCE: Final = 16
 
 

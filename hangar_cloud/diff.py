@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Union
+from typing import NamedTuple
 
 from hangar_cloud.catalog import history
 from hangar_cloud.catalog.commits import METADATA, ColumnEntry
@@ -45,7 +45,7 @@ class MetadataRecordKey(NamedTuple):
     key: KeyType
 
 
-SampleKey = Union[FlatColumnDataKey, NestedColumnDataKey]
+SampleKey = FlatColumnDataKey | NestedColumnDataKey
 
 
 class Changes(NamedTuple):
@@ -116,7 +116,8 @@ def collect_staged(storage: Storage, working: WorkingSet) -> Diff:
     added, deleted, mutated = _Collector(), _Collector(), _Collector()
     for name in sorted({*working.base, *working.columns}):
         base, column = working.base.get(name), working.columns.get(name)
-        if base is not None and column is not None and column.entry.schema == base.schema and column.entry.root == base.root:
+        same_start = base is not None and column is not None and column.entry.root == base.root
+        if same_start and base is not None and column is not None and column.entry.schema == base.schema:
             for key in sorted(column.staged, key=encode_key):
                 was, row = storage.nodes.find(base.root, base.schema, key), column.staged[key]
                 if not same_row(was, row):

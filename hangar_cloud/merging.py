@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Optional, Union
+from typing import Any, Final
 
 from hangar_cloud.backends.pack_reader import PackedSample
 from hangar_cloud.backends.packs import pack_path
@@ -27,7 +27,7 @@ THEIRS: Final = "theirs"
 _METADATA_NAME: Final = "metadata"
 
 Resolver = Callable[[str, RowKey, "LazyValue", "LazyValue", "LazyValue"], Any]
-Strategy = Union[str, Resolver, None]
+Strategy = str | Resolver | None
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class LazyValue:
 
     _storage: Storage
     _entry: ColumnEntry
-    row: Optional[Row]
+    row: Row | None
 
     @property
     def exists(self) -> bool:
@@ -116,11 +116,12 @@ class Merger:
         if merge.conflict:
             raise MergeConflictError(
                 f"{dev_name!r} cannot be merged into {branch!r}; nothing was changed. In conflict: "
-                f"{describe_conflicts(merge.schemas, merge.samples)}. Change one side so that they agree, or merge with "
-                "strategy='ours', strategy='theirs', or a function that decides for each sample",
+                f"{describe_conflicts(merge.schemas, merge.samples)}. Change one side so that they agree, or merge "
+                "with strategy='ours', strategy='theirs', or a function that decides for each sample",
                 conflicts_of(merge, ours, theirs),
             )
-        digest, _ = publish_merge(self._publisher, storage.nodes, merge, (master, dev), *self._user, message)
+        parents = (master, dev)
+        digest, _ = publish_merge(self._publisher, storage.nodes, merge, parents, *self._user, message)
         pointers.move(branch, head, digest, "merge")
         return Merged(digest, "three-way")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Optional
+from typing import Any
 
 from hangar_cloud.catalog.errors import InvalidNameError
 from hangar_cloud.catalog.keys import KeyType, check_key
@@ -19,7 +19,7 @@ class MetadataReader:
         check: raises once the checkout is closed.
     """
 
-    def __init__(self, column: Callable[[], Optional[FlatSampleReader]], check: Callable[[], None]) -> None:
+    def __init__(self, column: Callable[[], FlatSampleReader | None], check: Callable[[], None]) -> None:
         self._column = column
         self._check = check
 
@@ -34,7 +34,8 @@ class MetadataReader:
     def get(self, key: KeyType, default: Any = None) -> Any:
         """The text of a key, or `default`."""
         self._check()
-        return self[key] if key in self else default
+        column = self._column()
+        return default if column is None else column.get(key, default)
 
     def __contains__(self, key: object) -> bool:
         self._check()
@@ -93,7 +94,7 @@ class MetadataWriter(MetadataReader):
     """
 
     def __init__(
-        self, column: Callable[[], Optional[FlatSampleReader]], check: Callable[[], None], make: Callable[[], Any]
+        self, column: Callable[[], FlatSampleReader | None], check: Callable[[], None], make: Callable[[], Any]
     ) -> None:
         super().__init__(column, check)
         self._make = make

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +23,7 @@ from hangar_cloud.catalog.schema import ColumnSchema
 from hangar_cloud.catalog.tree_diff import diff_trees
 
 SCHEMA = ColumnSchema("ndarray", "flat", "fixed_shape", "<i8", ())
-Key = Union[int, str]
+Key = int | str
 Model = dict[Key, int]
 KEYS = st.one_of(st.integers(0, 400), st.integers(0, 60).map(lambda i: f"k{i}"))
 MODELS = st.dictionaries(KEYS, st.integers(0, 3), max_size=120)
@@ -38,10 +37,10 @@ class Trees:
         self.store = open_store(str(folder))
         self.nodes = NodeReader(ObjectSource(folder))
 
-    def make(self, model: Model, base: Optional[NodeRef] = None) -> Optional[NodeRef]:
-        return self.edit(base, {key: value for key, value in model.items()})
+    def make(self, model: Model, base: NodeRef | None = None) -> NodeRef | None:
+        return self.edit(base, dict(model))
 
-    def edit(self, root: Optional[NodeRef], changes: dict[Any, Optional[int]]) -> Optional[NodeRef]:
+    def edit(self, root: NodeRef | None, changes: dict[Any, int | None]) -> NodeRef | None:
         writer = RecordWriter(self.nodes)
         rows = sorted((encode_key(key), None if value is None else _row(value)) for key, value in changes.items())
         edited = writer.edit(root, SCHEMA, rows)
@@ -64,12 +63,16 @@ def _row(value: int) -> Row:
 
 
 @pytest.fixture
-def small_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(records, "_THRESHOLDS", [2**64 // (4 * 3**level) for level in range(records.MAX_LEVEL)] + [0])
-    yield
+def small_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = [2**64 // (4 * 3**level) for level in range(records.MAX_LEVEL)]
+    monkeypatch.setattr(records, "_THRESHOLDS", [*limits, 0])
 
 
-def _apply(model: Model, changes: dict[Any, Optional[int]]) -> Model:
+def number(row: Row | None) -> int | None:
+    return None if row is None or row.value is None else int(np.frombuffer(row.value, "<i8")[0])
+
+
+def _apply(model: Model, changes: dict[Any, int | None]) -> Model:
     result = dict(model)
     for key, value in changes.items():
         if value is None:
@@ -86,20 +89,17 @@ def test_a_diff_is_what_the_dicts_differ_in(small_nodes: None, tmp_path: Path, m
     before = trees.make(model)
     after = trees.edit(before, changes)
     expected = _apply(model, changes)
-    found = {
-        change.key: (
-            None if change.before is None or change.before.value is None else int(np.frombuffer(change.before.value, "<i8")[0]),
-            None if change.after is None or change.after.value is None else int(np.frombuffer(change.after.value, "<i8")[0]),
-        )
-        for change in diff_trees(trees.fresh(), (SCHEMA, before), (SCHEMA, after))
-    }
+    changed = diff_trees(trees.fresh(), (SCHEMA, before), (SCHEMA, after))
+    found = {change.key: (number(change.before), number(change.after)) for change in changed}
     keys = {key for key in {*model, *expected} if model.get(key) != expected.get(key)}
     assert found == {key: (model.get(key), expected.get(key)) for key in keys}
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(model=MODELS, ours=CHANGES, theirs=CHANGES)
-def test_a_merge_takes_what_one_side_changed(small_nodes: None, tmp_path: Path, model: Model, ours: Any, theirs: Any) -> None:
+def test_a_merge_takes_what_one_side_changed(
+    small_nodes: None, tmp_path: Path, model: Model, ours: Any, theirs: Any
+) -> None:
     trees = Trees(tmp_path)
     base = trees.make(model)
     one, other = trees.edit(base, ours), trees.edit(base, theirs)
@@ -124,7 +124,7 @@ def test_a_merge_takes_what_one_side_changed(small_nodes: None, tmp_path: Path, 
             conflicts[key] = "t1" if was is None else "t21" if here is None else "t22" if there is None else "t3"
     assert {conflict.key: conflict.kind for conflict in merge.samples} == conflicts
     column = merge.columns["c"]
-    changes = {key: None if row is None or row.value is None else int(np.frombuffer(row.value, "<i8")[0]) for key, row in column.changes.items()}
+    changes = {key: number(row) for key, row in column.changes.items()}
     root = trees.edit(column.entry.root, changes)
     assert (None if root is None else root.digest) == (None if (tree := trees.make(expected)) is None else tree.digest)
 

@@ -319,9 +319,9 @@ def test_the_checkout_is_indexed(column, nested, empty):
             with pytest.raises(ValueError, match=words) as caught:
                 co[wrong]
             assert type(caught.value) is InvalidArgumentError
-    for wrong in ("flat", ("flat",), ("flat", "0", 1), ("fixed", "b", 0, 1), (("flat", "0"), ("flat", "1"))):
+    for place in ("flat", ("flat",), ("flat", "0", 1), ("fixed", "b", 0, 1), (("flat", "0"), ("flat", "1"))):
         with pytest.raises(ValueError, match=r"checkout is written to as|flat, without|is nested: index") as caught:
-            nested[wrong] = "x"
+            nested[place] = "x"
         assert type(caught.value) is InvalidArgumentError
 
 

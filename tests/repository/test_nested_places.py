@@ -143,10 +143,10 @@ def test_fetching_samples_that_are_not_there(lazy):
         with pytest.raises(KeyError, match="column 'big' has no sample") as caught:
             clone.remote.fetch_data_sample("origin", "big", samples, branch="master")
         assert type(caught.value) is SampleNotFoundError
-    for samples in ([("a", 0, 1)], [None], [(..., 0)]):
-        with pytest.raises(ValueError, match="not suitable") as caught:
-            clone.remote.fetch_data_sample("origin", "big", samples, branch="master")
-        assert type(caught.value) is InvalidNameError
+    for wrong in ([("a", 0, 1)], [None], [(..., 0)]):
+        with pytest.raises(ValueError, match="not suitable") as refused:
+            clone.remote.fetch_data_sample("origin", "big", wrong, branch="master")
+        assert type(refused.value) is InvalidNameError
 
 
 def test_what_is_missing_offline_is_named(lazy):
