@@ -12,8 +12,11 @@ Array = npt.NDArray[Any]
 
 def always_exact(old: np.dtype[Any], new: np.dtype[Any]) -> bool:
     """True if no value can be lost, whatever the values are."""
-    # Not so for floats: widening makes a signalling NaN a quiet one.
-    return old.newbyteorder("=") == new.newbyteorder("=") or (old.kind in "iu" and np.can_cast(old, new, "safe"))
+    if old.newbyteorder("=") == new.newbyteorder("="):
+        return True
+    # Not so from floats, where widening makes a signalling NaN a quiet one; and numpy calls int64 to float64 safe.
+    exact_kinds = old.kind in "iu" and (new.kind in "iu" or old.itemsize < 8)
+    return exact_kinds and np.can_cast(old, new, "safe")
 
 
 def cast_exact(values: Array, new: np.dtype[Any]) -> tuple[Array, npt.NDArray[np.bool_]]:

@@ -119,11 +119,11 @@ class PackCheck:
         if not self._contents:
             if absence is None or self._held.has_parts(path):
                 return _Outcome(pack, len(asked), [], len(asked))
-            return _Outcome(pack, len(asked), [PackFault("missing", str(absence))])
+            return _Outcome(pack, len(asked), _all_lost(absence, asked))
         away = [one for block in _blocks(asked) for one in self._not_here(path, block)]
         if not away or absence is None:
             return _Outcome(pack, len(asked), [], len(away))
-        return _Outcome(pack, len(asked), [PackFault("missing", str(absence)), *(_lost(one) for one in away)])
+        return _Outcome(pack, len(asked), _all_lost(absence, away))
 
     def _not_here(self, path: str, block: list[AskedSample]) -> list[AskedSample]:
         place = block[0].sample.place
@@ -200,5 +200,6 @@ def _blocks(asked: Sequence[AskedSample]) -> list[list[AskedSample]]:
     return [list(block) for _, block in groupby(asked, key=lambda one: one.sample.place[1:3])]
 
 
-def _lost(one: AskedSample) -> PackFault:
-    return PackFault("missing", "the sample's bytes are neither here nor in a remote", one)
+def _all_lost(absence: HangarError, asked: Iterable[AskedSample]) -> list[PackFault]:
+    lost = [PackFault("missing", "the sample's bytes are nowhere", one) for one in asked]
+    return [PackFault("missing", str(absence)), *lost]

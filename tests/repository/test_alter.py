@@ -419,7 +419,7 @@ def test_both_sides_alter_alike(tmp_path):
         repository.merge("merged", "master", "dev")
     assert [key.sample for key in caught.value.conflicts.t21.samples] == [3]
     repository.merge("merged", "master", "dev", strategy="ours")
-    assert set(read_all(repository)["x"]) == {*held, 100} - {3}
+    assert set(read_all(repository, branch="master")["x"]) == {*held, 100} - {3}
 
 
 def test_both_sides_raise_the_maximum_alike_and_change_other_samples(tmp_path):
@@ -434,7 +434,7 @@ def test_both_sides_raise_the_maximum_alike_and_change_other_samples(tmp_path):
         writer.commit("altered")
         writer.close()
     repository.merge("merged", "master", "dev")
-    found = read_all(repository)["x"]
+    found = read_all(repository, branch="master")["x"]
     assert 10 not in found and 11 not in found
     assert found[0].shape == found[1].shape == (8,)
 
@@ -507,7 +507,8 @@ def test_any_sequence_of_alterations_keeps_the_numbers(tmp_path, data):
             except HangarError:
                 pass
             else:
-                held = {key: value.astype(column.dtype) for key, value in held.items()}
+                real = column.dtype.kind != "c"
+                held = {key: (value.real if real else value).astype(column.dtype) for key, value in held.items()}
         assert {key: (value.dtype, value.shape, value.tolist()) for key, value in column.items()} == {
             key: (value.dtype, value.shape, value.tolist()) for key, value in sorted(held.items())
         }

@@ -256,13 +256,16 @@ def test_a_truncated_pack(healthy, packs):
 @pytest.mark.parametrize("level", ["all", "records"])
 def test_a_missing_pack(healthy, packs, level, capsys):
     packs[0].unlink()
-    (finding,) = damage(healthy, level=level)
+    finding, *samples = damage(healthy, level=level)
     assert finding.kind == "missing"
+    assert {(lost.kind, lost.object) for lost in samples} == {("missing", finding.object)}
+    assert all(lost.key is not None for lost in samples)
+    assert f"{len(samples)} of the {len(samples)} samples" in finding.message
     assert finding.object == f"packs/{packs[0].parent.name}/{packs[0].name}"
     assert healthy.verify_repo_integrity(level=level) is False
     printed = capsys.readouterr().out
     assert finding.object in printed
-    assert "The repository is damaged: 1 finding." in printed
+    assert "The repository is damaged: " in printed
 
 
 def test_thousands_of_lost_samples_are_counted_and_not_all_listed(tmp_path, capsys):
