@@ -1,0 +1,539 @@
+"""Putting staged changes away and bringing them back, here or elsewhere, whatever dies meanwhile."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hangar_cloud import Repository
+from hangar_cloud.errors import HangarError, StashConflictError, StashExistsError, StashNotFoundError
+from tests.repository.making import add_commit, finish, make_repository, read_all, same_columns, start_process, wait_for_line
+
+BIG = np.arange(9000, dtype=np.float32)
+
+
+def contents(checkout):
+    return {name: dict(column.items()) for name, column in checkout.items()}
+
+
+def change_everything(writer):
+    """Staged changes of every kind; returns what the checkout holds then."""
+    writer["array", 0] = np.full(3, 77, np.float32)
+    del writer["array"][1]
+    writer["array", "new"] = np.full(3, 78, np.float32)
+    del writer.columns["blob"]
+    writer.columns.rename("text", "words")
+    writer["words", 3] = "three"
+    writer.add_ndarray_column("big", prototype=BIG).update({key: BIG + key for key in range(5)})
+    writer.columns.alter("big", variable_shape=True)
+    writer.metadata["licence"] = "CC0"
+    return contents(writer)
+
+
+def test_everything_goes_and_comes_back(committed):
+    before = read_all(committed)
+    writer = committed.checkout(write=True)
+    column = writer["array"]
+    changed = change_everything(writer)
+    info = writer.stash("one")
+    assert same_columns(contents(writer), before)
+    assert writer.diff.status() == "CLEAN"
+    assert dict(writer.metadata.items()) == {}
+    assert same_columns({"array": dict(column.items())}, {"array": before["array"]}), "a handle stays valid"
+    assert not list((Path(committed.path) / ".hangar" / "staging" / "0").glob("*.pack"))
+    assert (info.name, info.branch, info.base) == ("one", "master", writer.commit_hash)
+    assert info.columns == ("", "array", "big", "blob", "text", "words")
+    assert info.samples == 3 + 1 + 5 + 1
+    assert writer.stash.list() == [info]
+    assert "one" in repr(writer.stash)
+    with pytest.raises(RuntimeError, match="nothing"):
+        writer.commit("nothing")
+    assert writer.stash.pop("one") == info
+    assert writer.stash.list() == []
+    assert same_columns(contents(writer), changed)
+    assert writer.metadata["licence"] == "CC0"
+    writer.commit("changed")
+    writer.close()
+    assert same_columns(read_all(committed), changed)
+
+
+def test_it_survives_close_and_other_work(committed):
+    writer = committed.checkout(write=True)
+    changed = change_everything(writer)
+    writer.stash("one")
+    writer.close()
+    add_commit(committed, {5: BIG}, column="elsewhere")
+    writer = committed.checkout(write=True)
+    writer.stash.pop()
+    changed["elsewhere"] = {5: BIG}
+    assert same_columns(contents(writer), dict(sorted(changed.items())))
+    writer.close()
+    writer = committed.checkout(write=True)
+    assert same_columns(contents(writer), dict(sorted(changed.items()))), "popped changes are staged as any others"
+    writer.commit("changed")
+    writer.close()
+    assert same_columns(read_all(committed), dict(sorted(changed.items())))
+
+
+def test_onto_another_branch(committed):
+    committed.create_branch("dev")
+    writer = committed.checkout(write=True)
+    writer["array", 50] = np.full(3, 50, np.float32)
+    writer.stash("one")
+    writer.close()
+    add_commit(committed, {60: np.full(3, 60, np.float32)}, branch="dev")
+    writer = committed.checkout(write=True, branch="dev")
+    writer.stash.pop("one")
+    writer.commit("on dev")
+    writer.close()
+    assert {50, 60} <= set(read_all(committed, branch="dev")["array"])
+    assert not {50, 60} & set(read_all(committed, branch="master")["array"])
+
+
+def test_several_stashes_of_the_same_samples(committed):
+    writer = committed.checkout(write=True)
+    for number in range(4):
+        writer["array", 0] = np.full(3, number, np.float32) + 100
+        writer["text", number] = "x" * 5000 + str(number)
+        writer.stash(f"s{number}")
+    assert [info.name for info in writer.stash.list()] == ["s3", "s2", "s1", "s0"]
+    assert len(writer.stash) == 4
+    assert writer.stash.pop().name == "s3"
+    assert writer["array", 0][0] == 103 and writer["text", 3][-1] == "3"
+    writer.reset_staging_area()
+    writer = committed.checkout(write=True)
+    assert writer.stash.drop("s2") == "s2"
+    writer.stash.pop("s0")
+    assert writer["array", 0][0] == 100 and writer["text", 0] == "x" * 5000 + "0"
+    writer.commit("s0")
+    with pytest.raises(StashConflictError, match="column 'array' sample 0") as caught:
+        writer.stash.pop("s1")
+    assert caught.value.conflicts[0].key == 0
+    assert isinstance(caught.value, ValueError)
+    assert [info.name for info in writer.stash.list()] == ["s1"]
+    assert writer.diff.status() == "CLEAN"
+    writer["text", 99] = "goes on"
+    writer.commit("goes on")
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        (lambda w: w["text"].__setitem__(3, "other"), "column 'text'"),
+        (lambda w: w["array"].__setitem__(1, BIG[:3] + 9), "column 'array' sample 1"),
+        (lambda w: w["blob"].__setitem__(1, b"changed"), "column 'blob'"),
+        (lambda w: w.columns.alter("array", dtype="<f8"), "column 'array'"),
+        (lambda w: w.add_str_column("big"), "column 'big'"),
+        (lambda w: w.metadata.__setitem__("licence", "MIT"), "licence"),
+        (lambda w: w.columns.delete("text"), "column 'text'"),
+        (lambda w: w.columns.rename("array", "renamed"), "column 'array'"),
+    ],
+)
+def test_conflicts_are_named_and_nothing_is_lost(committed, change, names):
+    writer = committed.checkout(write=True)
+    base = writer.commit_hash
+    changed = change_everything(writer)
+    writer.stash("one")
+    change(writer)
+    writer.commit("in the way")
+    before = contents(writer)
+    with pytest.raises(StashConflictError, match=names):
+        writer.stash.pop("one")
+    assert same_columns(contents(writer), before)
+    assert writer.diff.status() == "CLEAN"
+    writer.close()
+    committed.create_branch("aside", base)
+    writer = committed.checkout(write=True, branch="aside")
+    writer.stash.pop("one")
+    assert same_columns(contents(writer), changed)
+    writer.close()
+
+
+def test_equal_changes_are_no_conflict(committed):
+    writer = committed.checkout(write=True)
+    writer["array", 0] = np.full(3, 5, np.float32)
+    writer.add_str_column("added")[0] = "x"
+    writer.stash("one")
+    writer["array", 0] = np.full(3, 5, np.float32)
+    writer.add_str_column("added")[0] = "x"
+    writer.commit("the same")
+    writer.stash.pop()
+    with pytest.raises(RuntimeError, match="nothing to commit"):
+        writer.commit("nothing")
+    writer.close()
+
+
+def test_before_the_first_commit(empty):
+    writer = empty.checkout(write=True)
+    writer.add_str_column("text")[0] = "zero"
+    assert writer.stash("one").base == ""
+    assert list(writer) == []
+    writer.stash.pop()
+    assert writer["text", 0] == "zero"
+    writer.commit("first")
+    writer.close()
+
+
+def test_what_is_refused(committed):
+    writer = committed.checkout(write=True)
+    stash = writer.stash
+    for nothing in (lambda: stash.pop(), lambda: stash.pop("one"), lambda: stash.drop("one")):
+        with pytest.raises(StashNotFoundError):
+            nothing()
+    with pytest.raises(RuntimeError, match="nothing is staged"):
+        stash("one")
+    writer["text", 0] = "x"
+    for name in ("", "a b", "..", "a/b", 5, None):
+        with pytest.raises(ValueError):
+            stash(name)
+    with pytest.raises(ValueError):
+        stash.pop("../staging")
+    with pytest.raises(ValueError):
+        stash.drop("..")
+    with writer["text"]:
+        for use in (lambda: stash("one"), lambda: stash.pop()):
+            with pytest.raises(PermissionError):
+                use()
+    stash("one")
+    writer["text", 0] = "y"
+    with pytest.raises(StashExistsError):
+        stash("one")
+    with pytest.raises(RuntimeError, match="staged changes"):
+        stash.pop("one")
+    assert writer["text", 0] == "y"
+    writer.close()
+    for use in (lambda: stash("two"), stash.list, stash.pop, lambda: stash.drop("one"), lambda: repr(stash)):
+        with pytest.raises(PermissionError):
+            use()
+    with pytest.raises(AttributeError):
+        committed.checkout().stash  # noqa: B018
+
+
+def test_old_handles_and_columns(committed):
+    writer = committed.checkout(write=True)
+    added = writer.add_str_column("added")
+    added[0] = "x"
+    staged = iter(writer["text"].items())
+    writer["text", 9] = "staged"
+    next(staged)
+    writer.stash("one")
+    with pytest.raises(PermissionError):
+        added[0]
+    assert dict(staged)[8] == "text 8"
+    writer.stash.pop()
+    assert writer["added", 0] == "x"
+    writer.close()
+
+
+def test_bytes_of_one_stash_are_never_taken_for_those_of_another(committed):
+    """Staging packs are numbered from zero in each stash."""
+    writer = committed.checkout(write=True)
+    writer.add_ndarray_column("big", prototype=BIG)
+    writer.commit("column")
+    for number in range(3):
+        writer["big", number] = BIG * number
+        assert np.array_equal(writer["big", number], BIG * number)
+        writer.stash(f"s{number}")
+        writer.close()
+        writer = committed.checkout(write=True)
+    for number in range(3):
+        writer.stash.pop(f"s{number}")
+        assert np.array_equal(writer["big", number], BIG * number)
+        writer["big", 10 + number] = BIG + number
+        writer.commit(f"s{number}")
+    writer.close()
+    found = read_all(committed)["big"]
+    for number in range(3):
+        assert np.array_equal(found[number], BIG * number) and np.array_equal(found[10 + number], BIG + number)
+
+
+class Copier:
+    """Copies a repository's folder before and after every step that moves or writes something: as a kill leaves it."""
+
+    def __init__(self, folder, target, monkeypatch):
+        self.folder, self.target, self.copies = Path(folder), target, []
+        for module, name in [
+            (os, "rename"),
+            (os, "replace"),
+            (shutil, "rmtree"),
+        ]:
+            self._wrap(monkeypatch, module, name)
+        for name in ("open", "close", "clear", "set_settings"):
+            self._wrap(monkeypatch, __import__("hangar_cloud.catalog.staging", fromlist=["x"]).StagingArea, name)
+
+    def _wrap(self, monkeypatch, owner, name):
+        step = getattr(owner, name)
+
+        def watched(*arguments, **options):
+            self.copy()
+            try:
+                return step(*arguments, **options)
+            finally:
+                self.copy()
+
+        monkeypatch.setattr(owner, name, watched)
+
+    def copy(self):
+        if self.folder.exists():
+            target = self.target / str(len(self.copies))
+            # Real calls: the copying itself is not watched.
+            finish_copy(self.folder, target)
+            self.copies.append(target)
+
+
+def finish_copy(folder, target):
+    for here, _, names in os.walk(folder):
+        there = target / Path(here).relative_to(folder)
+        there.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            (there / name).write_bytes((Path(here) / name).read_bytes())
+
+
+@pytest.mark.parametrize("operation", ["stash", "pop", "pop elsewhere", "drop"])
+def test_killed_after_any_step_it_has_happened_or_not(committed, tmp_path, monkeypatch, operation):
+    before = read_all(committed)
+    committed.create_branch("dev")
+    writer = committed.checkout(write=True)
+    changed = change_everything(writer)
+    branch = "master"
+    if operation != "stash":
+        writer.stash("one")
+    if operation == "pop elsewhere":
+        writer.close()
+        add_commit(committed, {0: "elsewhere"} and {5: BIG}, column="elsewhere", branch="dev")
+        before["elsewhere"] = changed["elsewhere"] = {5: BIG}
+        before, changed = dict(sorted(before.items())), dict(sorted(changed.items()))
+        branch = "dev"
+        writer = committed.checkout(write=True, branch=branch)
+    with monkeypatch.context() as patched:
+        copier = Copier(committed.path, tmp_path / "copies", patched)
+        if operation == "stash":
+            writer.stash("one")
+        elif operation == "drop":
+            writer.stash.drop("one")
+        else:
+            writer.stash.pop("one")
+    writer.close()
+    seen = []
+    for copy in copier.copies:
+        checkout = Repository(copy).checkout(write=True, branch=branch)
+        stashes = [info.name for info in checkout.stash.list()]
+        staged = checkout.diff.status() == "DIRTY"
+        seen.append((staged, stashes))
+        assert same_columns(contents(checkout), changed if staged else before)
+        if operation == "drop":
+            assert not staged
+        else:
+            assert staged != bool(stashes), "the changes are in one place, whole"
+        if stashes:
+            checkout.stash.pop("one")
+        if staged or stashes:
+            assert same_columns(contents(checkout), changed)
+            checkout.commit("changed")
+            assert same_columns(contents(checkout), changed)
+        checkout.close()
+    first, last = (True, []), (False, ["one"])
+    if operation.startswith("pop"):
+        first, last = last, first
+    elif operation == "drop":
+        first, last = (False, ["one"]), (False, [])
+    assert seen[0] == first and seen[-1] == last
+    assert seen == sorted(seen, key=lambda item: item == last), "and it happens at one moment"
+
+
+STASHING = """
+    import sys
+    import numpy as np
+    from hangar_cloud import Repository
+    writer = Repository(sys.argv[1]).checkout(write=True)
+    print("ready", flush=True)
+    while True:
+        if writer.diff.status() == "DIRTY":
+            writer.stash("one")
+        else:
+            writer.stash.pop("one")
+"""
+
+
+def test_killed_at_random(committed):
+    import random
+    import time
+
+    writer = committed.checkout(write=True)
+    changed = change_everything(writer)
+    writer.close()
+    for seed in range(6):
+        process = start_process(STASHING, committed.path)
+        assert wait_for_line(process) == "ready"
+        time.sleep(random.Random(seed).uniform(0, 0.4))
+        process.kill()
+        process.communicate()
+        writer = committed.checkout(write=True)
+        staged = writer.diff.status() == "DIRTY"
+        assert staged != bool(writer.stash.list())
+        if not staged:
+            writer.stash.pop()
+        assert same_columns(contents(writer), changed)
+        writer.close()
+
+
+def test_a_failing_rename_leaves_everything_as_it_was(committed, monkeypatch):
+    writer = committed.checkout(write=True)
+    changed = change_everything(writer)
+
+    def fail(*_):
+        raise OSError("no")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", fail)
+        with pytest.raises(OSError, match="no"):
+            writer.stash("one")
+    assert same_columns(contents(writer), changed)
+    writer.stash("one")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", fail)
+        with pytest.raises(OSError, match="no"):
+            writer.stash.pop("one")
+    assert writer.diff.status() == "CLEAN"
+    writer.stash.pop("one")
+    assert same_columns(contents(writer), changed)
+    writer.close()
+
+
+def test_after_a_release_by_force_the_old_changes_do_not_come_back(committed):
+    writer = committed.checkout(write=True)
+    writer["text", 0] = "staged"
+    writer.close()
+    with pytest.warns(ResourceWarning):
+        committed.force_release_writer_lock()
+    left = Path(committed.path) / ".hangar" / "staging" / "0"
+    kept = left.with_name("kept")
+    shutil.copytree(left, kept)
+    writer = committed.checkout(write=True)
+    writer.close()
+    os.rename(kept, left)  # as if the process had died before it removed what it took over
+    writer = committed.checkout(write=True)
+    writer.stash("one")
+    folder = Path(writer._staging.folder)
+    writer.close()
+    shutil.rmtree(folder)  # as if the process had died before it made a new area
+    writer = committed.checkout(write=True)
+    assert writer.diff.status() == "CLEAN"
+    assert [info.name for info in writer.stash.list()] == ["one"]
+    writer.close()
+
+
+def test_a_damaged_description_is_named(committed):
+    writer = committed.checkout(write=True)
+    writer["text", 0] = "x"
+    writer.stash("one")
+    about = Path(committed.path) / ".hangar" / "stash" / "one" / "stash.json"
+    about.write_text("{")
+    with pytest.raises(HangarError, match="'one'"):
+        writer.stash.list()
+    writer.stash.drop("one")
+    assert writer.stash.list() == []
+    writer.close()
+
+
+def test_in_a_bucket_with_two_writers_of_one_machine(tmp_path):
+    place = f"memory://stash-{uuid4().hex}"
+    repository = make_repository(place, cache_dir=tmp_path / "cache")
+    add_commit(repository, {key: BIG + key for key in range(5)})
+    one, two = repository.checkout(write=True), Repository(place, cache_dir=tmp_path / "cache").checkout(write=True)
+    one["array", 10] = BIG * 10
+    one.stash("one")
+    two["array", 11] = BIG * 11
+    two.commit("meanwhile")
+    with pytest.raises(RuntimeError, match="nothing"):
+        one.commit("nothing")
+    assert two.stash.pop().name == "one"
+    assert one.stash.list() == []
+    two.commit("popped")
+    two.close()
+    one.close()
+    found = read_all(Repository(place, cache_dir=tmp_path / "other"))["array"]
+    assert np.array_equal(found[10], BIG * 10) and np.array_equal(found[11], BIG * 11)
+
+
+def test_after_a_commit_whose_answer_never_came(committed, monkeypatch):
+    writer = committed.checkout(write=True)
+    writer["text", 0] = "staged"
+    with monkeypatch.context() as patched:
+        patched.setattr("hangar_cloud.catalog.committer.Committer._settle", lambda *_: (_ for _ in ()).throw(OSError("gone")))
+        with pytest.raises(OSError, match="gone"):
+            writer.commit("landed, but nobody knows")
+    writer.stash("one")
+    writer["text", 1] = "more"
+    writer.commit("more")
+    writer.stash.pop("one")
+    with pytest.raises(RuntimeError, match="nothing to commit"):
+        writer.commit("nothing")
+    writer.close()
+    assert read_all(committed)["text"][0] == "staged"
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_sequence_against_dicts(tmp_path, data):
+    repository = make_repository(tmp_path / uuid4().hex)
+    writer = repository.checkout(write=True)
+    writer.add_str_column("a")
+    writer.commit("a")
+    base: dict[int, str] = {}
+    held: dict[int, str] = {}
+    stashes: dict[str, tuple[dict[int, str], dict[int, str]]] = {}
+    keys = st.integers(0, 3)
+    for step in range(data.draw(st.integers(3, 12))):
+        action = data.draw(st.sampled_from(["set", "set", "delete", "stash", "stash", "pop", "pop", "commit", "reopen"]))
+        dirty = writer.diff.status() == "DIRTY"
+        if action == "set":
+            key = data.draw(keys)
+            writer["a", key] = held[key] = f"{step} " * data.draw(st.sampled_from([1, 100]))
+        elif action == "delete" and held:
+            key = data.draw(st.sampled_from(sorted(held)))
+            del writer["a"][key], held[key]
+        elif action == "stash" and dirty:
+            writer.stash(f"s{step}")
+            stashes[f"s{step}"] = (base, held)
+            held = dict(base)
+        elif action == "pop" and stashes and not dirty:
+            name = data.draw(st.sampled_from(sorted(stashes)))
+            was, wanted = stashes[name]
+            touched = {key for key in range(4) if was.get(key) != wanted.get(key)}
+            clash = {key for key in touched if base.get(key) not in (was.get(key), wanted.get(key))}
+            try:
+                writer.stash.pop(name)
+            except StashConflictError as error:
+                # A key set and set back is staged too, and so may conflict without having changed.
+                assert clash <= {conflict.key for conflict in error.conflicts}
+            else:
+                assert not clash
+                del stashes[name]
+                for key in touched:
+                    held.pop(key, None)
+                    if key in wanted:
+                        held[key] = wanted[key]
+        elif action == "commit" and dirty:
+            try:
+                writer.commit(f"{step}")
+            except RuntimeError:
+                assert held == base
+                writer.reset_staging_area()
+                writer = repository.checkout(write=True)
+            base = dict(held)
+        elif action == "reopen":
+            writer.close()
+            writer = repository.checkout(write=True)
+        held = dict(held)
+        assert dict(writer["a"].items()) == dict(sorted(held.items()))
+        assert {info.name for info in writer.stash.list()} == set(stashes)
+    writer.close()
