@@ -19,13 +19,14 @@ from hangar_cloud.backends.blocks import Place
 from hangar_cloud.backends.errors import CorruptDataError, DataNotLocalError
 from hangar_cloud.backends.packs import pack_path
 from hangar_cloud.backends.store import ObjectStore
-from hangar_cloud.catalog.commits import ColumnEntry, Commit, commit_path, make_commit
+from hangar_cloud.catalog.commits import METADATA, ColumnEntry, Commit, commit_path, make_commit
 from hangar_cloud.catalog.digest_index import DigestIndex
 from hangar_cloud.catalog.errors import CommitConflictError, HeadMovedError, NothingToCommitError
 from hangar_cloud.catalog.node_reader import NodeReader
 from hangar_cloud.catalog.pointers import Pointer, PointerLog
 from hangar_cloud.catalog.publishing import Progress, Publisher
-from hangar_cloud.catalog.rebase import describe, find_conflicts, rebase
+from hangar_cloud.catalog.rebase import Conflict, describe, find_conflicts, rebase
+from hangar_cloud.catalog.receipts import NEW_METADATA, find_commit, receipt_change
 from hangar_cloud.catalog.record_writer import RecordWriter
 from hangar_cloud.catalog.records import NodeRef, Row
 from hangar_cloud.catalog.sample_writer import SampleWriter, sealed_row
@@ -35,16 +36,39 @@ from hangar_cloud.catalog.working_set import WorkingSet
 
 _COVER_LIMIT: Final = 250_000
 _LOOK_BACK: Final = 1_000
-_ATTEMPTS: Final = 20
+ATTEMPTS: Final = 20
 _BACK_OFF_SECONDS: Final = 0.2
+_MOST_BACK_OFF_SECONDS: Final = 5.0
+
+Settle = Callable[[WorkingSet, dict[str, ColumnEntry], list[Conflict]], list[Conflict]]
 
 
 class Landed(NamedTuple):
-    """A commit that is on its branch."""
+    """A commit that is on its branch. `repeated` if it was there before: nothing was done, nor cleared."""
 
     digest: str
     commit: Commit
     pointer: Pointer
+    repeated: bool = False
+
+
+class CommitRules(NamedTuple):
+    """How a commit deals with other writers.
+
+    Attributes:
+        rebase: put the staged changes on top of what another writer committed; else that is refused.
+        settle: is given samples in conflict and settles them in the working set; returns those it does not.
+        attempts: how often to try while others are first.
+        idempotency_key: names this work; done already if the branch holds it.
+    """
+
+    rebase: bool = True
+    settle: Settle | None = None
+    attempts: int = ATTEMPTS
+    idempotency_key: str | None = None
+
+
+DEFAULT_RULES: Final = CommitRules()
 
 
 class Earlier(NamedTuple):
@@ -94,9 +118,12 @@ class Committer:
         author: str,
         email: str,
         message: str,
+        rules: CommitRules = DEFAULT_RULES,
         progress: Progress | None = None,
     ) -> Landed:
         """Commit everything staged on top of `base`, or of what another writer put on it meanwhile.
+
+        Of a race that is lost, only records are written again, those on the way to changed rows; no sample bytes are.
 
         Raises:
             NothingToCommitError: the result would equal the base.
@@ -106,7 +133,7 @@ class Committer:
         """
         working.flush()
         sealed = writer.seal()
-        for attempt in range(_ATTEMPTS):
+        for attempt in range(rules.attempts):
             earlier = self.landed(staging)
             if earlier is not None:
                 whole = self._take_up(earlier, working, staging, writer, branch)
@@ -120,20 +147,26 @@ class Committer:
                     "again to commit them to it"
                 )
             there = None if head is None else head.commit
+            if rules.idempotency_key is not None and head is not None:
+                done = find_commit(self._nodes, self._look_up, there, rules.idempotency_key)
+                if done is not None:
+                    return Landed(done, self._look_up(done), head, repeated=True)
             if there != base:
-                self._move_base(working, staging, branch, there)
+                self._move_base(working, staging, branch, there, rules)
                 base = there
+                working.flush()
+                sealed = writer.seal()
             rows = _place_rows(working, sealed)
             digest, commit = self._publish(
-                working, staging, rows, sealed, branch, base, (author, email, message), progress
+                working, staging, rows, sealed, branch, base, (author, email, message), rules.idempotency_key, progress
             )
             staging.add_landing(digest)
             try:
                 pointer = self._pointers.move(branch, head, digest, "commit")
             except HeadMovedError:
-                if attempt == _ATTEMPTS - 1:
+                if not rules.rebase or attempt == rules.attempts - 1:
                     raise
-                time.sleep(random.uniform(0, _BACK_OFF_SECONDS * (attempt + 1)))
+                time.sleep(random.uniform(0, min(_MOST_BACK_OFF_SECONDS, _BACK_OFF_SECONDS * (attempt + 1))))
                 continue
             landed = Landed(digest, commit, pointer)
             self._settle(working, staging, writer, branch, landed, rows)
@@ -149,18 +182,23 @@ class Committer:
         branch: str,
         base: str | None,
         signature: tuple[str, str, str],
+        idempotency_key: str | None,
         progress: Progress | None,
     ) -> tuple[str, Commit]:
         """Write packs, records and commit; what is there already is not written again."""
         records = RecordWriter(self._nodes)
+        entries = {name: column.entry for name, column in working.columns.items()}
         trees = {
-            name: (column.entry.schema, records.edit(column.entry.root, column.entry.schema, rows[name]))
-            for name, column in working.columns.items()
+            name: (entry.schema, records.edit(entry.root, entry.schema, rows[name])) for name, entry in entries.items()
         }
         if not _differs(working, trees):
             raise NothingToCommitError(
                 f"nothing to commit on branch {branch!r}: the staged contents equal those of its last commit"
             )
+        if idempotency_key is not None:
+            entry = entries.setdefault(METADATA, NEW_METADATA)
+            changes = sorted([*rows.get(METADATA, ()), receipt_change(idempotency_key)], key=lambda change: change[0])
+            trees[METADATA] = (entry.schema, records.edit(entry.root, entry.schema, changes))
         used = {
             row.place.pack
             for changes in rows.values()
@@ -171,23 +209,32 @@ class Committer:
             if name in used:
                 self._publisher.pack(staging.pack_file(number), pack_path(name), progress)
         roots = records.write(trees, self._publisher.put)
-        trees_there = {name: replace(working.columns[name].entry, root=root) for name, root in roots.items()}
+        trees_there = {name: replace(entries[name], root=root) for name, root in roots.items()}
         commit = make_commit(() if base is None else (base,), trees_there, *signature)
         digest = commit.digest()
         self._publisher.put(commit_path(digest), commit.encode())
         return digest, commit
 
-    def _move_base(self, working: WorkingSet, staging: StagingArea, branch: str, there: str | None) -> None:
+    def _move_base(
+        self, working: WorkingSet, staging: StagingArea, branch: str, there: str | None, rules: CommitRules
+    ) -> None:
         """Put the staged changes on top of where another writer moved the branch."""
+        if not rules.rebase:
+            raise HeadMovedError(
+                f"another writer moved branch {branch!r} to commit {(there or '')[:12]}, and on_conflict='fail' refuses "
+                "to go on from there. Your staged changes are kept; commit again with on_conflict='rebase' to put them "
+                "on top"
+            )
         head = {} if there is None else self._look_up(there).trees
         conflicts = find_conflicts(working, head, self._nodes)
+        if conflicts and rules.settle is not None:
+            conflicts = rules.settle(working, head, conflicts)
         if conflicts:
             raise CommitConflictError(
                 f"another writer moved branch {branch!r} to commit {(there or '')[:12]} and changed, in another way, "
                 f"what is staged here too: {describe(conflicts)}. Your staged changes are kept. Read the other values "
                 f"with checkout(branch={branch!r}). To keep the other values, set or delete the samples here likewise "
-                "and commit again; to keep yours, call reset_staging_area(), open a new checkout and write them once "
-                "more"
+                "and commit again, or commit with on_conflict='theirs'; to keep yours, commit with on_conflict='ours'"
             )
         rebase(working, head)
         staging.set_settings(base=there)
@@ -263,7 +310,7 @@ class Committer:
         covered = [
             entry.root.digest
             for name, entry in landed.commit.trees.items()
-            if entry.root is not None and self._was_covered(working.columns[name].entry)
+            if entry.root is not None and name in working.columns and self._was_covered(working.columns[name].entry)
         ]
         with contextlib.suppress(OSError):
             self._index.add(fresh.items(), covered)

@@ -1,17 +1,17 @@
-"""The pointer log: branches as append-only numbered entries, each written once.
+"""The pointer log: branches and tags as append-only numbered entries, each written once.
 
-`refs/heads/<branch>/<seq>.json`; the entry with the highest number is the head. Entries are dense,
-so the head is found by galloping, without LIST. `refs/hint.json` names branches and lower bounds of
-their numbers: the one object that is ever overwritten, advisory, never needed to be right.
+`refs/heads/<branch>/<seq>.json` and `refs/tags/<tag>/<seq>.json`; the entry with the highest number counts.
+Entries are dense, so it is found by galloping, without LIST. `refs/hint.json` names branches and tags and lower
+bounds of their numbers: the one object that is ever overwritten, advisory, never needed to be right.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from hangar_cloud.backends.errors import CorruptDataError, HangarError, StoreError
 from hangar_cloud.backends.store import ObjectStore
@@ -20,14 +20,19 @@ from hangar_cloud.catalog.keys import check_name
 from hangar_cloud.catalog.sealed_json import seal, unseal
 
 HINT_PATH: Final = "refs/hint.json"
-_HEADS: Final = "refs/heads"
+Kind = Literal["heads", "tags"]
+_HINT_MEMBERS: Final[dict[Kind, str]] = {"heads": "branches", "tags": "tags"}
+_WORDS: Final[dict[Kind, str]] = {"heads": "branch", "tags": "tag"}
+_DEAD: Final = ("delete", "untag")
+_TAG_ACTIONS: Final = ("tag", "untag")
 _PROBE_AHEAD: Final = 2
+_READ_AT_ONCE: Final = 64
 _MAX_SEQ: Final = 10**10 - 1
 
 
 @dataclass(frozen=True)
 class Pointer:
-    """One entry of a branch's log. `commit` is None before the first commit and after deletion."""
+    """One entry of a branch's or tag's log. `commit` is None before the first commit and after deletion."""
 
     branch: str
     seq: int
@@ -36,30 +41,31 @@ class Pointer:
     time: str
     author: str
     nonce: str
+    message: str = ""
 
     @property
     def alive(self) -> bool:
-        """False once the branch was deleted."""
-        return self.action != "delete"
+        """False once the branch or tag was deleted."""
+        return self.action not in _DEAD
 
     def encode(self) -> bytes:
         """The bytes of the entry's object."""
-        return seal(dict(vars(self)))
+        return seal({name: value for name, value in vars(self).items() if name != "message" or value})
 
 
-def pointer_path(branch: str, seq: int) -> str:
+def pointer_path(branch: str, seq: int, kind: Kind = "heads") -> str:
     """The object name of one log entry."""
-    return f"{_HEADS}/{branch}/{seq:010d}.json"
+    return f"refs/{kind}/{branch}/{seq:010d}.json"
 
 
-def decode_pointer(text: bytes, branch: str, seq: int) -> Pointer:
+def decode_pointer(text: bytes, branch: str, seq: int, kind: Kind = "heads") -> Pointer:
     """The entry in an object's bytes.
 
     Raises:
         CorruptDataError: damaged, or another entry than its name says.
         UnsupportedFormatError: of a later format.
     """
-    what = f"pointer {seq} of branch {branch!r}"
+    what = f"pointer {seq} of {_WORDS[kind]} {branch!r}"
     data = unseal(text, what)
     try:
         pointer = Pointer(**data)
@@ -67,26 +73,30 @@ def decode_pointer(text: bytes, branch: str, seq: int) -> Pointer:
         raise CorruptDataError(f"{what} is damaged: {error}") from error
     if (pointer.branch, pointer.seq) != (branch, seq):
         raise CorruptDataError(f"{what} is damaged: it belongs to pointer {pointer.seq} of {pointer.branch!r}")
+    if (pointer.action in _TAG_ACTIONS) != (kind == "tags"):
+        raise CorruptDataError(f"{what} is damaged: it does not belong to a {_WORDS[kind]}")
     return pointer
 
 
 class PointerLog:
-    """The branches of one store.
+    """The branches, or the tags, of one store.
 
     Args:
         store: where the entries are.
         author: recorded in new entries.
+        kind: "heads" for branches, "tags" for tags.
     """
 
-    def __init__(self, store: ObjectStore, author: str = "") -> None:
+    def __init__(self, store: ObjectStore, author: str = "", kind: Kind = "heads") -> None:
         self._store = store
         self._author = author
+        self._kind: Kind = kind
         self._known: dict[str, int] = {}
         self._primed = False
 
     def prime(self, hint: bytes | None) -> None:
         """Take lower bounds from the hint's bytes, read together with something else."""
-        self._known = {**_bounds(hint), **self._known}
+        self._known = {**_bounds(hint, self._kind), **self._known}
         self._primed = True
 
     def head(self, branch: str) -> Pointer | None:
@@ -112,11 +122,55 @@ class PointerLog:
 
     def entry(self, branch: str, seq: int) -> Pointer | None:
         """One entry of a branch's log, None if it is not there."""
-        text = self._store.get_many([pointer_path(branch, seq)])[0]
-        return None if text is None else decode_pointer(text, branch, seq)
+        text = self._store.get_many([self._path(branch, seq)])[0]
+        return None if text is None else decode_pointer(text, branch, seq, self._kind)
+
+    def entries(self, branch: str, until: int) -> Iterator[Pointer]:
+        """The entries of a log from number `until` back to the first.
+
+        Raises:
+            CorruptDataError: an entry is damaged or missing.
+        """
+        for last in range(until, -1, -_READ_AT_ONCE):
+            numbers = range(last, max(-1, last - _READ_AT_ONCE), -1)
+            texts = self._store.get_many([self._path(branch, seq) for seq in numbers])
+            for seq, text in zip(numbers, texts, strict=True):
+                if text is None:
+                    raise CorruptDataError(
+                        f"pointer {seq} of {_WORDS[self._kind]} {branch!r} is missing at {self._store.url}, though "
+                        f"number {seq + 1} is there"
+                    )
+                yield decode_pointer(text, branch, seq, self._kind)
+
+    def as_of(self, branch: str, time: datetime) -> Pointer | None:
+        """The last entry that was written at `time` (with a time zone) or before; None if there is none.
+
+        Times never decrease along a log, so this takes a number of reads that grows with the logarithm of its length.
+        """
+        head = self.head(branch)
+        if head is None or _when(head) <= time:
+            return head
+        low, high = -1, head.seq
+        found: Pointer | None = None
+        while high - low > 1:
+            middle = (low + high) // 2
+            pointer = self.entry(branch, middle)
+            if pointer is None:
+                raise CorruptDataError(f"pointer {middle} of branch {branch!r} is missing at {self._store.url}")
+            if _when(pointer) <= time:
+                low, found = middle, pointer
+            else:
+                high = middle
+        return found
 
     def move(
-        self, branch: str, expected: Pointer | None, commit: str | None, action: str, nonce: str | None = None
+        self,
+        branch: str,
+        expected: Pointer | None,
+        commit: str | None,
+        action: str,
+        nonce: str | None = None,
+        message: str = "",
     ) -> Pointer:
         """Add the next entry of a branch.
 
@@ -124,24 +178,31 @@ class PointerLog:
             branch: its name.
             expected: the head that the caller saw; None if the branch never was.
             commit: new head commit.
-            action: "init", "create", "commit", "merge", "push", "delete" or "reset".
+            action: "init", "create", "commit", "merge", "push", "force-push", "delete", "restore" or "reset";
+                of tags "tag" or "untag".
             nonce: random text that makes the entry this writer's own; made here if not given.
+            message: of a tag.
 
         Raises:
             HeadMovedError: another writer added that entry first.
         """
-        check_name(branch, "branch")
+        check_name(branch, _WORDS[self._kind])
+        now = datetime.now(timezone.utc).isoformat(timespec="microseconds")
         pointer = Pointer(
             branch=branch,
             seq=0 if expected is None else expected.seq + 1,
             commit=commit,
             action=action,
-            time=datetime.now(timezone.utc).isoformat(timespec="microseconds"),
+            # Clocks of writers differ; a log whose times never decrease can be searched by time.
+            time=now if expected is None else max(now, expected.time),
             author=self._author,
             nonce=nonce or secrets.token_hex(16),
+            message=message,
         )
-        if not self._store.put_if_absent(pointer_path(branch, pointer.seq), pointer.encode()):
-            raise HeadMovedError(f"branch {branch!r} at {self._store.url} was moved by another writer in the meantime")
+        if not self._store.put_if_absent(self._path(branch, pointer.seq), pointer.encode()):
+            raise HeadMovedError(
+                f"{_WORDS[self._kind]} {branch!r} at {self._store.url} was moved by another writer in the meantime"
+            )
         self._known[branch] = pointer.seq
         self._write_hint()
         return pointer
@@ -159,7 +220,7 @@ class PointerLog:
         high: int | None = None
         while high is None:
             wanted = [position, *(position + step * (1 << i) for i in range(_PROBE_AHEAD - 1))]
-            texts = self._store.get_many([pointer_path(branch, seq) for seq in wanted])
+            texts = self._store.get_many([self._path(branch, seq) for seq in wanted])
             for seq, text in zip(wanted, texts, strict=True):
                 if text is None:
                     high = seq
@@ -170,39 +231,56 @@ class PointerLog:
                 position = wanted[-1] + step
         while found is not None and high - found[0] > 1:
             middle = (found[0] + high) // 2
-            text = self._store.get_many([pointer_path(branch, middle)])[0]
+            text = self._store.get_many([self._path(branch, middle)])[0]
             if text is None:
                 high = middle
             else:
                 found = (middle, text)
         # Only the head is looked into: a damaged older entry does no harm.
-        return None if found is None else decode_pointer(found[1], branch, found[0])
+        return None if found is None else decode_pointer(found[1], branch, found[0], self._kind)
+
+    def all_names(self) -> list[str]:
+        """Names of all branches or tags that ever were, deleted ones included."""
+        return sorted(self._names())
+
+    def _path(self, branch: str, seq: int) -> str:
+        return pointer_path(branch, seq, self._kind)
 
     def _names(self) -> Iterable[str]:
         if not self._store.can_list:
             return sorted(self._read_hint())
-        return [name for name in self._store.list_children(_HEADS) if _is_name(name)]
+        return [name for name in self._store.list_children(f"refs/{self._kind}") if _is_name(name)]
 
     def _read_hint(self) -> dict[str, int]:
-        return _bounds(self._store.get_many([HINT_PATH])[0])
+        return _bounds(self._store.get_many([HINT_PATH])[0], self._kind)
 
     def _write_hint(self) -> None:
         """Best effort: whoever reads an old hint only looks a little longer."""
         try:
-            branches: dict[str, Any] = {**self._read_hint()}
+            text = self._store.get_many([HINT_PATH])[0]
+            members: dict[str, Any] = {_HINT_MEMBERS[kind]: _bounds(text, kind) for kind in _HINT_MEMBERS}
+            mine = members[_HINT_MEMBERS[self._kind]]
             for name, seq in self._known.items():
-                branches[name] = max(seq, branches.get(name, 0))
-            self._store.put(HINT_PATH, seal({"branches": branches}))
+                mine[name] = max(seq, mine.get(name, 0))
+            self._store.put(HINT_PATH, seal({name: bounds for name, bounds in members.items() if bounds}))
         except StoreError:
             pass
 
 
-def _bounds(hint: bytes | None) -> dict[str, int]:
-    """Lower bounds by branch in the hint's bytes; none where it is missing, damaged or of a later format."""
+def _when(pointer: Pointer) -> datetime:
+    """When an entry was written. Raises CorruptDataError where it does not say."""
+    try:
+        return datetime.fromisoformat(pointer.time).astimezone(timezone.utc)
+    except (TypeError, ValueError) as error:
+        raise CorruptDataError(f"pointer {pointer.seq} of {pointer.branch!r} has no valid time: {error}") from error
+
+
+def _bounds(hint: bytes | None, kind: Kind = "heads") -> dict[str, int]:
+    """Lower bounds by name in the hint's bytes; none where it is missing, damaged or of a later format."""
     if hint is None:
         return {}
     try:
-        branches = unseal(hint, "the branch hint")["branches"]
+        branches = unseal(hint, "the branch hint").get(_HINT_MEMBERS[kind], {})
         return {name: int(seq) for name, seq in branches.items() if _is_name(name) and 0 <= int(seq) <= _MAX_SEQ}
     except (HangarError, KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return {}

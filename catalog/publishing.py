@@ -25,9 +25,12 @@ class Publisher:
     def __init__(self, store: ObjectStore, cache: Path | None) -> None:
         self._store = store
         self._cache = cache
+        self._published: set[str] = set()
 
     def pack(self, file: Path, name: str, progress: Progress | None = None) -> None:
-        """Publish a sealed pack file under its name. Raises StoreError; may be repeated."""
+        """Publish a sealed pack file under its name. Raises StoreError; may be repeated, and sends it once."""
+        if name in self._published:
+            return
         local = self._store.local_path(name)
         if local is None:
             self._store.upload(name, file, progress=progress)
@@ -38,6 +41,7 @@ class Publisher:
             _link(file, local)
             if progress is not None:
                 progress(file.stat().st_size)
+        self._published.add(name)
 
     def put(self, path: str, data: bytes) -> None:
         """Publish a small object under a name made from its contents. Raises StoreError; may be repeated."""

@@ -44,6 +44,23 @@ def describe(conflicts: list[Conflict]) -> str:
     return ", ".join(shown) + more
 
 
+def adds_nothing(working: WorkingSet, head: dict[str, ColumnEntry], nodes: NodeReader) -> bool:
+    """True if all that is staged is in another commit's columns already. Reads no sample."""
+    for name in set(working.base) - set(working.columns):
+        if name in head:
+            return False
+    for name, column in working.columns.items():
+        theirs = head.get(name)
+        if theirs is None or theirs.schema != column.entry.schema:
+            return False
+        if any(
+            _identity(nodes.find(theirs.root, theirs.schema, key)) != _identity(row)
+            for key, row in column.staged.items()
+        ):
+            return False
+    return True
+
+
 def rebase(working: WorkingSet, head: dict[str, ColumnEntry]) -> None:
     """Put staged changes, which do not conflict, on top of another commit's columns."""
     old = working.base

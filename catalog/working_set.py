@@ -255,6 +255,11 @@ class WorkingSet:
         self._staging.stage_column(ColumnEvent(name, "change", _entry_event(entry)))
         column.entry = entry
 
+    def stage_rows(self, name: str, rows: list[tuple[RowKey, Row | None]]) -> None:
+        """Stage rows whose samples are stored already; durable on return."""
+        self._staging.stage_samples(name, rows, {})
+        self.columns[name].restore(rows)
+
     def rename_column(self, name: str, new: str) -> WorkingColumn:
         """Stage another name for a column; durable on return. No row is touched."""
         self.flush(name)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
+from datetime import datetime
 from functools import cached_property
 from typing import Final, NamedTuple
 
@@ -21,6 +23,7 @@ from hangar_cloud.errors import (
     RefNotFoundError,
     UnmergedBranchError,
 )
+from hangar_cloud.revisions import ReflogEntry, commit_then, parse_earlier, reflog_entry
 from hangar_cloud.storage import Storage
 
 DEFAULT_BRANCH: Final = "master"
@@ -96,13 +99,19 @@ class Branches:
         return commit
 
     def resolve(self, digest: str) -> str:
-        """The full digest of a commit from its beginning (at least 4 hex digits).
+        """The full digest of a commit from its beginning (at least 4 hex digits), a tag, or ``branch@{n}``.
 
         Raises:
             RefNotFoundError: no such commit, or several.
         """
         if not isinstance(digest, str) or not _HEX.fullmatch(digest):
-            raise RefNotFoundError(f"{digest!r} is not a commit digest: give 4 to {_DIGEST_LENGTH} hexadecimal digits")
+            named = self._named(digest) if isinstance(digest, str) else None
+            if named is not None:
+                return named
+            raise RefNotFoundError(
+                f"{digest!r} is no tag and not a commit digest: give a tag, 4 to {_DIGEST_LENGTH} hexadecimal digits, "
+                "or branch@{n} for what a branch was n moves ago"
+            )
         if len(digest) == _DIGEST_LENGTH:
             found = [digest] if self._exists(digest) else []
         else:
@@ -118,9 +127,75 @@ class Branches:
         try:
             return self.commit_of(name)
         except RefNotFoundError:
-            if isinstance(name, str) and _HEX.fullmatch(name):
-                return self.resolve(name)
+            if isinstance(name, str):
+                if _HEX.fullmatch(name):
+                    return self.resolve(name)
+                named = self._named(name)
+                if named is not None:
+                    return named
             raise
+
+    def log_head(self, branch: str) -> Pointer:
+        """The newest entry of a branch's log, be the branch deleted or not.
+
+        Raises:
+            RefNotFoundError: there never was such a branch.
+        """
+        pointer = self._storage.pointers().head(branch) if _may_be_branch(branch) else None
+        if pointer is None:
+            known = ", ".join(self._storage.pointers().all_names()) or "none"
+            raise RefNotFoundError(f"there never was a branch {branch!r}; there is or was: {known}")
+        return pointer
+
+    def reflog(self, branch: str, limit: int | None) -> list[ReflogEntry]:
+        """See `Repository.reflog`."""
+        head = self.log_head(branch)
+        entries = self._storage.pointers().entries(branch, head.seq)
+        return [reflog_entry(pointer, head.seq) for pointer in itertools.islice(entries, limit)]
+
+    def as_of(self, branch: str, time: datetime) -> str:
+        """The commit that a branch was at, at some time. Raises RefNotFoundError where there was none."""
+        self.log_head(branch)
+        return commit_then(self._storage.pointers().as_of(branch, time), branch, time)
+
+    def reset(self, name: str, commit: str, author: str) -> BranchHead:
+        """See `Repository.reset_branch`."""
+        head = self.pointer(name)
+        digest = self.find(commit)
+        self._refuse_open_writer(f"branch {name!r} cannot be moved")
+        if digest != head.commit:
+            self._storage.pointers(author).move(name, head, digest, "reset")
+        return BranchHead(name, digest)
+
+    def restore(self, name: str, author: str) -> BranchHead:
+        """See `Repository.restore_branch`."""
+        head = self.log_head(name)
+        if head.alive:
+            raise RefExistsError(
+                f"branch {name!r} was not deleted; it is at {(head.commit or 'no commit')[:12]}. To move it back, give "
+                "reset_branch one of the commits that reflog shows"
+            )
+        for pointer in self._storage.pointers().entries(name, head.seq):
+            if pointer.commit is not None:
+                self._storage.pointers(author).move(name, head, pointer.commit, "restore")
+                return BranchHead(name, pointer.commit)
+        raise RefNotFoundError(f"branch {name!r} never had a commit, so there is nothing to restore")
+
+    def _named(self, name: str) -> str | None:
+        """The commit that a tag or ``branch@{n}`` names."""
+        earlier = parse_earlier(name)
+        if earlier is None:
+            tag = self._storage.tags().find(name)
+            return None if tag is None else tag.digest
+        head = self.log_head(earlier.branch)
+        pointer = (
+            self._storage.pointers().entry(earlier.branch, head.seq - earlier.back)
+            if earlier.back <= head.seq
+            else None
+        )
+        if pointer is None or pointer.commit is None:
+            raise RefNotFoundError(f"{name!r} names no commit; reflog({earlier.branch!r}) shows what the branch was")
+        return pointer.commit
 
     def create(self, name: str, base_commit: str | None, author: str) -> BranchHead:
         """See `Repository.create_branch`."""
@@ -145,10 +220,7 @@ class Branches:
         head = self.pointer(name)
         pointers = self._storage.pointers(author)
         living = pointers.heads()
-        if writer_lock.is_held(self._storage.root):
-            raise ProtectedBranchError(
-                f"branch {name!r} cannot be removed while a writer checkout is open; close it first"
-            )
+        self._refuse_open_writer(f"branch {name!r} cannot be removed")
         if len(living) == 1:
             raise ProtectedBranchError(f"branch {name!r} is the only one; a repository keeps at least one branch")
         if not self._storage.is_bucket and name == self.current():
@@ -162,6 +234,10 @@ class Branches:
             )
         pointers.move(name, head, None, "delete")
         return BranchHead(name, head.commit or "")
+
+    def _refuse_open_writer(self, what: str) -> None:
+        if writer_lock.is_held(self._storage.root):
+            raise ProtectedBranchError(f"{what} while a writer checkout is open; close it first")
 
     def _merged(self, name: str, commit: str, living: dict[str, Pointer]) -> bool:
         others = [head.commit for other, head in living.items() if other != name and head.commit is not None]

@@ -45,5 +45,6 @@ def clone(storage: Storage, address: str, options: Mapping[str, Any] | None, use
     if old is None or old.commit != heads[branch]:
         pointers.move(branch, old, heads[branch], "clone")
     branches.set_current(branch)
+    transfer.fetch_tags(storage, store)
     storage.store.put_if_absent(REPOSITORY_PATH, text)
     return branch

@@ -9,6 +9,7 @@ from hangar_cloud.catalog import history
 from hangar_cloud.catalog.commits import METADATA, ColumnEntry
 from hangar_cloud.catalog.keys import KeyType, RowKey, encode_key
 from hangar_cloud.catalog.merge import Merge, SampleConflict, SchemaConflict, merge_columns, same_row
+from hangar_cloud.catalog.receipts import is_reserved
 from hangar_cloud.catalog.schema import ColumnSchema
 from hangar_cloud.catalog.tree_diff import diff_trees
 from hangar_cloud.catalog.working_set import WorkingSet
@@ -202,7 +203,8 @@ class _Collector:
             if isinstance(key, tuple):
                 self._samples.append(NestedColumnDataKey(name, *key))
             elif name == METADATA:
-                self._metadata.append(MetadataRecordKey(key))
+                if not is_reserved(key):
+                    self._metadata.append(MetadataRecordKey(key))
             else:
                 self._samples.append(FlatColumnDataKey(name, key))
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from hangar_cloud.backends.pack_reader import PackedSample
+from hangar_cloud.backends.pack_reader import PackedSample, PackReader
 from hangar_cloud.backends.packs import pack_path
 from hangar_cloud.catalog import history
 from hangar_cloud.catalog.commits import METADATA, ColumnEntry
@@ -37,7 +37,7 @@ class LazyValue:
     `exists` tells whether that side has the sample at all.
     """
 
-    _storage: Storage
+    _packs: PackReader
     _entry: ColumnEntry
     row: Row | None
 
@@ -55,7 +55,7 @@ class LazyValue:
             return schema.decode(row.value, row.shape)
         assert row.place is not None
         packed = PackedSample(row.place, row.identity[1:], schema.prefix(row.shape))
-        return schema.decode(self._storage.packs.read(packed), row.shape)
+        return schema.decode(self._packs.read(packed), row.shape)
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class Merger:
         new: dict[str, list[tuple[RowKey, Payload]]] = {}
         for sample in merge.samples:
             column = merge.columns[sample.column]
-            sides = [LazyValue(self._storage, column.entry, row) for row in (sample.base, sample.ours, sample.theirs)]
+            sides = [LazyValue(self._storage.packs, column.entry, row) for row in (sample.base, sample.ours, sample.theirs)]
             name = _METADATA_NAME if sample.column == METADATA else sample.column
             decision = strategy(name, sample.key, *sides)
             if decision is None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from hangar_cloud.catalog.errors import InvalidNameError
 from hangar_cloud.catalog.keys import KeyType, check_key
+from hangar_cloud.catalog.receipts import RESERVED_PREFIX, is_reserved
 from hangar_cloud.column_reader import FlatSampleReader
 from hangar_cloud.errors import InvalidArgumentError, SampleNotFoundError
 
@@ -27,7 +28,7 @@ class MetadataReader:
         """The text of a key. Raises KeyError where there is none."""
         self._check()
         column = self._column()
-        if column is None or key not in column:
+        if column is None or is_reserved(key) or key not in column:
             raise SampleNotFoundError(f"the metadata has no key {key!r}")
         return str(column[key])
 
@@ -35,17 +36,17 @@ class MetadataReader:
         """The text of a key, or `default`."""
         self._check()
         column = self._column()
-        return default if column is None else column.get(key, default)
+        return default if column is None or is_reserved(key) else column.get(key, default)
 
     def __contains__(self, key: object) -> bool:
         self._check()
         column = self._column()
-        return column is not None and key in column
+        return column is not None and not is_reserved(key) and key in column
 
     def __len__(self) -> int:
         self._check()
         column = self._column()
-        return 0 if column is None else len(column)
+        return 0 if column is None else sum(not is_reserved(key) for key in column)
 
     def __iter__(self) -> Iterator[KeyType]:
         return self.keys()
@@ -54,7 +55,7 @@ class MetadataReader:
         """Keys in order."""
         self._check()
         column = self._column()
-        return iter(()) if column is None else column.keys()
+        return iter(()) if column is None else (key for key in column.keys() if not is_reserved(key))
 
     def values(self) -> Iterator[str]:
         """Texts in key order."""
@@ -64,7 +65,7 @@ class MetadataReader:
         """Keys and texts in key order."""
         self._check()
         column = self._column()
-        return iter(()) if column is None else column.items()
+        return iter(()) if column is None else ((key, column[key]) for key in self.keys())
 
     @property
     def iswriteable(self) -> bool:
@@ -156,5 +157,9 @@ def _check_item(key: object, value: object) -> None:
         check_key(key)
     except InvalidNameError as error:
         raise InvalidNameError(f"metadata: {error}") from None
+    if is_reserved(key):
+        raise InvalidNameError(
+            f"metadata key {key!r} is not suitable: keys that begin with {RESERVED_PREFIX!r} are ours"
+        )
     if not isinstance(value, str):
         raise InvalidArgumentError(f"metadata {key!r}: the value must be str, not {type(value).__name__}")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
+import time
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 from hangar_cloud import transfer
 from hangar_cloud.backends.errors import redact_url
@@ -12,16 +14,22 @@ from hangar_cloud.backends.store import ObjectStore
 from hangar_cloud.branches import Branches
 from hangar_cloud.catalog import history
 from hangar_cloud.catalog.keys import KeyType, check_name
+from hangar_cloud.catalog.pointers import PointerLog
 from hangar_cloud.config import is_writable_text
 from hangar_cloud.errors import (
     HeadMovedError,
     InvalidArgumentError,
     NotInitializedError,
+    RefExistsError,
     RefNotFoundError,
     RemoteExistsError,
     RemoteNotFoundError,
 )
+from hangar_cloud.merging import Strategy
 from hangar_cloud.storage import Storage
+from hangar_cloud.tags import Tags
+
+_BACK_OFF_SECONDS: Final = 0.1
 
 
 class RemoteInfo(NamedTuple):
@@ -38,11 +46,18 @@ def check_address(address: object) -> None:
 
 
 class Remotes:
-    """Add, remove and use remotes. Reached as `Repository.remote`."""
+    """Add, remove and use remotes. Reached as `Repository.remote`.
 
-    def __init__(self, storage: Storage, branches: Branches) -> None:
+    Args:
+        storage: of the repository.
+        branches: of the repository.
+        merge: `Repository.merge`.
+    """
+
+    def __init__(self, storage: Storage, branches: Branches, merge: Callable[..., str]) -> None:
         self._storage = storage
         self._branches = branches
+        self._merge = merge
 
     def add(self, name: str, address: str, *, storage_options: Mapping[str, Any] | None = None) -> RemoteInfo:
         """Record a remote. The address is not asked, or even looked at, until it is used.
@@ -91,7 +106,17 @@ class Remotes:
         """
         return self._store(name).ping()
 
-    def push(self, remote: str, branch: str, *, username: str = "", password: str = "") -> str:
+    def push(
+        self,
+        remote: str,
+        branch: str,
+        *,
+        username: str = "",
+        password: str = "",
+        force: bool = False,
+        on_conflict: Strategy = "fail",
+        attempts: int = 20,
+    ) -> str:
         """Upload a branch: what the remote lacks, then its pointer. May be repeated after any interruption.
 
         Args:
@@ -99,6 +124,11 @@ class Remotes:
             branch: name of the branch, here and there.
             username: ignored; buckets take credentials as storage options.
             password: ignored.
+            force: move the remote's branch even where that takes commits off it. What it was stays in its log.
+            on_conflict: what to do if the remote has commits that this branch has not. "fail" raises. "merge" fetches
+                them, merges them into the branch here, and pushes again; "ours", "theirs" or a function also settle
+                samples in conflict, as in `Repository.merge`.
+            attempts: how often that is tried while other writers are first, with growing random waits between.
 
         Returns:
             the branch.
@@ -107,37 +137,86 @@ class Remotes:
             UserWarning: there is nothing to push, or the remote is ahead.
 
         Raises:
-            ValueError: no such branch; or the remote holds another repository.
+            ValueError: no such branch; the remote holds another repository; or a merge has conflicts.
             RuntimeError: the histories diverged: fetch, merge, push again; or nothing is committed.
         """
+        _check_push(force, on_conflict, attempts)
+        for attempt in range(attempts):
+            try:
+                return self._push_once(remote, branch, force)
+            except HeadMovedError:
+                if on_conflict == "fail" or attempt == attempts - 1:
+                    raise
+                if attempt:
+                    time.sleep(random.uniform(0, _BACK_OFF_SECONDS * 2 ** min(attempt, 5)))
+            self._take_in(remote, branch, None if on_conflict == "merge" else on_conflict)
+        raise AssertionError("unreachable")
+
+    def push_tag(self, remote: str, name: str) -> str:
+        """Upload a tag, with the history and data behind it; returns its name.
+
+        Raises:
+            ValueError: no such tag here; or the remote has another tag of that name.
+        """
+        store = self._store(remote)
+        tag = self._storage.tags().find(name)
+        if tag is None:
+            raise RefNotFoundError(f"there is no tag {name!r} in {self._storage.location}")
+        transfer.remote_head(self._storage, store, self._branches.current())  # is it the same repository?
+        theirs = Tags(PointerLog(store, self._author(), "tags"), store.url)
+        there = theirs.find(name)
+        if there is not None and there.digest != tag.digest:
+            raise RefExistsError(
+                f"{store.url} has a tag {name!r} at {there.digest[:12]}, and here it is at {tag.digest[:12]}; delete "
+                "one of them, or choose another name"
+            )
+        if there is None:
+            transfer.upload_history(self._storage, store, tag.digest)
+            theirs.take(tag)
+        return name
+
+    def _push_once(self, remote: str, branch: str, force: bool) -> str:
         store = self._store(remote)
         pointer = self._branches.pointer(branch)
         if pointer.commit is None:
             raise NotInitializedError(f"nothing is committed on branch {branch!r} yet, so there is nothing to push")
         there = transfer.remote_head(self._storage, store, branch)
+        action = "push"
         if there is not None and there.commit is not None:
             if there.commit == pointer.commit:
                 warnings.warn(
-                    f"branch {branch!r} at {store.url} is up to date; nothing to push", UserWarning, stacklevel=2
+                    f"branch {branch!r} at {store.url} is up to date; nothing to push", UserWarning, stacklevel=3
                 )
                 self._branches.tracking.set(remote, branch, pointer.commit)
                 return branch
-            self._check_forward(store, branch, pointer.commit, there.commit)
-            if not self._is_older(there.commit, pointer.commit):
-                warnings.warn(
-                    f"branch {branch!r} at {store.url} is ahead of this one; nothing to push. "
-                    "Fetch it to go on from there",
-                    UserWarning,
-                    stacklevel=2,
-                )
-                return branch
-        author = self._storage.config().user_name
-        transfer.push(self._storage, store, branch, pointer.commit, there, author)
+            if force:
+                action = "force-push"
+            else:
+                self._check_forward(store, branch, pointer.commit, there.commit)
+                if not self._is_older(there.commit, pointer.commit):
+                    warnings.warn(
+                        f"branch {branch!r} at {store.url} is ahead of this one; nothing to push. "
+                        "Fetch it to go on from there",
+                        UserWarning,
+                        stacklevel=3,
+                    )
+                    return branch
+        transfer.push(self._storage, store, branch, pointer.commit, there, self._author(), action)
         self._branches.tracking.set(remote, branch, pointer.commit)
         return branch
 
+    def _take_in(self, remote: str, branch: str, strategy: Strategy) -> None:
+        """Fetch a remote's branch and merge it into the one here."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            tracking = self.fetch(remote, branch)
+        self._merge(f"merge {tracking}", branch, tracking, strategy=strategy)
+
+    def _author(self) -> str:
+        return self._storage.config().user_name
+
     def fetch(self, remote: str, branch: str) -> str:
-        """Fetch the history of a remote's branch; records and samples come later.
+        """Fetch the history of a remote's branch, and its new tags; records and samples come later.
 
         Returns:
             the name of the branch that tracks it, such as ``origin/master``.
@@ -153,9 +232,12 @@ class Remotes:
         if there is None or there.commit is None:
             raise RefNotFoundError(f"{store.url} has no branch {branch!r} with a commit on it")
         if self._branches.tracking.get(remote, branch) == there.commit:
-            warnings.warn(f"branch {branch!r} of {remote!r} is up to date; nothing to fetch", UserWarning, stacklevel=2)
+            if not transfer.fetch_tags(self._storage, store):
+                message = f"branch {branch!r} of {remote!r} is up to date; nothing to fetch"
+                warnings.warn(message, UserWarning, stacklevel=2)
             return f"{remote}/{branch}"
         transfer.fetch_commits(self._storage, store, there.commit)
+        transfer.fetch_tags(self._storage, store)
         self._branches.tracking.set(remote, branch, there.commit)
         return f"{remote}/{branch}"
 
@@ -263,3 +345,16 @@ class Remotes:
     def __repr__(self) -> str:
         rows = "".join(f"\n      - {remote.name} : {remote.address}" for remote in self.list_all())
         return f"Hangar Remotes\n    Remotes :{rows or ' none'}"
+
+
+def _check_push(force: object, on_conflict: object, attempts: object) -> None:
+    if on_conflict not in ("fail", "merge", "ours", "theirs") and not callable(on_conflict):
+        raise InvalidArgumentError(
+            f"on_conflict must be 'fail', 'merge', 'ours', 'theirs' or a function, not {on_conflict!r}"
+        )
+    if force and on_conflict != "fail":
+        raise InvalidArgumentError(
+            "force=True pushes whatever the remote has, so on_conflict cannot be meant beside it"
+        )
+    if not isinstance(attempts, int) or attempts < 1:
+        raise InvalidArgumentError(f"attempts must be a whole number of at least 1, and is {attempts!r}")

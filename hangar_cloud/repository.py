@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import shutil
-import socket
 import warnings
 from collections.abc import Mapping
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
 from hangar_cloud import __version__, writer_lock
-from hangar_cloud.branches import DEFAULT_BRANCH, Branches, BranchHead
+from hangar_cloud.branches import DEFAULT_BRANCH
 from hangar_cloud.catalog.findings import Finding
 from hangar_cloud.catalog.repository_file import REPOSITORY_PATH, new_repository_file
 from hangar_cloud.checkout import ReaderCheckout
@@ -21,7 +20,6 @@ from hangar_cloud.diff import DiffAndConflicts, diff_commits
 from hangar_cloud.errors import (
     DirtyStagingError,
     InvalidArgumentError,
-    NotInitializedError,
     RepositoryExistsError,
     UncommittedChangesError,
 )
@@ -29,11 +27,13 @@ from hangar_cloud.integrity import check_repository, report_lines
 from hangar_cloud.merging import Strategy
 from hangar_cloud.opening import open_writer
 from hangar_cloud.reports import human_size, log_contents, log_lines, summary_lines
+from hangar_cloud.repository_refs import RepositoryRefs
+from hangar_cloud.revisions import check_time
 from hangar_cloud.storage import Storage
 from hangar_cloud.writer_checkout import WriterCheckout
 
 
-class Repository:
+class Repository(RepositoryRefs):
     """A versioned dataset, in a local folder or directly in a bucket.
 
     Args:
@@ -156,13 +156,18 @@ class Repository:
         print(f"Hangar Repo initialized at: {self._where}")
         return branch
 
-    def checkout(self, write: bool = False, *, branch: str = "", commit: str = "") -> Any:
+    def checkout(
+        self, write: bool = False, *, branch: str = "", commit: str = "", as_of: datetime | str | None = None
+    ) -> Any:
         """Open a commit for reading, or the head of a branch for writing.
 
         Args:
             write: True for a `WriterCheckout`.
             branch: its name (``origin/name`` too, for reading); by default the one written to last.
-            commit: digest of a commit, or its first digits; for reading only. Goes before `branch`.
+            commit: digest of a commit, its first digits, a tag, or ``branch@{n}`` for what a branch was n moves
+                ago; for reading only. Goes before `branch`.
+            as_of: open what the branch was at that time (a datetime, or ISO 8601 text; without a time zone it is
+                local time); for reading only. A deleted branch is found too.
 
         Warns:
             UserWarning: `offline`, and some of the commit's data is not on this machine.
@@ -177,39 +182,18 @@ class Repository:
             raise InvalidArgumentError(f"write must be True or False, not {write!r}")
         if write and commit:
             raise InvalidArgumentError("a commit cannot be written to; give branch=, or make a branch from it")
+        if as_of is not None and (write or commit):
+            raise InvalidArgumentError("as_of opens what a branch was, for reading; give it without write and commit")
         if write:
             return self._open_writer(branch)
         find = self._branches
-        digest = find.resolve(commit) if commit else find.commit_of(branch or find.current())
+        if as_of is not None:
+            digest = find.as_of(branch or find.current(), check_time(as_of))
+        else:
+            digest = find.resolve(commit) if commit else find.commit_of(branch or find.current())
         checkout = ReaderCheckout(self._storage, digest, self.log)
         checkout.warn_if_incomplete()
         return checkout
-
-    def create_branch(self, name: str, base_commit: str | None = None) -> BranchHead:
-        """Make a branch at a commit: by default the head of the branch written to last.
-
-        Raises:
-            ValueError: the name is not suitable or taken, or there is no such commit.
-            RuntimeError: nothing is committed yet.
-        """
-        self._require()
-        return self._branches.create(name, base_commit, self._author)
-
-    def remove_branch(self, name: str, *, force_delete: bool = False) -> BranchHead:
-        """Remove a branch; its commits stay.
-
-        Raises:
-            ValueError: no such branch, or a remote-tracking one.
-            RuntimeError: no other branch holds its commits (unless `force_delete`).
-            PermissionError: a writer is open, it is the only branch, or the one written to last.
-        """
-        self._require()
-        return self._branches.remove(name, force_delete, self._author)
-
-    def list_branches(self) -> list[str]:
-        """Names of the branches, then of the remote-tracking ones (``origin/master``)."""
-        self._require()
-        return self._branches.names()
 
     def diff(self, master: str, dev: str) -> DiffAndConflicts:
         """What merging `dev` into `master` would change, and the conflicts that it would meet.
@@ -239,7 +223,7 @@ class Repository:
         Args:
             message: of the commit.
             master_branch: merged into.
-            dev_branch: merged; may be a remote-tracking branch such as ``origin/master``.
+            dev_branch: merged; may be a remote-tracking branch such as ``origin/master``, a tag, or a commit.
             strategy: what to do about conflicts. None refuses them. "ours" keeps what `master_branch` has, "theirs"
                 takes what `dev_branch` has. A function is called with ``(column, key, ancestor, ours, theirs)`` for each
                 sample in conflict; the last three are lazy (``.exists``, ``.get()``). It returns one of them to
@@ -251,7 +235,7 @@ class Repository:
             PermissionError: a writer is open.
         """
         self._require()
-        self._branches.commit_of(dev_branch)
+        self._branches.find(dev_branch)
         self._branches.pointer(master_branch)
         current = self._branches.current()
         try:
@@ -353,14 +337,7 @@ class Repository:
 
         self._require()
         self._refuse_bucket("have remotes for")
-        return Remotes(self._storage, self._branches)
-
-    @property
-    def initialized(self) -> bool:
-        """True if there is a repository here."""
-        if self._id is None:
-            self._id = self._storage.repository_id()
-        return self._id is not None
+        return Remotes(self._storage, self._branches, self.merge)
 
     @property
     def path(self) -> str:
@@ -409,28 +386,9 @@ class Repository:
         writer_lock.force_release(self._storage.root)
         return True
 
-    @cached_property
-    def _branches(self) -> Branches:
-        return Branches(self._storage)
-
     @property
     def _where(self) -> str:
         return self._storage.location if self._storage.is_bucket else str(self._storage.root)
-
-    @property
-    def _author(self) -> str:
-        name, email = self._user()
-        return f"{name} <{email}>"
-
-    def _user(self) -> tuple[str, str]:
-        config = self._storage.config()
-        if config.user_name:
-            return config.user_name, config.user_email
-        try:
-            name = getpass.getuser()
-        except (OSError, KeyError, ImportError):
-            name = "unknown"
-        return name, f"{name}@{socket.gethostname()}"
 
     def _open_writer(self, branch: str) -> WriterCheckout:
         name = branch or self._branches.current()
@@ -459,18 +417,6 @@ class Repository:
                 "Repository('./data'), and clone the bucket into it; or read and write the bucket directly"
             )
 
-    def _require(self) -> None:
-        if not self.initialized:
-            if self._storage.offline and self._storage.is_bucket:
-                raise NotInitializedError(
-                    f"nothing is known on this machine of a repository at {self._storage.location}, and it was opened "
-                    "with offline=True; open it once without, or clone it"
-                )
-            raise NotInitializedError(
-                f"there is no Hangar repository at {self._storage.location}; make one with Repository.init() "
-                "(or `hangar init`)"
-            )
-
     def __repr__(self) -> str:
         self._require()
         return (
@@ -493,5 +439,3 @@ def _disk_size(path: Any) -> int:
         return 0
     # Sparse cache files take less than their length.
     return min(status.st_size, status.st_blocks * 512) if path.is_file() else 0
-
-

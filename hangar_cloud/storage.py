@@ -31,6 +31,7 @@ from hangar_cloud.catalog.repository_file import REPOSITORY_PATH, RepositoryFile
 from hangar_cloud.catalog.tracking import TrackingRefs
 from hangar_cloud.config import Config, is_writable_text
 from hangar_cloud.errors import InvalidArgumentError, NotInitializedError
+from hangar_cloud.tags import Tags
 
 _KEPT_FILE: Final = "repository.json"
 _SEEN_NAME: Final = "bucket"
@@ -121,6 +122,15 @@ class Storage:
         if author not in self._pointer_logs:
             self._pointer_logs[author] = PointerLog(self.store, author)
         return self._pointer_logs[author]
+
+    def tags(self, author: str = "") -> Tags:
+        """The store's tags; `author` is recorded in new ones."""
+        if self._bucket_is_out_of_reach:
+            raise DataNotLocalError(
+                f"tags of {self.location} are not kept on this machine, and the repository was opened with "
+                "offline=True; open it without, give the digest of the commit, or clone the repository to work offline"
+            )
+        return Tags(PointerLog(self.store, author, "tags"), self.location)
 
     def repository_id(self) -> str | None:
         """The repository's id, None where there is no repository.
@@ -348,6 +358,3 @@ def _restored(
     storage = Storage(*parameters)
     storage._remote_options, storage._remote_addresses = remote_options, remote_addresses
     return storage
-
-
-

@@ -24,6 +24,7 @@ from hangar_cloud.catalog.repository_file import REPOSITORY_PATH, decode_reposit
 from hangar_cloud.errors import ColumnNotFoundError, InvalidArgumentError, SampleNotFoundError
 from hangar_cloud.progress import byte_progress
 from hangar_cloud.storage import Storage
+from hangar_cloud.tags import Tags
 
 _PARALLEL: Final = 4
 _BATCH_BYTES: Final = 32 * 1024 * 1024
@@ -99,11 +100,28 @@ def contains(store: ObjectStore, head: str, digest: str) -> bool:
     return digest in commits
 
 
-def push(storage: Storage, store: ObjectStore, branch: str, head: str, there: Pointer | None, author: str) -> None:
+def push(
+    storage: Storage, store: ObjectStore, branch: str, head: str, there: Pointer | None, author: str, action: str
+) -> None:
     """Upload what `store` lacks of a branch: packs, records, commits, and then its pointer.
 
     Raises:
         HeadMovedError: another writer moved the remote branch meanwhile.
+        InvalidArgumentError: another repository was pushed there meanwhile.
+    """
+    upload_history(storage, store, head)
+    pointers = PointerLog(store, author)
+    expected = there if there is not None else pointers.head(branch)
+    try:
+        pointers.move(branch, expected, head, action)
+    except HeadMovedError as error:
+        raise HeadMovedError(f"{error}. Nothing was lost: fetch the branch, merge it, and push again") from error
+
+
+def upload_history(storage: Storage, store: ObjectStore, head: str) -> None:
+    """Upload what `store` lacks of a commit and of all that came before it. May be repeated.
+
+    Raises:
         InvalidArgumentError: another repository was pushed there meanwhile.
     """
     store.ensure_writable()
@@ -122,12 +140,6 @@ def push(storage: Storage, store: ObjectStore, branch: str, head: str, there: Po
         store.put_if_absent(REPOSITORY_PATH, storage.store.get(REPOSITORY_PATH))
         text = store.get(REPOSITORY_PATH)
     _check_same_repository(storage, store, text)  # another one may have been pushed here meanwhile
-    pointers = PointerLog(store, author)
-    expected = there if there is not None else pointers.head(branch)
-    try:
-        pointers.move(branch, expected, head, "push")
-    except HeadMovedError as error:
-        raise HeadMovedError(f"{error}. Nothing was lost: fetch the branch, merge it, and push again") from error
 
 
 def fetch_commits(storage: Storage, store: ObjectStore, head: str) -> None:
@@ -152,6 +164,18 @@ def fetch_commits(storage: Storage, store: ObjectStore, head: str) -> None:
     ordered = history.ancestors([head], lambda digest: commits.get(digest) or storage.commit(digest))
     for digest in reversed([digest for digest in ordered if digest in seen]):
         storage.store.put_if_absent(commit_path(digest), texts[digest])
+
+
+def fetch_tags(storage: Storage, store: ObjectStore) -> list[str]:
+    """Add a remote's tags whose names are free here, and the history behind them; returns their names."""
+    mine = storage.tags()
+    new = []
+    for tag in Tags(PointerLog(store, kind="tags"), store.url).all():
+        if mine.find(tag.name) is None:
+            fetch_commits(storage, store, tag.digest)
+            storage.tags(tag.author).take(tag)
+            new.append(tag.name)
+    return new
 
 
 def fetch_data(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import time
+import warnings
 import weakref
 from pathlib import Path
 from typing import Any, cast
@@ -12,8 +14,10 @@ from hangar_cloud.alive import Alive
 from hangar_cloud.backends.pack_reader import PackReader
 from hangar_cloud.branches import Branches
 from hangar_cloud.catalog.commits import METADATA, ColumnEntry
-from hangar_cloud.catalog.committer import Committer
+from hangar_cloud.catalog.committer import ATTEMPTS, Committer
 from hangar_cloud.catalog.keys import check_name
+from hangar_cloud.catalog.rebase import adds_nothing
+from hangar_cloud.catalog.receipts import find_commit
 from hangar_cloud.catalog.sample_writer import SampleWriter
 from hangar_cloud.catalog.schema import ColumnSchema, array_schema
 from hangar_cloud.catalog.staging import StagingArea
@@ -34,6 +38,7 @@ from hangar_cloud.metadata import MetadataWriter
 from hangar_cloud.nested_writer import NestedSampleWriter
 from hangar_cloud.progress import byte_progress
 from hangar_cloud.schema_change import ColumnChanges
+from hangar_cloud.settling import OnConflict, commit_rules
 from hangar_cloud.stash import Stash
 from hangar_cloud.storage import Storage
 from hangar_cloud.user_diff import DiffContext, WriterUserDiff
@@ -162,21 +167,51 @@ class WriterCheckout(Checkout):
         column = self._columns[index[0]]
         column[key_below(column, index)] = value
 
-    def commit(self, commit_message: str) -> str:
+    def commit(
+        self,
+        commit_message: str,
+        *,
+        on_conflict: OnConflict = "rebase",
+        attempts: int = ATTEMPTS,
+        idempotency_key: str | None = None,
+    ) -> str:
         """Record everything staged as a commit on the branch, and return its digest.
 
-        On a bucket the data is uploaded first, then the branch is moved.
+        On a bucket the data is uploaded first, then the branch is moved. If another writer was first, nothing is
+        uploaded again: the staged changes are put on top of what it committed, if they do not contradict it.
+
+        Args:
+            commit_message: what changed.
+            on_conflict: what to do if another writer moved the branch. "rebase" puts the staged changes on top where
+                the two changed different samples, or the same ones alike, and raises where they did not. "fail"
+                raises in any case. "ours" keeps what is staged of samples that both changed, "theirs" what the other
+                writer committed, and a function is called with ``(column, key, ancestor, ours, theirs)`` and decides
+                as in `Repository.merge`. Columns that both changed (their schema, or whether they are there) always raise.
+            attempts: how often to try while other writers are first, with growing random waits between.
+            idempotency_key: names this piece of work, in 1 to 120 bytes. If the branch holds a commit with this key
+                already, nothing is committed, and the digest of that commit is returned: a job that does not know how
+                its last run ended can just be run again. What is staged is dropped where the branch holds it; else it
+                goes to a stash, with a warning.
+
+        Warns:
+            UserWarning: the work of `idempotency_key` was done before, and what is staged is something else.
 
         Raises:
-            RuntimeError: nothing changed; or another writer moved the branch (what is staged is kept).
+            RuntimeError: nothing changed; or another writer moved the branch (`HeadMovedError`), or changed the same
+                samples (`CommitConflictError`). What is staged is kept.
             OSError: the store failed; what is staged is kept, and commit can be called again.
+            ValueError: an argument cannot be meant.
         """
         self._alive()
         if not isinstance(commit_message, str):
             raise InvalidArgumentError(f"a commit message must be str, not {type(commit_message).__name__}")
         if not is_writable_text(commit_message):
             raise InvalidArgumentError(f"a commit message is text without lone surrogates, not {commit_message[:80]!r}")
+        rules = commit_rules(on_conflict, attempts, idempotency_key, self._storage.nodes, self._packs)
         if not self._working.dirty:
+            done = None if idempotency_key is None else self._find_done(idempotency_key)
+            if done is not None:
+                return done
             raise NothingToCommitError(f"nothing to commit on branch {self._branch!r}: nothing was changed")
         with byte_progress("uploading", enabled=self._storage.is_bucket) as progress:
             landed = self._committer.commit(
@@ -188,9 +223,13 @@ class WriterCheckout(Checkout):
                 author=self._user[0],
                 email=self._user[1],
                 message=commit_message,
+                rules=rules,
                 progress=progress,
             )
-        self._base = landed.digest
+        if landed.repeated:
+            self._drop_repeated(landed.digest, landed.pointer.commit, idempotency_key)
+        else:
+            self._base = landed.digest
         self._packs.forget()
         return landed.digest
 
@@ -231,7 +270,7 @@ class WriterCheckout(Checkout):
             RuntimeError: there are staged changes.
         """
         self._alive()
-        dev = Branches(self._storage).commit_of(dev_branch)
+        dev = Branches(self._storage).find(dev_branch)
         if self._working.dirty:
             raise UncommittedChangesError(
                 f"there are uncommitted changes on branch {self._branch!r}; commit them or call reset_staging_area() "
@@ -274,6 +313,30 @@ class WriterCheckout(Checkout):
         self._alive()
         self._working.flush()
         self._shut()
+
+    def _find_done(self, idempotency_key: str) -> str | None:
+        """The commit on the branch that did the work of a key."""
+        head = self._storage.head(self._branch)
+        there = None if head is None else head.commit
+        return find_commit(self._storage.nodes, self._storage.commit, there, idempotency_key)
+
+    def _drop_repeated(self, digest: str, head: str | None, idempotency_key: str | None) -> None:
+        """Go on from the branch's head, which holds what was to be committed; keep what it does not hold."""
+        trees = {} if head is None else self._storage.commit(head).trees
+        if not adds_nothing(self._working, trees, self._storage.nodes):
+            name = f"repeated-{digest[:12]}-{time.time_ns():x}"
+            self.stash(name)
+            warnings.warn(
+                f"commit {digest[:12]} on branch {self._branch!r} did the work of idempotency_key {idempotency_key!r} "
+                f"before, so nothing was committed; what was staged is not the same, and is kept in stash {name!r} "
+                f"(stash.pop brings it back, stash.drop gives it up)",
+                UserWarning,
+                stacklevel=3,
+            )
+        self._samples.start_over()
+        self._staging.clear(self._branch, head)
+        self._working.rebase(trees)
+        self._base = head
 
     def _log_start(self) -> tuple[str | None, str | None]:
         return self._branch, None
