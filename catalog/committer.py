@@ -315,6 +315,7 @@ class Committer:
         with contextlib.suppress(OSError):
             self._index.add(fresh.items(), covered)
         staging.clear(branch, landed.digest)
+        self._publisher.start_over()
         writer.start_over()
         working.rebase(landed.commit.trees)
 

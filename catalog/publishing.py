@@ -43,7 +43,11 @@ class Publisher:
                 progress(file.stat().st_size)
         self._published.add(name)
 
-    def put(self, path: str, data: bytes) -> None:
+    def start_over(self) -> None:
+        """Forget what was sent, once it is part of history: from then on it may be removed again."""
+        self._published.clear()
+
+    def put, path: str, data: bytes) -> None:
         """Publish a small object under a name made from its contents. Raises StoreError; may be repeated."""
         if not self._store.put_if_absent(path, data):
             # Names are made from the contents, so other bytes under this name are damaged ones.

@@ -363,7 +363,7 @@ def test_reserved_metadata_keys_are_ours(bucket):
 def clones(tmp_path, s3_url, s3_options):
     """Two clones of one bucket with one commit of three samples."""
     origin = make_repository(tmp_path / "origin", storage_options=s3_options)
-    add_commit(origin, {number: SAMPLE for number in range(3)})
+    add_commit(origin, dict.fromkeys(range(3), SAMPLE))
     origin.remote.add("origin", s3_url)
     origin.remote.push("origin", "master")
     made = [Repository(tmp_path / name, exists=False, storage_options=s3_options) for name in ("a", "b")]
