@@ -38,6 +38,11 @@ class Place(NamedTuple):
     size: int
 
 
+def most_decoded(place: Place) -> int:
+    """The most bytes that the blocks of a place may decode to: the sample, or a block that it shares."""
+    return max(place.size, min(place.start + place.size, MAX_BLOCK_BYTES))
+
+
 def encode_block(raw: bytes | memoryview, codec: Codec, binding: bytes | None = None, number: int = 0) -> bytes:
     """One block with its header.
 
@@ -85,6 +90,9 @@ def decode_blocks(data: bytes | memoryview, digest: bytes, expected: int) -> mem
     position = 0
     room = max(expected, GROUP_BYTES * 4)
     while position < len(view):
+        if parts and not len(parts[-1]):
+            # Only an empty sample has an empty block. A run of them takes far more memory than its bytes.
+            raise CorruptDataError("a run of blocks has an empty one")
         part, position = _decode_one(view, position, digest, len(parts), room)
         room -= len(part)
         parts.append(part)

@@ -9,6 +9,8 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Final
 
+from hangar_cloud.backends.store.durable_files import open_regular
+
 _OPEN_LIMIT: Final = 256
 
 
@@ -16,7 +18,7 @@ class _Descriptor:
     """A descriptor that closes with its last user, so that no thread reads a reused number."""
 
     def __init__(self, path: Path) -> None:
-        self.number = os.open(path, os.O_RDONLY)
+        self.number = open_regular(path)
 
     def __del__(self) -> None:
         number = getattr(self, "number", None)
@@ -78,6 +80,14 @@ class LocalFiles:
             self._maps.pop(path, None)
             self._descriptors.pop(path, None)
 
+    def forget_removed(self) -> None:
+        """Drop what is held open of files that somebody removed: until then their bytes stay on the disk."""
+        with self._lock:
+            held = [*self._maps, *self._descriptors]
+        for path in held:
+            if not path.exists():
+                self.forget(path)
+
     def forget_all(self) -> None:
         """Drop everything held open."""
         with self._lock:
@@ -85,9 +95,12 @@ class LocalFiles:
             self._descriptors.clear()
 
     def _map(self, path: Path) -> memoryview:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)) if size else memoryview(b"")
+        number = open_regular(path)
+        try:
+            size = os.fstat(number).st_size
+            mapped = memoryview(mmap.mmap(number, 0, access=mmap.ACCESS_READ)) if size else memoryview(b"")
+        finally:
+            os.close(number)
         with self._lock:
             self._maps[path] = mapped
             while len(self._maps) > _OPEN_LIMIT:

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from hangar_cloud.backends.cache_limit import CacheLimit
 from hangar_cloud.backends.errors import (
@@ -27,9 +28,11 @@ from hangar_cloud.backends.errors import (
 )
 from hangar_cloud.backends.local_files import LocalFiles
 from hangar_cloud.backends.store import ObjectStore
-from hangar_cloud.backends.store.durable_files import publish_over, temporary_sibling
+from hangar_cloud.backends.store.durable_files import disk_errors_told, publish_over, read_regular, temporary_sibling
 from hangar_cloud.backends.store.ranges import RangeRequest
 
+_MAX_OBJECT_BYTES: Final = 64 * 1024 * 1024
+_LET_GO_SECONDS: Final = 1.0
 T = TypeVar("T")
 Verify = Callable[[memoryview, bool], T]
 
@@ -75,6 +78,7 @@ class ObjectSource:
         self._limit = limit
         self._files = LocalFiles()
         self._ahead: dict[str, tuple[int, bytes]] = {}
+        self._let_go_at = 0.0
 
     def read(self, extent: Extent[T], ahead: int = 0) -> T:
         """The verified value of one extent.
@@ -120,10 +124,12 @@ class ObjectSource:
             CorruptDataError: a local copy is there and damaged.
             DataNotLocalError: it is not here.
         """
+        self._let_go()
         path = self.store / extent.path
         try:
-            data = self._files.view(path, extent.offset, extent.length)
-        except FileNotFoundError:
+            with _explained(path):
+                data = self._files.view(path, extent.offset, extent.length)
+        except (FileNotFoundError, NotADirectoryError):
             return self._read_partial(extent)
         return _verified(extent, data, fetched=False)
 
@@ -140,8 +146,10 @@ class ObjectSource:
         local = self.store / path
         reason: HangarError
         try:
-            return verify(local.read_bytes())
-        except FileNotFoundError:
+            with _explained(local):
+                text = read_regular(local, _MAX_OBJECT_BYTES)
+            return verify(text)
+        except (FileNotFoundError, NotADirectoryError):
             reason = DataNotLocalError(f"{path} is not in {self.store} and no remote is configured to fetch it from")
         except CorruptDataError as error:
             reason = CorruptDataError(f"{path} in {self.store} is damaged: {error}")
@@ -180,10 +188,10 @@ class ObjectSource:
         problem: CorruptDataError | None = None
         for remote in remotes:
             try:
-                with temporary_sibling(local) as incoming:
+                with disk_errors_told(local), temporary_sibling(local) as incoming:
                     remote.download(path, incoming, progress=progress)
                     verify(incoming)
-                    size = incoming.stat().st_size
+                    self._make_room(incoming.stat().st_size)
                     publish_over(incoming, local)
             except ObjectNotFoundError:
                 continue
@@ -192,9 +200,17 @@ class ObjectSource:
                 problem.__cause__ = error
                 continue
             self._drop_partial(path)
-            self._account(size)
             return True
         raise problem or self._nowhere(path, missing, remotes)
+
+    def refuse_to_keep(self, size: int) -> None:
+        """Raises StoreError if the cache cannot hold `size` bytes of parts of objects, which were asked to be kept."""
+        if self._limit is not None and not self._limit.fits(size):
+            raise StoreError(
+                f"{size:,} bytes are asked to be kept on this machine, in a cache of at most "
+                f"{self._limit.max_bytes:,}. Ask for less, or open the repository with a larger cache_size, or "
+                "without one"
+            )
 
     def forget(self) -> None:
         """Close every local file held open."""
@@ -205,7 +221,8 @@ class ObjectSource:
         if self.partial is None:
             raise absent
         try:
-            data = self._files.read(self.partial / extent.path, extent.offset, extent.length)
+            with _explained(self.partial / extent.path):
+                data = self._files.read(self.partial / extent.path, extent.offset, extent.length)
         except (FileNotFoundError, NotADirectoryError):
             raise absent from None
         if len(data) < extent.length or not any(data[:64]):
@@ -235,9 +252,7 @@ class ObjectSource:
 
         return self._ask([(extent.path, start, end - start)], reason, take_wide)
 
-    def _fetch(
-        self, extents: Sequence[Extent[T]], reasons: Sequence[HangarError], must_keep: bool = False
-    ) -> list[T]:
+    def _fetch(self, extents: Sequence[Extent[T]], reasons: Sequence[HangarError], must_keep: bool = False) -> list[T]:
         def take(blobs: list[bytes]) -> list[T]:
             values = [_verified(e, memoryview(blob), fetched=True) for e, blob in zip(extents, blobs, strict=True)]
             self._keep_parts(list(zip(extents, blobs, reasons, strict=True)), must_keep)
@@ -294,8 +309,9 @@ class ObjectSource:
         )
 
     def _keep_part(self, extent: Extent[Any], blob: bytes, reason: HangarError) -> None:
-        if self.partial is None:
+        if self.partial is None or (self._limit is not None and not self._limit.fits(len(blob))):
             return
+        self._make_room(len(blob))
         path = self.partial / extent.path
         path.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(reason, CorruptDataError):
@@ -310,11 +326,12 @@ class ObjectSource:
             os.close(file)
         # Another process may have evicted the file that we have open: this is the new one.
         self._files.forget(path)
-        self._account(len(blob))
 
     def _keep_parts(self, parts: Sequence[tuple[Extent[Any], bytes, HangarError]], must_keep: bool = False) -> None:
         """Keep what was fetched. A full or read-only disk is no reason not to read; only who asked for it to be kept
         is told."""
+        if must_keep:
+            self.refuse_to_keep(sum(len(blob) for _, blob, _ in parts))
         try:
             for extent, blob, reason in parts:
                 self._keep_part(extent, blob, reason)
@@ -333,21 +350,38 @@ class ObjectSource:
         self._files.forget(self.store / path)
 
     def _keep_whole(self, local: Path, data: bytes) -> None:
+        self._make_room(len(data))
         with temporary_sibling(local) as incoming:
             incoming.write_bytes(data)
             os.replace(incoming, local)
         self._files.forget(local)
-        self._account(len(data))
 
     def _drop_partial(self, path: str) -> None:
         if self.partial is not None:
             (self.partial / path).unlink(missing_ok=True)
             self._files.forget(self.partial / path)
 
-    def _account(self, written: int) -> None:
+    def _make_room(self, size: int) -> None:
         if self._limit is not None:
-            for path in self._limit.added(written):
+            for path in self._limit.make_room(size):
                 self._files.forget(path)
+
+    def _let_go(self) -> None:
+        """Every now and then, close files that another process evicted."""
+        if self._limit is not None and time.monotonic() > self._let_go_at:
+            self._let_go_at = time.monotonic() + _LET_GO_SECONDS
+            self._files.forget_removed()
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn what the system says of a file that is there, and cannot be read, into an error of ours."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except OSError as error:
+        raise CorruptDataError(f"{path} cannot be read ({error.strerror or error})") from error
 
 
 def _verified(extent: Extent[T], data: memoryview, *, fetched: bool) -> T:

@@ -7,11 +7,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from hangar_cloud.backends.blocks import decode_blocks
+import numpy as np
+import numpy.typing as npt
+
+from hangar_cloud.backends.blocks import decode_blocks, most_decoded
 from hangar_cloud.backends.errors import CorruptDataError, UnsupportedFormatError
-from hangar_cloud.backends.packs import PACK_MAGIC, BlockExtent, file_pack_id, read_index
+from hangar_cloud.backends.packs import PACK_MAGIC, BlockExtent, file_pack_id, read_index_array
 from hangar_cloud.backends.sample_spool import AskedSample
-from hangar_cloud.backends.values import sample_digest
+from hangar_cloud.backends.values import payload_size, sample_digest
 
 
 class PackFault(NamedTuple):
@@ -31,23 +34,25 @@ def check_frame(file: BinaryIO, size: int, asked: Sequence[AskedSample]) -> Iter
         asked: the samples that must be in it.
     """
     try:
-        extents = read_index(file)
+        index = read_index_array(file)
     except CorruptDataError as error:
         yield PackFault("damaged", str(error))
         # Where blocks end is not known, so only what lies wholly outside is told from the rest.
         yield from (_outside(one) for one in asked if _end(one) > size)
         return
-    position = len(PACK_MAGIC)
-    for extent in extents:
-        if extent.offset != position or extent.stored < 1:
-            yield PackFault("damaged", f"the index has an extent at byte {extent.offset}, where {position} must be")
-            break
-        position += extent.stored
-    known = set(extents)
+    # As arrays: an index of a gigabyte would be ten as Python's numbers.
+    offsets, lengths = index[:, 0], index[:, 1]
+    due = np.concatenate([np.array([len(PACK_MAGIC)], np.uint64), offsets[:-1] + lengths[:-1]])[: len(offsets)]
+    wrong = np.flatnonzero((offsets != due) | (lengths < 1) | (lengths > size))
+    if len(wrong):
+        found, wanted = int(offsets[wrong[0]]), int(due[wrong[0]])
+        yield PackFault("damaged", f"the index has an extent at byte {found}, where {wanted} must be")
+        order = np.argsort(offsets, kind="stable")
+        offsets, lengths = offsets[order], lengths[order]
     for one in asked:
         if _end(one) > size:
             yield _outside(one)
-        elif _extent(one) not in known:
+        elif not _is_listed(one, offsets, lengths):
             yield PackFault("place", f"no block of the pack lies at {_extent(one).offset}+{_extent(one).stored}", one)
 
 
@@ -71,9 +76,15 @@ def check_contents(path: Path, pack: bytes, asked: Sequence[AskedSample]) -> Ite
 
 def check_extent(data: bytes, members: Sequence[AskedSample]) -> Iterator[PackFault]:
     """Faults of the samples in one block, or run of blocks."""
+    for one in members:
+        if payload_size(one.sample.prefix) not in (None, one.sample.place.size):
+            yield PackFault("value", f"{one.sample.place.size} bytes are not a sample of its shape", one)
+    members = [one for one in members if payload_size(one.sample.prefix) in (None, one.sample.place.size)]
+    if not members:
+        return
     first = members[0].sample
     try:
-        raw = decode_blocks(data, first.digest, max(one.sample.place.start + one.sample.place.size for one in members))
+        raw = decode_blocks(data, first.digest, max(most_decoded(one.sample.place) for one in members))
     except (CorruptDataError, UnsupportedFormatError) as error:
         if len(members) > 1:
             # One record with a wrong digest must not speak for the others.
@@ -90,6 +101,13 @@ def check_extent(data: bytes, members: Sequence[AskedSample]) -> Iterator[PackFa
             yield PackFault("place", f"bytes {place.start}+{place.size} of a block of {len(raw)} bytes", one)
         elif sample_digest(prefix, payload) != digest:
             yield PackFault("digest", "the sample's bytes do not match its digest", one)
+
+
+def _is_listed(one: AskedSample, offsets: npt.NDArray[np.uint64], lengths: npt.NDArray[np.uint64]) -> bool:
+    place = one.sample.place
+    first = int(np.searchsorted(offsets, np.uint64(place.offset), "left"))
+    last = int(np.searchsorted(offsets, np.uint64(place.offset), "right"))
+    return bool((lengths[first:last] == place.stored).any())
 
 
 def _extent(one: AskedSample) -> BlockExtent:

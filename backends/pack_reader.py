@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from hangar_cloud.backends.blocks import Place, decode_blocks
+from hangar_cloud.backends.blocks import Place, decode_blocks, most_decoded
 from hangar_cloud.backends.errors import CorruptDataError
 from hangar_cloud.backends.local_files import LocalFiles
 from hangar_cloud.backends.object_source import Extent, ObjectSource
 from hangar_cloud.backends.packs import pack_path, staged_pack_number
-from hangar_cloud.backends.values import sample_digest
+from hangar_cloud.backends.values import payload_size, sample_digest
 
 _DECODED_LIMIT: Final = 128 * 1024 * 1024
 _SHARED_BLOCK_LIMIT: Final = 64 * 1024
@@ -129,7 +129,9 @@ class PackReader:
         place, digest, prefix = sample
 
         def verify(data: memoryview, fetched: bool) -> memoryview:
-            raw = decode_blocks(data, digest, place.start + place.size)
+            if payload_size(prefix) not in (None, place.size):
+                raise CorruptDataError(f"its record gives a sample of {payload_size(prefix)} bytes {place.size}")
+            raw = decode_blocks(data, digest, most_decoded(place))
             payload = _payload(raw, place)
             shared = len(raw) != place.size
             if (shared or fetched) and sample_digest(prefix, payload) != digest:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hangar_cloud.backends.errors import CorruptDataError
 from hangar_cloud.backends.packs import PACK_BYTES, PACK_MAGIC, BlockExtent, encode_trailer, file_pack_id
-from hangar_cloud.backends.store.durable_files import flush_folder, make_folder
+from hangar_cloud.backends.store.durable_files import disk_errors_told, flush_folder, make_folder
 
 
 class PackWriter:
@@ -21,13 +21,15 @@ class PackWriter:
 
     Raises:
         CorruptDataError: the file is gone, or shorter than what was recorded.
+        StoreError: the disk is full, or otherwise cannot be written to; here and in every method.
     """
 
     def __init__(self, path: Path, extents: list[BlockExtent] | None = None) -> None:
         self.path = path
         self._extents = list(extents or ())
         self._end = self._extents[-1].offset + self._extents[-1].stored if self._extents else len(PACK_MAGIC)
-        self._file = _resume(path, self._end) if self._extents else _create(path)
+        with disk_errors_told(path):
+            self._file = _resume(path, self._end) if self._extents else _create(path)
 
     @property
     def full(self) -> bool:
@@ -46,8 +48,9 @@ class PackWriter:
         for block in blocks:
             extents.append(BlockExtent(position, len(block)))
             position += len(block)
-        _write_all(self._file, b"".join(blocks), self._end)
-        os.fsync(self._file)
+        with disk_errors_told(self.path):
+            _write_all(self._file, b"".join(blocks), self._end)
+            os.fsync(self._file)
         self._end = position
         self._extents += extents
         return extents
@@ -55,9 +58,10 @@ class PackWriter:
     def seal(self) -> bytes:
         """Write index and trailer, flush, close, and return the 16-byte id of the finished pack."""
         trailer = encode_trailer(self._end, self._extents)
-        _write_all(self._file, trailer, self._end)
-        os.ftruncate(self._file, self._end + len(trailer))
-        os.fsync(self._file)
+        with disk_errors_told(self.path):
+            _write_all(self._file, trailer, self._end)
+            os.ftruncate(self._file, self._end + len(trailer))
+            os.fsync(self._file)
         self.close()
         return file_pack_id(self.path)
 

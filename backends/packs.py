@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import xxhash
 from blake3 import blake3
 
@@ -55,7 +57,12 @@ def encode_trailer(index_offset: int, extents: Iterable[BlockExtent]) -> bytes:
 
 
 def read_index(file: BinaryIO) -> list[BlockExtent]:
-    """The index of a whole pack.
+    """The index of a whole pack. Raises as `read_index_array`."""
+    return [BlockExtent(offset, stored) for offset, stored in read_index_array(file).tolist()]
+
+
+def read_index_array(file: BinaryIO) -> npt.NDArray[np.uint64]:
+    """The index of a whole pack: offsets and lengths of its extents, of shape (extents, 2).
 
     Raises:
         CorruptDataError: it is not a pack, or its index is damaged.
@@ -71,7 +78,7 @@ def read_index(file: BinaryIO) -> list[BlockExtent]:
     index = file.read(count * _ENTRY.size)
     if xxhash.xxh3_64_intdigest(index, index_offset) != checksum:
         raise CorruptDataError("the pack's index fails its checksum")
-    return [BlockExtent(*entry) for entry in _ENTRY.iter_unpack(index)]
+    return np.frombuffer(index, "<u8").reshape(-1, 2)
 
 
 def file_pack_id(path: Path) -> bytes:

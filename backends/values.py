@@ -8,6 +8,8 @@ dtype are different samples. `docs/format.md` section "Sample identity" is the n
 
 from __future__ import annotations
 
+from functools import lru_cache
+from math import prod
 from typing import Final, Union
 
 import numpy as np
@@ -30,6 +32,19 @@ def array_prefix(dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> bytes:
     """
     dimensions = ",".join(map(str, shape))
     return f"ndarray\0{dtype.str}\0{dimensions}\0".encode("ascii")
+
+
+@lru_cache(maxsize=1024)
+def payload_size(prefix: bytes) -> int | None:
+    """Bytes of the payload of an array sample, from its prefix; None for text and bytes.
+
+    >>> payload_size(b"ndarray\\0<f4\\x0028,28\\0")
+    3136
+    """
+    if prefix in (STR_PREFIX, BYTES_PREFIX):
+        return None
+    _, dtype, dimensions, _ = prefix.decode("ascii").split("\0")
+    return prod(map(int, filter(None, dimensions.split(",")))) * np.dtype(dtype).itemsize
 
 
 def encode_text(text: str) -> bytes:

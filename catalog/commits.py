@@ -7,6 +7,7 @@ without touching history. `docs/format.md` section "Commits" is the normative te
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Final
@@ -14,13 +15,16 @@ from typing import Any, Final
 from blake3 import blake3
 
 from hangar_cloud.backends.errors import CorruptDataError
-from hangar_cloud.catalog.keys import check_name
+from hangar_cloud.catalog.keys import MAX_ENCODED_KEY_LENGTH, MAX_ROWS, check_name
 from hangar_cloud.catalog.records import MAX_LEVEL, NODE_DIGEST_LENGTH, NodeRef, SegmentPlace
 from hangar_cloud.catalog.schema import ColumnSchema
 from hangar_cloud.catalog.sealed_json import canonical, seal, unseal
 
 DIGEST_HEX_LENGTH: Final = 64
 METADATA: Final = ""
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_MAX_PARENTS: Final = 2
+_MAX_TIME_LENGTH: Final = 64
 
 
 @dataclass(frozen=True)
@@ -85,16 +89,27 @@ class Commit:
 
 
 def make_commit(
-    parents: tuple[str, ...], trees: dict[str, ColumnEntry], author: str, email: str, message: str
+    parents: tuple[str, ...],
+    trees: dict[str, ColumnEntry],
+    author: str,
+    email: str,
+    message: str,
+    time: str | None = None,
 ) -> Commit:
-    """A commit of now. `trees` is as in `Commit.trees`."""
+    """A commit of now, or of `time`. `trees` is as in `Commit.trees`."""
     columns = {name: entry for name, entry in sorted(trees.items()) if name != METADATA}
     now = datetime.now(timezone.utc).isoformat(timespec="microseconds")
-    return Commit(parents, columns, author, email, now, message, trees.get(METADATA))
+    return Commit(parents, columns, author, email, time or now, message, trees.get(METADATA))
 
 
 def commit_path(digest: str) -> str:
-    """The object name of a commit."""
+    """The object name of a commit.
+
+    Raises:
+        CorruptDataError: it is not the digest of one. Digests come from stores that anybody may have written.
+    """
+    if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+        raise CorruptDataError(f"{str(digest)[:80]!r} is not the digest of a commit, though something refers to it so")
     return f"commits/{digest}.json"
 
 
@@ -123,6 +138,10 @@ def decode_commit(text: bytes, digest: str) -> Commit:
             str(body["message"]),
             metadata,
         )
+        if len(commit.parents) > _MAX_PARENTS or not all(map(_DIGEST.fullmatch, commit.parents)):
+            raise CorruptDataError(f"it has {len(commit.parents)} parents, or one that is not a commit")
+        if len(commit.time) > _MAX_TIME_LENGTH:
+            raise CorruptDataError("its time is not one")
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise CorruptDataError(f"{what} is damaged: {error}") from error
     if commit.digest() != digest:
@@ -160,11 +179,13 @@ def _entry(data: Any, place: Any) -> ColumnEntry:
         where = SegmentPlace(
             bytes.fromhex(place["object"]), int(place["offset"]), int(place["length"]), int(place["checksum"], 16)
         )
-        if len(where.object) != 16 or where.offset < 0 or where.length < 0 or not 0 <= where.checksum < 2**64:
+        numbers = (where.offset, where.length)
+        if len(where.object) != 16 or not all(0 <= n < 2**63 for n in numbers) or not 0 <= where.checksum < 2**64:
             raise CorruptDataError("a column's root lies nowhere")
         root = NodeRef(
             int(data["level"]), bytes.fromhex(place["first"]), int(data["count"]), bytes.fromhex(data["root"]), where
         )
-        if not 0 <= root.level <= MAX_LEVEL or root.count < 1 or len(root.digest) != NODE_DIGEST_LENGTH:
+        sound = 0 <= root.level <= MAX_LEVEL and 1 <= root.count <= MAX_ROWS
+        if not sound or len(root.digest) != NODE_DIGEST_LENGTH or len(root.first) > MAX_ENCODED_KEY_LENGTH:
             raise CorruptDataError("a column's root is not one")
     return ColumnEntry(schema, root, str(data["backend"]), dict(data["backend_options"]))

@@ -8,10 +8,11 @@ everything until the pointer is known to have landed.
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -28,14 +29,17 @@ from hangar_cloud.catalog.publishing import Progress, Publisher
 from hangar_cloud.catalog.rebase import Conflict, describe, find_conflicts, rebase
 from hangar_cloud.catalog.receipts import NEW_METADATA, find_commit, receipt_change
 from hangar_cloud.catalog.record_writer import RecordWriter
-from hangar_cloud.catalog.records import NodeRef, Row
-from hangar_cloud.catalog.sample_writer import SampleWriter, sealed_row
+from hangar_cloud.catalog.records import NodeRef
+from hangar_cloud.catalog.reused_packs import ReusedPacks, Rows
+from hangar_cloud.catalog.sample_writer import SampleWriter
 from hangar_cloud.catalog.schema import ColumnSchema
 from hangar_cloud.catalog.staging import StagingArea
+from hangar_cloud.catalog.watch import Watch, land
 from hangar_cloud.catalog.working_set import WorkingSet
 
 _COVER_LIMIT: Final = 250_000
 _LOOK_BACK: Final = 1_000
+_RECENT: Final = 64
 ATTEMPTS: Final = 20
 _BACK_OFF_SECONDS: Final = 0.2
 _MOST_BACK_OFF_SECONDS: Final = 5.0
@@ -79,6 +83,23 @@ class Earlier(NamedTuple):
     head: Pointer
 
 
+@dataclass
+class _Work:
+    """What one attempt commits, and what was made of it."""
+
+    working: WorkingSet
+    staging: StagingArea
+    writer: SampleWriter
+    branch: str
+    base: str | None
+    signature: tuple[str, str, str]
+    idempotency_key: str | None
+    progress: Progress | None
+    rows: Rows = field(default_factory=dict)
+    sealed: dict[int, bytes] = field(default_factory=dict)
+    commit: Commit | None = None
+
+
 class Committer:
     """Publishes staged changes as commits.
 
@@ -89,6 +110,7 @@ class Committer:
         nodes: reads record trees.
         index: is told where new samples lie.
         look_up: gives a commit by its digest.
+        shared: whether others may collect garbage in the store while this writer has no lock against it: in a bucket.
     """
 
     def __init__(
@@ -99,7 +121,14 @@ class Committer:
         nodes: NodeReader,
         index: DigestIndex,
         look_up: Callable[[str], Commit],
+        *,
+        shared: bool = False,
     ) -> None:
+        self._store = store
+        self._cache = cache
+        self._watch = Watch(store if shared else None)
+        self._reused = ReusedPacks(self._watch, cache)
+        self._uprooted = False
         self._publisher = Publisher(store, cache)
         self._pointers = pointers
         self._nodes = nodes
@@ -132,7 +161,6 @@ class Committer:
             StoreError: the store failed; the staged changes are kept and commit can be called again.
         """
         working.flush()
-        sealed = writer.seal()
         for attempt in range(rules.attempts):
             earlier = self.landed(staging)
             if earlier is not None:
@@ -155,65 +183,73 @@ class Committer:
                 self._move_base(working, staging, branch, there, rules)
                 base = there
                 working.flush()
-                sealed = writer.seal()
-            rows = _place_rows(working, sealed)
-            digest, commit = self._publish(
-                working, staging, rows, sealed, branch, base, (author, email, message), rules.idempotency_key, progress
+            work = _Work(
+                working, staging, writer, branch, base, (author, email, message), rules.idempotency_key, progress
             )
-            staging.add_landing(digest)
+            publish = functools.partial(self._publish, work)
+            move = functools.partial(self._pointers.move, branch, head, action="commit")
             try:
-                pointer = self._pointers.move(branch, head, digest, "commit")
+                pointer = land(self._watch, publish, move, functools.partial(self._publish, work, repair=True))
             except HeadMovedError:
                 if not rules.rebase or attempt == rules.attempts - 1:
                     raise
                 time.sleep(random.uniform(0, min(_MOST_BACK_OFF_SECONDS, _BACK_OFF_SECONDS * (attempt + 1))))
                 continue
-            landed = Landed(digest, commit, pointer)
-            self._settle(working, staging, writer, branch, landed, rows)
+            assert work.commit is not None
+            landed = Landed(work.commit.digest(), work.commit, pointer)
+            self._settle(working, staging, writer, branch, landed, work.rows)
             return landed
         raise AssertionError("unreachable")
 
-    def _publish(
-        self,
-        working: WorkingSet,
-        staging: StagingArea,
-        rows: dict[str, list[tuple[bytes, Row | None]]],
-        sealed: dict[int, bytes],
-        branch: str,
-        base: str | None,
-        signature: tuple[str, str, str],
-        idempotency_key: str | None,
-        progress: Progress | None,
-    ) -> tuple[str, Commit]:
-        """Write packs, records and commit; what is there already is not written again."""
-        records = RecordWriter(self._nodes)
-        entries = {name: column.entry for name, column in working.columns.items()}
-        trees = {
-            name: (entry.schema, records.edit(entry.root, entry.schema, rows[name])) for name, entry in entries.items()
-        }
-        if not _differs(working, trees):
-            raise NothingToCommitError(
-                f"nothing to commit on branch {branch!r}: the staged contents equal those of its last commit"
+    def _publish(self, work: _Work, *, repair: bool = False) -> tuple[set[str], str]:
+        """Write packs, records and commit; what is there already is not written again.
+
+        Args:
+            work: what to commit; takes note of what was made of it.
+            repair: write the same commit once more, of which objects vanished.
+
+        Returns:
+            names of all objects that the commit depends on, those of its base left out; and its digest.
+        """
+        self._publisher.begin(again=work.commit is not None)
+        reused: set[str] = set()
+        if not repair:
+            work.rows, work.sealed, reused = self._reused.place(
+                work.working, work.staging, work.writer, all_packs=self._uprooted
             )
-        if idempotency_key is not None:
-            entry = entries.setdefault(METADATA, NEW_METADATA)
-            changes = sorted([*rows.get(METADATA, ()), receipt_change(idempotency_key)], key=lambda change: change[0])
-            trees[METADATA] = (entry.schema, records.edit(entry.root, entry.schema, changes))
-        used = {
-            row.place.pack
-            for changes in rows.values()
-            for _, row in changes
-            if row is not None and row.place is not None
-        }
-        for number, name in sealed.items():
-            if name in used:
-                self._publisher.pack(staging.pack_file(number), pack_path(name), progress)
-        roots = records.write(trees, self._publisher.put)
-        trees_there = {name: replace(entries[name], root=root) for name, root in roots.items()}
-        commit = make_commit(() if base is None else (base,), trees_there, *signature)
+        trees = self._write_records(work)
+        time = work.commit.time if repair and work.commit is not None else None
+        commit = make_commit(() if work.base is None else (work.base,), trees, *work.signature, time)
         digest = commit.digest()
         self._publisher.put(commit_path(digest), commit.encode())
-        return digest, commit
+        work.commit = commit
+        names = self._publisher.names | reused
+        work.staging.add_landing(digest, names)
+        return names, digest
+
+    def _write_records(self, work: _Work) -> dict[str, ColumnEntry]:
+        """The trees of the commit, once they and their samples are in the store."""
+        records = RecordWriter(self._nodes)
+        entries = {name: column.entry for name, column in work.working.columns.items()}
+        trees = {
+            name: (entry.schema, records.edit(entry.root, entry.schema, work.rows[name]))
+            for name, entry in entries.items()
+        }
+        if not _differs(work.working, trees):
+            raise NothingToCommitError(
+                f"nothing to commit on branch {work.branch!r}: the staged contents equal those of its last commit"
+            )
+        if work.idempotency_key is not None:
+            entry = entries.setdefault(METADATA, NEW_METADATA)
+            receipt = receipt_change(work.idempotency_key)
+            changes = sorted([*work.rows.get(METADATA, ()), receipt], key=lambda change: change[0])
+            trees[METADATA] = (entry.schema, records.edit(entry.root, entry.schema, changes))
+        used = {row.place.pack for rows in work.rows.values() for _, row in rows if row is not None and row.place}
+        for number, name in work.sealed.items():
+            if name in used:
+                self._publisher.pack(work.staging.pack_file(number), pack_path(name), work.progress)
+        roots = records.write(trees, self._publisher.put)
+        return {name: replace(entries[name], root=root) for name, root in roots.items()}
 
     def _move_base(
         self, working: WorkingSet, staging: StagingArea, branch: str, there: str | None, rules: CommitRules
@@ -221,9 +257,9 @@ class Committer:
         """Put the staged changes on top of where another writer moved the branch."""
         if not rules.rebase:
             raise HeadMovedError(
-                f"another writer moved branch {branch!r} to commit {(there or '')[:12]}, and on_conflict='fail' refuses "
-                "to go on from there. Your staged changes are kept; commit again with on_conflict='rebase' to put them "
-                "on top"
+                f"another writer moved branch {branch!r} to commit {(there or '')[:12]}, and on_conflict='fail' "
+                "refuses to go on from there. Your staged changes are kept; commit again with on_conflict='rebase' to "
+                "put them on top"
             )
         head = {} if there is None else self._look_up(there).trees
         conflicts = find_conflicts(working, head, self._nodes)
@@ -236,8 +272,21 @@ class Committer:
                 f"with checkout(branch={branch!r}). To keep the other values, set or delete the samples here likewise "
                 "and commit again, or commit with on_conflict='theirs'; to keep yours, commit with on_conflict='ours'"
             )
+        # Packs that the old base names count as safe only while the new one has it as an ancestor.
+        self._uprooted = self._uprooted or not self._is_recent(staging.setting("base"), there)
         rebase(working, head)
         staging.set_settings(base=there)
+
+    def _is_recent(self, older: str | None, newer: str | None) -> bool:
+        """Whether a commit is among the last ones before another."""
+        waiting, left = [newer], _RECENT
+        while waiting and left:
+            digest, left = waiting.pop(0), left - 1
+            if digest == older:
+                return True
+            if digest is not None:
+                waiting += self._look_up(digest).parents or (None,)
+        return False
 
     def landed(self, staging: StagingArea) -> Earlier | None:
         """The earlier attempt to commit what is staged that is on its branch, if there is one."""
@@ -258,6 +307,7 @@ class Committer:
         earlier, branch = self.landed(staging), staging.setting("branch")
         if earlier is None or branch is None:
             return
+        self._reassure(staging)
         if staging.all_in(earlier.sequence):
             staging.clear(branch, earlier.head.commit)
         else:
@@ -269,6 +319,7 @@ class Committer:
         """Go on from an earlier attempt: its outcome, or None if more was staged since, which is now on top of it."""
         # Looked up first: if that fails, what is staged must still be staged.
         commit = self._look_up(earlier.digest)
+        self._reassure(staging)
         if staging.all_in(earlier.sequence) and earlier.head.commit is not None:
             head = self._look_up(earlier.head.commit)
             staging.clear(branch, earlier.head.commit)
@@ -278,6 +329,15 @@ class Committer:
         staging.clear_until(earlier.sequence, earlier.digest)
         working.reload(commit.trees)
         return None
+
+    def _reassure(self, staging: StagingArea) -> None:
+        """Make once more what a collection removed of a commit that landed late, as its writer was gone."""
+        packs = {pack_path(name): number for number, name in staging.sealed().items()}
+        for name in self._watch.missing(staging.dependencies()):
+            if name in packs:
+                self._publisher.pack(staging.pack_file(packs[name]), name)
+            elif self._cache is not None and (self._cache / name).is_file():
+                self._publisher.put(name, (self._cache / name).read_bytes())
 
     def cover(self, entry: ColumnEntry) -> None:
         """Complete the digest index with what a column's base holds, where that is a moderate effort."""
@@ -304,7 +364,7 @@ class Committer:
         writer: SampleWriter,
         branch: str,
         landed: Landed,
-        new_rows: dict[str, list[tuple[bytes, Row | None]]],
+        new_rows: Rows,
     ) -> None:
         fresh = {row.identity[1:]: row.place for rows in new_rows.values() for _, row in rows if row and row.place}
         covered = [
@@ -316,19 +376,12 @@ class Committer:
             self._index.add(fresh.items(), covered)
         staging.clear(branch, landed.digest)
         self._publisher.start_over()
+        self._uprooted = False
         writer.start_over()
         working.rebase(landed.commit.trees)
 
     def _was_covered(self, entry: ColumnEntry) -> bool:
         return entry.root is None or self._index.covers(entry.root.digest)
-
-
-def _place_rows(working: WorkingSet, sealed: dict[int, bytes]) -> dict[str, list[tuple[bytes, Row | None]]]:
-    """The staged changes of every column, with staging packs replaced by the sealed ones."""
-    return {
-        name: [(key, sealed_row(row, sealed)) for key, row in column.changes()]
-        for name, column in working.columns.items()
-    }
 
 
 def _differs(working: WorkingSet, trees: dict[str, tuple[ColumnSchema, NodeRef | None]]) -> bool:

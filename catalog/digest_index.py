@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ import xxhash
 from hangar_cloud.backends.blocks import Place
 
 _MERGE_ABOVE: Final = 16
+_MAX_NUMBER: Final = 2**63 - 1
 _SUFFIX: Final = ".places"
 _ENTRY: Final = np.dtype(
     [
@@ -44,8 +45,8 @@ class DigestIndex:
         self._folder = folder
         self._runs: dict[str, npt.NDArray[Any]] | None = None
 
-    def find(self, digests: Sequence[bytes]) -> dict[bytes, Place]:
-        """The places of those digests that are known."""
+    def find(self, digests: Sequence[bytes], usable: Callable[[bytes], bool] = lambda _: True) -> dict[bytes, Place]:
+        """The places of those digests that are known, as far as their packs are `usable`."""
         runs = self._load()
         if not runs or not digests:
             return {}
@@ -55,9 +56,10 @@ class DigestIndex:
             positions = np.searchsorted(run["head"], heads)
             inside = np.minimum(positions, len(run) - 1)
             for i in np.flatnonzero((positions < len(run)) & (run["head"][inside] == heads)):
-                place = _match(run, int(positions[i]), digests[int(i)])
+                digest = digests[int(i)]
+                place = next((p for p in _matches(run, int(positions[i]), digest) if usable(p.pack)), None)
                 if place is not None:
-                    found[digests[int(i)]] = place
+                    found[digest] = place
         return found
 
     def add(self, entries: Iterable[tuple[bytes, Place]], covers: Iterable[bytes] = ()) -> None:
@@ -122,20 +124,15 @@ class DigestIndex:
         return name, run
 
 
-def _match(run: npt.NDArray[Any], position: int, digest: bytes) -> Place | None:
+def _matches(run: npt.NDArray[Any], position: int, digest: bytes) -> Iterator[Place]:
     head = run["head"][position]
     while position < len(run) and run["head"][position] == head:
         entry = run[position]
         if entry["digest"].tobytes() == digest and int(entry["check"]) == _checksum(entry):
-            return Place(
-                entry["pack"].tobytes(),
-                int(entry["offset"]),
-                int(entry["stored"]),
-                int(entry["start"]),
-                int(entry["size"]),
-            )
+            numbers = [int(entry[name]) for name in ("offset", "stored", "start", "size")]
+            if max(numbers) <= _MAX_NUMBER:
+                yield Place(entry["pack"].tobytes(), *numbers)
         position += 1
-    return None
 
 
 def _checksum(entry: Any) -> int:

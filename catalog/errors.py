@@ -13,7 +13,9 @@
     │   └── CommitConflictError (ValueError)        … and changed the same samples in another way
     ├── StashExistsError        (ValueError)        there is a stash of that name already
     ├── StashNotFoundError      (ValueError)        no such stash
-    └── StagingError            (RuntimeError)      the staging area cannot be used as it is
+    ├── ObjectTooLargeError     (ValueError)        a commit that no reader would take
+    ├── StagingError            (RuntimeError)      the staging area cannot be used as it is
+    └── GarbageCollectionError  (RuntimeError)      another collection is in the way; nothing is lost
 """
 
 from __future__ import annotations
@@ -61,5 +63,13 @@ class StashNotFoundError(HangarError, ValueError):
     """No stash of that name, or none at all."""
 
 
+class ObjectTooLargeError(HangarError, ValueError):
+    """An object would be larger than readers accept. Nothing refers to it, and the staged changes are kept."""
+
+
 class StagingError(HangarError, RuntimeError):
     """The staging area cannot be used as it is."""
+
+
+class GarbageCollectionError(HangarError, RuntimeError):
+    """Another garbage collection of the same repository is in the way. Nothing was lost; run it again later."""

@@ -160,10 +160,6 @@ class _ColumnCheck:
             self._tell(ref, "digest", f"the inner node at byte {ref.place.offset} does not match its digest")
         for fault in children_faults(ref, children, is_root):
             self._tell(ref, "tree", fault)
-        sound = [child for child in children if len(child.place.object) == OBJECT_ID_LENGTH]
-        if len(sound) < len(children):
-            self._tell(ref, "tree", "an inner node names an object that cannot be")
-            return None
         lasts = self.nodes(children)
         for last, after in zip(lasts, children[1:], strict=False):
             if last is not None and last >= after.first:

@@ -21,7 +21,7 @@ _HEADS: Final = "refs/heads"
 _ENTRY: Final = re.compile(r"(\d{10})\.json", re.ASCII)
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _WITHOUT_COMMIT: Final = ("init", "delete")
-_WITH_COMMIT: Final = ("create", "commit", "merge", "push", "clone", "reset")
+_WITH_COMMIT: Final = ("create", "commit", "merge", "push", "force-push", "clone", "reset", "restore")
 _AT_ONCE: Final = 256
 
 
@@ -82,7 +82,7 @@ class RefCheck:
             return
         try:
             bounds = dict(unseal(text, "the branch hint")["branches"])
-        except (HangarError, KeyError, TypeError, ValueError) as error:
+        except (HangarError, KeyError, TypeError, ValueError, AttributeError) as error:
             yield Finding("hint", HINT_PATH, message=f"the branch hint cannot be read, and is passed over: {error}")
             return
         if not self._store.can_list:

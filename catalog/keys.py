@@ -19,6 +19,9 @@ RowKey = int | str | tuple[KeyType, KeyType]
 """The key of a row: a sample key, or in a nested column a pair of sample and subsample key."""
 
 MAX_KEY_LENGTH: Final = 1024
+MAX_ENCODED_KEY_LENGTH: Final = 2**16 - 1
+MAX_ROWS: Final = 2**63 - 1
+"""Of a column: what Python's len() can say."""
 MAX_NAME_LENGTH: Final = 64
 MAX_INT_KEY: Final = 2**63 - 1
 _INT_TAG: Final = b"\1"

@@ -20,6 +20,7 @@ def publish_merge(
     author: str,
     email: str,
     message: str,
+    time: str | None = None,
 ) -> tuple[str, Commit]:
     """Write records and commit of a merge without conflicts; what is there already is not written again.
 
@@ -31,6 +32,7 @@ def publish_merge(
         author: name recorded in the commit.
         email: likewise.
         message: of the commit.
+        time: of the commit; now by default.
     """
     records = RecordWriter(nodes)
     trees = {}
@@ -39,9 +41,7 @@ def publish_merge(
         trees[name] = (column.entry.schema, records.edit(column.entry.root, column.entry.schema, changes))
     roots = records.write(trees, publisher.put)
     entries = {name: replace(merge.columns[name].entry, root=root) for name, root in roots.items()}
-    commit = make_commit(parents, entries, author, email, message)
+    commit = make_commit(parents, entries, author, email, message, time)
     digest = commit.digest()
     publisher.put(commit_path(digest), commit.encode())
     return digest, commit
-
-

@@ -57,6 +57,9 @@ class NodeReader:
             self.loaded += 1
             found = self._remember((ref.digest, schema), self._source.read(node_extent(ref, schema)))
         assert isinstance(found, Leaf)
+        # Asked of those in memory too: a node that two parents name, under different keys, would be walked twice.
+        if encode_key(found.keys[0]) != ref.first:
+            raise CorruptDataError(f"{records_path(ref.place.object)}: a leaf begins at another key than is declared")
         return found
 
     def children(self, ref: NodeRef) -> list[NodeRef]:
@@ -68,6 +71,8 @@ class NodeReader:
         if found is None:
             found = self._remember(name, self._source.read(node_extent(ref, None), ahead=_INNER_AHEAD))
         assert isinstance(found, list)
+        if found[0].first != ref.first:
+            raise CorruptDataError(f"{records_path(ref.place.object)}: a node begins at another key than is declared")
         return found
 
     def prefetch(self, refs: Sequence[NodeRef], schema: ColumnSchema) -> None:
@@ -215,6 +220,7 @@ def node_extent(ref: NodeRef, schema: ColumnSchema | None) -> Extent[Any]:
             raise CorruptDataError("a record segment fails its checksum")
         if schema is None:
             children = decode_inner(data, ref.level, place.object)
+            _check_children(ref, children)
             if fetched and inner_digest(ref.level, children) != ref.digest:
                 raise CorruptDataError("a record node does not match its digest")
             return children
@@ -224,6 +230,15 @@ def node_extent(ref: NodeRef, schema: ColumnSchema | None) -> Extent[Any]:
         return leaf
 
     return Extent(records_path(place.object), place.offset, place.length, verify)
+
+
+def _check_children(ref: NodeRef, children: Sequence[NodeRef]) -> None:
+    """Refuse a node that is reachable in two ways or more: walking its tree might not end."""
+    firsts = [child.first for child in children]
+    if firsts[0] != ref.first or any(one >= next_ for one, next_ in pairwise(firsts)):
+        raise CorruptDataError("a record node's children are out of order, or not those of its parent")
+    if min(child.count for child in children) < 1 or sum(child.count for child in children) != ref.count:
+        raise CorruptDataError(f"a record node has not the {ref.count} rows that its parent declares")
 
 
 def _first(ref: NodeRef) -> bytes:

@@ -16,6 +16,7 @@ from typing import Any, Final
 from hangar_cloud.backends.errors import CorruptDataError
 
 PARQUET_MAGIC: Final = b"PAR1"
+_MAX_SHIFT: Final = 63
 
 _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = range(1, 13)
 _NUM_ROWS, _ROW_GROUPS = 3, 4
@@ -55,19 +56,29 @@ def combine_segments(segments: Sequence[bytes]) -> bytes:
     return b"".join([*segments, encoded, len(encoded).to_bytes(4, "little"), PARQUET_MAGIC])
 
 
-def read_footer(parquet: bytes) -> Struct:
+def read_footer(parquet: bytes | memoryview) -> Struct:
     """The footer of a Parquet file as a generic Thrift struct.
 
     Raises:
         CorruptDataError: these bytes do not end in a Parquet footer.
     """
     length = int.from_bytes(parquet[-8:-4], "little")
-    if parquet[-4:] != PARQUET_MAGIC or length + 12 > len(parquet):
+    if bytes(parquet[-4:]) != PARQUET_MAGIC or length + 12 > len(parquet):
         raise CorruptDataError("a record segment does not end in a Parquet footer")
+    return read_struct(parquet, len(parquet) - 8 - length)[0]
+
+
+def read_struct(data: bytes | memoryview, position: int) -> tuple[Struct, int]:
+    """The Thrift struct that begins at a position, and the position behind it.
+
+    Raises:
+        CorruptDataError: there is none, or one that has a field twice.
+    """
+    reader = _Reader(data, position)
     try:
-        return _Reader(parquet, len(parquet) - 8 - length).read_struct()
+        return reader.read_struct(), reader.position
     except (IndexError, RecursionError, struct.error) as error:
-        raise CorruptDataError("a record segment's Parquet footer is damaged") from error
+        raise CorruptDataError("a Thrift struct of a record segment is damaged") from error
 
 
 def _move_group(group: Struct, distance: int) -> None:
@@ -89,9 +100,9 @@ def _move(struct_: Struct, field: int, distance: int) -> None:
 
 
 class _Reader:
-    def __init__(self, data: bytes, position: int) -> None:
+    def __init__(self, data: bytes | memoryview, position: int) -> None:
         self._data = data
-        self._position = position
+        self.position = position
 
     def read_struct(self) -> Struct:
         fields: Struct = {}
@@ -99,6 +110,8 @@ class _Reader:
         while head := self._byte():
             delta, kind = head >> 4, head & 15
             number = number + delta if delta else self._zigzag()
+            if number in fields:
+                raise CorruptDataError(f"a Thrift struct of a record segment has field {number} twice")
             fields[number] = (kind, self._value(kind))
         return fields
 
@@ -117,6 +130,8 @@ class _Reader:
             head = self._byte()
             size = head >> 4 if head >> 4 < 15 else self._varint()
             element = head & 15
+            if size > len(self._data) - self.position:
+                raise CorruptDataError("a Thrift list of a record segment is longer than what holds it")
             if element in (_TRUE, _FALSE):
                 return element, [self._byte() for _ in range(size)]
             return element, [self.read_struct() if element == _STRUCT else self._value(element) for _ in range(size)]
@@ -125,12 +140,12 @@ class _Reader:
         raise CorruptDataError(f"a Parquet footer holds a Thrift value of unknown type {kind}")
 
     def _byte(self) -> int:
-        self._position += 1
-        return self._data[self._position - 1]
+        self.position += 1
+        return self._data[self.position - 1]
 
     def _take(self, length: int) -> bytes:
-        self._position += length
-        return self._data[self._position - length : self._position]
+        self.position += length
+        return bytes(self._data[self.position - length : self.position])
 
     def _varint(self) -> int:
         value = shift = 0
@@ -140,6 +155,8 @@ class _Reader:
             if byte < 128:
                 return value
             shift += 7
+            if shift > _MAX_SHIFT:
+                raise CorruptDataError("a Thrift number of a record segment is longer than any is")
 
     def _zigzag(self) -> int:
         value = self._varint()

@@ -28,6 +28,7 @@ _TAG_ACTIONS: Final = ("tag", "untag")
 _PROBE_AHEAD: Final = 2
 _READ_AT_ONCE: Final = 64
 _MAX_SEQ: Final = 10**10 - 1
+_MEMBERS: Final[dict[str, type]] = {"branch": str, "seq": int, "action": str, "time": str, "author": str, "nonce": str}
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,13 @@ def decode_pointer(text: bytes, branch: str, seq: int, kind: Kind = "heads") -> 
     """
     what = f"pointer {seq} of {_WORDS[kind]} {branch!r}"
     data = unseal(text, what)
-    try:
-        pointer = Pointer(**data)
-    except TypeError as error:
-        raise CorruptDataError(f"{what} is damaged: {error}") from error
+    if not _MEMBERS.items() <= {name: type(data.get(name)) for name in _MEMBERS}.items():
+        raise CorruptDataError(f"{what} is damaged: it lacks a member, or has one of another type")
+    if not isinstance(data.get("commit"), (str, type(None))) or not isinstance(data.get("message", ""), str):
+        raise CorruptDataError(f"{what} is damaged: its commit or message is not text")
+    pointer = Pointer(
+        commit=data.get("commit"), message=data.get("message", ""), **{name: data[name] for name in _MEMBERS}
+    )
     if (pointer.branch, pointer.seq) != (branch, seq):
         raise CorruptDataError(f"{what} is damaged: it belongs to pointer {pointer.seq} of {pointer.branch!r}")
     if (pointer.action in _TAG_ACTIONS) != (kind == "tags"):
@@ -148,7 +152,7 @@ class PointerLog:
         Times never decrease along a log, so this takes a number of reads that grows with the logarithm of its length.
         """
         head = self.head(branch)
-        if head is None or _when(head) <= time:
+        if head is None or written_at(head) <= time:
             return head
         low, high = -1, head.seq
         found: Pointer | None = None
@@ -157,7 +161,7 @@ class PointerLog:
             pointer = self.entry(branch, middle)
             if pointer is None:
                 raise CorruptDataError(f"pointer {middle} of branch {branch!r} is missing at {self._store.url}")
-            if _when(pointer) <= time:
+            if written_at(pointer) <= time:
                 low, found = middle, pointer
             else:
                 high = middle
@@ -226,6 +230,8 @@ class PointerLog:
                     high = seq
                     break
                 found = (seq, text)
+            if high is None and wanted[-1] > _MAX_SEQ:
+                raise CorruptDataError(f"the log of {_WORDS[self._kind]} {branch!r} at {self._store.url} has no end")
             if high is None:
                 step *= 4
                 position = wanted[-1] + step
@@ -267,11 +273,11 @@ class PointerLog:
             pass
 
 
-def _when(pointer: Pointer) -> datetime:
-    """When an entry was written. Raises CorruptDataError where it does not say."""
+def written_at(pointer: Pointer) -> datetime:
+    """When an entry was written, UTC. Raises CorruptDataError where it does not say."""
     try:
         return datetime.fromisoformat(pointer.time).astimezone(timezone.utc)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise CorruptDataError(f"pointer {pointer.seq} of {pointer.branch!r} has no valid time: {error}") from error
 
 

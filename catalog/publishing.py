@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from hangar_cloud.backends.errors import CorruptDataError
 from hangar_cloud.backends.store import ObjectStore
-from hangar_cloud.backends.store.durable_files import flush_folder, make_folder
+from hangar_cloud.backends.store.durable_files import disk_errors_told, flush_folder, make_folder, replace_file
 
 Progress = Callable[[int], None]
 
@@ -26,29 +27,42 @@ class Publisher:
         self._store = store
         self._cache = cache
         self._published: set[str] = set()
+        self.names: set[str] = set()
+        """All that was published, or found to be there, since `begin`."""
 
     def pack(self, file: Path, name: str, progress: Progress | None = None) -> None:
         """Publish a sealed pack file under its name. Raises StoreError; may be repeated, and sends it once."""
+        self.names.add(name)
         if name in self._published:
             return
         local = self._store.local_path(name)
         if local is None:
             self._store.upload(name, file, progress=progress)
             if self._cache is not None:
-                _link(file, self._cache / name)
+                with contextlib.suppress(OSError):
+                    _link(file, self._cache / name)
         else:
             self._store.ensure_writable()
-            _link(file, local)
+            with disk_errors_told(local):
+                _link(file, local)
             if progress is not None:
                 progress(file.stat().st_size)
         self._published.add(name)
 
+    def begin(self, *, again: bool = False) -> None:
+        """Start to publish one commit; `again` if objects vanished meanwhile, so that nothing counts as sent."""
+        self.names.clear()
+        if again:
+            self._published.clear()
+
     def start_over(self) -> None:
         """Forget what was sent, once it is part of history: from then on it may be removed again."""
         self._published.clear()
+        self.names.clear()
 
-    def put, path: str, data: bytes) -> None:
+    def put(self, path: str, data: bytes) -> None:
         """Publish a small object under a name made from its contents. Raises StoreError; may be repeated."""
+        self.names.add(path)
         if not self._store.put_if_absent(path, data):
             # Names are made from the contents, so other bytes under this name are damaged ones.
             raise CorruptDataError(
@@ -56,11 +70,9 @@ class Publisher:
                 "is staged is kept. Delete that object, or fetch it again from a remote, and commit again"
             )
         if self._cache is not None:
-            target = self._cache / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            incoming = target.with_name(f"{target.name}.{os.getpid()}.incoming")
-            incoming.write_bytes(data)
-            os.replace(incoming, target)
+            # It is in the bucket: a full disk here is no reason to fail.
+            with contextlib.suppress(OSError):
+                replace_file(self._cache / path, data)
 
 
 def _link(file: Path, target: Path) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import re
 import uuid
 from typing import Final, NamedTuple
 
 from hangar_cloud.backends.errors import CorruptDataError, UnsupportedFormatError
-from hangar_cloud.catalog.sealed_json import FORMAT_VERSION, seal, unseal
+from hangar_cloud.catalog.sealed_json import FORMAT_VERSION, load_json, seal, unseal
 
 REPOSITORY_PATH: Final = "hangar.json"
 _DIGEST_ALGORITHM: Final = "blake3-256"
+# It becomes a part of file names on the reader's machine.
+_ID: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
 class RepositoryFile(NamedTuple):
@@ -35,9 +37,8 @@ def decode_repository_file(text: bytes, where: str) -> RepositoryFile:
     """
     what = f"{REPOSITORY_PATH} of {where}"
     try:
-        data = json.loads(text)
-        version = data["format"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        version = load_json(text, what)["format"]
+    except (KeyError, TypeError) as error:
         raise CorruptDataError(f"{what} is damaged: it is not the JSON text that was written") from error
     if isinstance(version, int) and FORMAT_VERSION < version < 1_000:
         raise UnsupportedFormatError(
@@ -49,4 +50,6 @@ def decode_repository_file(text: bytes, where: str) -> RepositoryFile:
         raise UnsupportedFormatError(
             f"{what} names a digest algorithm that this hangar-cloud does not know; upgrade it"
         )
-    return RepositoryFile(str(body["id"]), str(body.get("software", "")))
+    if not isinstance(body["id"], str) or not _ID.fullmatch(body["id"]):
+        raise CorruptDataError(f"{what} is damaged: its id is not 32 hexadecimal digits")
+    return RepositoryFile(body["id"], str(body.get("software", "")))

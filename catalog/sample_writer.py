@@ -13,6 +13,7 @@ from hangar_cloud.backends.values import identity_digest, sample_identity
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.digest_index import DigestIndex
 from hangar_cloud.catalog.keys import RowKey
+from hangar_cloud.catalog.node_reader import NodeReader
 from hangar_cloud.catalog.records import Row
 from hangar_cloud.catalog.schema import ColumnSchema, Payload
 from hangar_cloud.catalog.staging import StagingArea
@@ -22,6 +23,9 @@ INLINE_TEXT_BYTES: Final = 128
 _SHARE_BYTES: Final = GROUP_BYTES // 2
 _TRUSTED_TRIAL: Final = 16 * 1024
 _TRIAL_LIMIT: Final = 1 << 18
+
+_Block = tuple[bytes, list[tuple[bytes, int, int]]]
+"""Encoded bytes, and where in them each digest's payload starts and how long it is."""
 
 BACKENDS: Final = ("p0", "i0")
 
@@ -44,6 +48,8 @@ class SampleWriter:
         index: places of samples that were stored before.
         exists: tells whether a sealed pack of that id is still where it can be read.
         cover: called with a column before its samples are looked up in the index, to complete it.
+        nodes: reads the base's record trees, where packs may vanish before the commit, since others collect garbage in
+            the same bucket. Then a copy of each sample that is found in a pack is kept, unless its own row holds it.
     """
 
     def __init__(
@@ -52,6 +58,7 @@ class SampleWriter:
         index: DigestIndex,
         exists: Callable[[bytes], bool],
         cover: Callable[[ColumnEntry], None],
+        nodes: NodeReader | None = None,
     ) -> None:
         self._staging = staging
         self._index = index
@@ -60,8 +67,13 @@ class SampleWriter:
         self._places: dict[bytes, Place] = {}
         self._codecs: dict[tuple[str, ColumnSchema, str], Codec] = {}
         self._known_packs: dict[bytes, bool] = {}
+        self._nodes = nodes
         self._pack: PackWriter | None = None
-        self._pack_number = max([-1, *staging.extents(), *staging.sealed()])
+        self._spare: PackWriter | None = None
+        self._spare_number = -1
+        self._last_number = -1
+        self._pack_number = -1
+        self._find_numbers()
 
     def write(
         self, column: str, entry: ColumnEntry, samples: Sequence[tuple[RowKey, Payload]]
@@ -69,23 +81,24 @@ class SampleWriter:
         """Store samples of one column, each key once; durable on return."""
         identities = [sample_identity(p.prefix, p.data, p.shape) for _, p in samples]
         packed = [
-            (identity[1:], payload.data)
-            for identity, (_, payload) in zip(identities, samples, strict=True)
+            (identity[1:], payload.data, key)
+            for identity, (key, payload) in zip(identities, samples, strict=True)
             if not _is_inline(entry, identity, payload)
         ]
         extents: dict[int, list[BlockExtent]] = {}
+        spares: dict[bytes, Place] = {}
         try:
             if packed:
-                self._place(column, entry, packed, extents)
+                self._place(column, entry, packed, extents, spares)
             rows = [
                 (key, self._row(entry, identity, payload))
                 for identity, (key, payload) in zip(identities, samples, strict=True)
             ]
-            self._staging.stage_samples(column, rows, extents)
+            self._staging.stage_samples(column, rows, extents, spares)
         except BaseException:
             # What was appended but not recorded will be cut off, so nothing may refer to it.
             self.close()
-            for digest, _ in packed:
+            for digest, _, _ in packed:
                 self._places.pop(digest, None)
             raise
         return rows
@@ -100,14 +113,13 @@ class SampleWriter:
             if row.place is not None:
                 self._places[row.identity[1:]] = row.place
 
-    def seal(self) -> dict[int, bytes]:
-        """Finish every staging pack; ids by number."""
-        if self._pack is not None:
-            self._pack.close()
-            self._pack = None
+    def seal(self, *, spares: bool = False) -> dict[int, bytes]:
+        """Finish every staging pack, those of spare copies only if asked to; ids by number."""
+        self.close()
         sealed = self._staging.sealed()
+        unwanted = set() if spares else self._staging.spare_packs()
         for number, extents in self._staging.extents().items():
-            if number not in sealed:
+            if number not in sealed and number not in unwanted:
                 name = PackWriter(self._staging.pack_file(number), extents).seal()
                 self._staging.record_sealed(number, name)
                 sealed[number] = name
@@ -119,15 +131,27 @@ class SampleWriter:
         Pack numbers go on: readers may still hold decoded blocks of packs of the old ones.
         """
         self.close()
-        self._pack_number = max([self._pack_number, *self._staging.extents(), *self._staging.sealed()])
+        self._find_numbers()
         self._places.clear()
         self._known_packs.clear()
 
+    def forget_pack(self, pack: bytes) -> None:
+        """Take note that a pack is gone."""
+        self._known_packs[pack] = False
+        self._places = {digest: place for digest, place in self._places.items() if place.pack != pack}
+
     def close(self) -> None:
-        """Close the pack file that is being written; it can be resumed."""
-        if self._pack is not None:
-            self._pack.close()
-            self._pack = None
+        """Close the pack files that are being written; they can be resumed."""
+        for pack in (self._pack, self._spare):
+            if pack is not None:
+                pack.close()
+        self._pack = self._spare = None
+
+    def _find_numbers(self) -> None:
+        """Which pack to go on with, and the highest number that was ever used."""
+        used = {*self._staging.extents(), *self._staging.sealed()}
+        self._pack_number = max(used - self._staging.spare_packs(), default=-1)
+        self._last_number = max(self._last_number, *used, -1)
 
     def _row(self, entry: ColumnEntry, identity: bytes, payload: Payload) -> Row:
         if _is_inline(entry, identity, payload):
@@ -135,44 +159,44 @@ class SampleWriter:
         return Row(identity, self._places[identity[1:]], None, payload.shape)
 
     def _place(
-        self, column: str, entry: ColumnEntry, samples: list[tuple[bytes, bytes]], extents: dict[int, list[BlockExtent]]
+        self,
+        column: str,
+        entry: ColumnEntry,
+        samples: list[tuple[bytes, bytes, RowKey]],
+        extents: dict[int, list[BlockExtent]],
+        spares: dict[bytes, Place],
     ) -> None:
         """Give every digest of `samples` a place, writing those that have none."""
         self._cover(entry)
-        fresh = {digest: data for digest, data in samples if digest not in self._places}
-        for digest, place in self._index.find(list(fresh)).items():
-            if self._pack_exists(place.pack):
-                self._places[digest] = place
-                del fresh[digest]
-        if not fresh:
-            return
-        codec = self._codec(column, entry, fresh)
-        blocks: list[tuple[bytes, list[tuple[bytes, int, int]]]] = []
-        group: list[tuple[bytes, bytes]] = []
-        size = 0
-        for digest, data in fresh.items():
-            if len(data) > _SHARE_BYTES:
-                blocks.append((encode_sample(data, codec, digest), [(digest, 0, len(data))]))
-                continue
-            if size + len(data) > GROUP_BYTES:
-                blocks.append(_encode_group(group, codec))
-                group, size = [], 0
-            group.append((digest, data))
-            size += len(data)
-        if group:
-            blocks.append(_encode_group(group, codec))
-        self._append(blocks, extents)
+        fresh = {digest: data for digest, data, _ in samples if digest not in self._places}
+        found = self._index.find(list(fresh), self._pack_exists)
+        self._places |= found
+        reused = {digest: fresh.pop(digest) for digest in found}
+        if fresh:
+            pack = self._open_pack()
+            blocks = _blocks(fresh, self._codec(column, entry, fresh))
+            self._places |= _append(pack, self._pack_number, blocks, extents)
+        if reused and self._nodes is not None:
+            self._prefer_own_rows(self._nodes, entry, samples, reused)
+        if reused and self._nodes is not None:
+            pack = self._open_spare()
+            blocks = _blocks(reused, self._codec(column, entry, reused))
+            spares |= _append(pack, self._spare_number, blocks, extents)
 
-    def _append(
-        self, blocks: list[tuple[bytes, list[tuple[bytes, int, int]]]], extents: dict[int, list[BlockExtent]]
+    def _prefer_own_rows(
+        self,
+        nodes: NodeReader,
+        entry: ColumnEntry,
+        samples: list[tuple[bytes, bytes, RowKey]],
+        reused: dict[bytes, bytes],
     ) -> None:
-        pack = self._open_pack()
-        added = pack.append([data for data, _ in blocks])
-        extents.setdefault(self._pack_number, []).extend(added)
-        name = staged_pack(self._pack_number)
-        for extent, (_, members) in zip(added, blocks, strict=True):
-            for digest, start, size in members:
-                self._places[digest] = Place(name, extent.offset, extent.stored, start, size)
+        """Take those out of `reused` that the base holds under the same key: its packs do not vanish."""
+        for digest, _, key in samples:
+            if digest in reused:
+                row = nodes.find(entry.root, entry.schema, key)
+                if row is not None and row.place is not None and row.identity[1:] == digest:
+                    self._places[digest] = row.place
+                    del reused[digest]
 
     def _open_pack(self) -> PackWriter:
         if self._pack is not None and self._pack.full:
@@ -184,10 +208,22 @@ class SampleWriter:
             if resumable:
                 self._pack = PackWriter(self._staging.pack_file(self._pack_number), recorded)
             if self._pack is None or self._pack.full:
-                self.close()
-                self._pack_number += 1
+                if self._pack is not None:
+                    self._pack.close()
+                self._last_number += 1
+                self._pack_number = self._last_number
                 self._pack = PackWriter(self._staging.pack_file(self._pack_number))
         return self._pack
+
+    def _open_spare(self) -> PackWriter:
+        if self._spare is not None and self._spare.full:
+            self._spare.close()
+            self._spare = None
+        if self._spare is None:
+            self._last_number += 1
+            self._spare_number = self._last_number
+            self._spare = PackWriter(self._staging.pack_file(self._spare_number))
+        return self._spare
 
     def _codec(self, column: str, entry: ColumnEntry, fresh: dict[bytes, bytes]) -> Codec:
         name = (column, entry.schema, repr(entry.backend_options))
@@ -228,7 +264,40 @@ def _is_inline(entry: ColumnEntry, identity: bytes, payload: Payload) -> bool:
     return len(payload.data) <= limit
 
 
-def _encode_group(group: list[tuple[bytes, bytes]], codec: Codec) -> tuple[bytes, list[tuple[bytes, int, int]]]:
+def _blocks(samples: dict[bytes, bytes], codec: Codec) -> list[_Block]:
+    """Samples by digest, encoded: big ones each in a run of blocks, small ones together."""
+    blocks: list[_Block] = []
+    group: list[tuple[bytes, bytes]] = []
+    size = 0
+    for digest, data in samples.items():
+        if len(data) > _SHARE_BYTES:
+            blocks.append((encode_sample(data, codec, digest), [(digest, 0, len(data))]))
+            continue
+        if size + len(data) > GROUP_BYTES:
+            blocks.append(_encode_group(group, codec))
+            group, size = [], 0
+        group.append((digest, data))
+        size += len(data)
+    if group:
+        blocks.append(_encode_group(group, codec))
+    return blocks
+
+
+def _append(
+    pack: PackWriter, number: int, blocks: list[_Block], extents: dict[int, list[BlockExtent]]
+) -> dict[bytes, Place]:
+    """Append blocks to a staging pack; where in it each digest lies."""
+    added = pack.append([data for data, _ in blocks])
+    extents.setdefault(number, []).extend(added)
+    name = staged_pack(number)
+    return {
+        digest: Place(name, extent.offset, extent.stored, start, size)
+        for extent, (_, members) in zip(added, blocks, strict=True)
+        for digest, start, size in members
+    }
+
+
+def _encode_group(group: list[tuple[bytes, bytes]], codec: Codec) -> _Block:
     """One shared block, and where in it each digest's payload lies."""
     members = []
     start = 0

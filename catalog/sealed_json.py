@@ -8,10 +8,14 @@ from typing import Any, Final
 from blake3 import blake3
 
 from hangar_cloud.backends.errors import CorruptDataError, UnsupportedFormatError
+from hangar_cloud.catalog.errors import ObjectTooLargeError
 
 FORMAT_VERSION: Final = 1
 _CHECKSUM_BYTES: Final = 16
-_MAX_BYTES: Final = 64 * 1024 * 1024
+# What one object may cost a reader: a value takes some 100 bytes of memory where its text may be two characters.
+_MAX_BYTES: Final = 16 * 1024 * 1024
+_MAX_VALUES: Final = 400_000
+_MAX_DEPTH: Final = 32
 
 
 def canonical(data: Any) -> bytes:
@@ -20,9 +24,20 @@ def canonical(data: Any) -> bytes:
 
 
 def seal(data: dict[str, Any]) -> bytes:
-    """The object's bytes: the canonical text of `data` with its format version and checksum, and a newline."""
+    """The object's bytes: the canonical text of `data` with its format version and checksum, and a newline.
+
+    Raises:
+        ObjectTooLargeError: no reader would take an object of that size.
+    """
     body = {**data, "format": FORMAT_VERSION}
-    return canonical({**body, "checksum": _checksum(body)}) + b"\n"
+    text = canonical({**body, "checksum": _checksum(body)}) + b"\n"
+    excess = _excess(text)
+    if excess:
+        raise ObjectTooLargeError(
+            f"an object of the repository would have {excess}; nothing refers to it, and what is staged is kept. Use "
+            "fewer columns (samples of one kind belong into one column), or a shorter message"
+        )
+    return text
 
 
 def unseal(text: bytes, what: str) -> dict[str, Any]:
@@ -36,13 +51,11 @@ def unseal(text: bytes, what: str) -> dict[str, Any]:
         CorruptDataError: these are not the bytes that `seal` made.
         UnsupportedFormatError: written by a later format version.
     """
-    if len(text) > _MAX_BYTES:
-        raise CorruptDataError(f"{what} is damaged: {len(text)} bytes are too many for it")
+    data = load_json(text, what)
     try:
-        data = json.loads(text)
         claimed = data.pop("checksum")
         version = data["format"]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise CorruptDataError(f"{what} is damaged: it is not the JSON text that was written") from error
     try:
         intact = claimed == _checksum(data) and canonical({**data, "checksum": claimed}) + b"\n" == text
@@ -57,6 +70,38 @@ def unseal(text: bytes, what: str) -> dict[str, Any]:
         )
     del data["format"]
     return dict(data)
+
+
+def load_json(text: bytes, what: str) -> Any:
+    """The JSON in an object's bytes, nothing checked but what reading it may cost. Raises CorruptDataError."""
+    excess = _excess(text)
+    if excess:
+        raise CorruptDataError(f"{what} is damaged: it has {excess}")
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CorruptDataError(f"{what} is damaged: it is not the JSON text that was written") from error
+    if _depth(data) > _MAX_DEPTH:
+        raise CorruptDataError(f"{what} is damaged: it is nested more than {_MAX_DEPTH} levels deep")
+    return data
+
+
+def _depth(data: Any) -> int:
+    """How deep objects and lists are nested, without recursion; what is deeper than is allowed is not counted."""
+    depth = 0
+    level = [data]
+    while level and depth <= _MAX_DEPTH:
+        depth += 1
+        nodes = [node for node in level if isinstance(node, (dict, list))]
+        level = [value for node in nodes for value in (node.values() if isinstance(node, dict) else node)]
+    return depth
+
+
+def _excess(text: bytes) -> str | None:
+    if len(text) > _MAX_BYTES:
+        return f"{len(text):,} bytes, where at most {_MAX_BYTES:,} are read"
+    values = text.count(b",") + text.count(b"{") + text.count(b"[")
+    return f"{values:,} values, where at most {_MAX_VALUES:,} are read" if values > _MAX_VALUES else None
 
 
 def _checksum(data: Any) -> str:

@@ -16,16 +16,18 @@ import numpy as np
 from hangar_cloud.backends.blocks import Place
 from hangar_cloud.backends.errors import CorruptDataError
 from hangar_cloud.backends.values import sample_identity
-from hangar_cloud.catalog.keys import KeyType, RowKey, decode_key, encode_key
+from hangar_cloud.catalog.keys import MAX_ENCODED_KEY_LENGTH, KeyType, RowKey, decode_key, encode_key
 from hangar_cloud.catalog.records import LeafEntry, NodeRef, Row, SegmentPlace
 from hangar_cloud.catalog.schema import ColumnSchema
+from hangar_cloud.catalog.segment_file import DELTA_COLUMNS, read_segment, write_segment
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_DELTA_COLUMNS: Final = ("key_int", "sub_int", "offset", "stored", "start", "size", "count", "length")
 _TYPED_KINDS: Final = "biuf"
-_SELF: Final = b""
+_OBJECT_ID_LENGTH: Final = 16
+# Digests of leaves count the bytes of a key in two bytes. Which keys may be is for integrity checks to say.
+_MAX_READ_KEY: Final = 30_000
 
 
 class Leaf:
@@ -105,7 +107,6 @@ class Leaf:
             raise CorruptDataError("a leaf has rows without a key")
         return keys
 
-
     def _int_keys(self, name: str) -> list[Any] | None:
         if name not in self._names or self._table.column(name).null_count:
             return self._column(name)
@@ -115,6 +116,8 @@ class Leaf:
         texts = self._column(name)
         if texts is not None and not "".join(filter(None, texts)).isascii():
             raise CorruptDataError("a leaf has a key that is not ASCII")
+        if texts is not None and max(map(len, filter(None, texts)), default=0) > _MAX_READ_KEY:
+            raise CorruptDataError(f"a leaf has a key of more than {_MAX_READ_KEY} characters")
         return texts
 
     def _column(self, name: str) -> list[Any] | None:
@@ -135,6 +138,11 @@ class Leaf:
     def _packed(self) -> tuple[bytes, bytes, list[int], list[int], list[int], list[int]] | None:
         if not {"digest", "pack", "offset", "stored", "start", "size"} <= self._names:
             return None
+        columns = [self._table.column(name) for name in ("digest", "pack", "offset", "stored", "start", "size")]
+        if any(column.null_count != columns[0].null_count for column in columns) or (
+            columns[0].null_count and any(column.is_null() != columns[0].is_null() for column in columns)
+        ):
+            raise CorruptDataError("a leaf has a sample with a part of a place only")
         return (
             self._fixed_bytes("digest", 32),
             self._fixed_bytes("pack", 16),
@@ -196,7 +204,7 @@ def encode_leaf(entries: Sequence[LeafEntry], schema: ColumnSchema) -> bytes:
         _add_places(columns, rows)
     if any(row.value is not None for row in rows):
         _add_values(columns, [row.value for row in rows], schema)
-    return _write(pa.table(columns))
+    return write_segment(pa.table(columns))
 
 
 def encode_inner(children: Sequence[NodeRef]) -> bytes:
@@ -214,7 +222,9 @@ def encode_inner(children: Sequence[NodeRef]) -> bytes:
         *([getattr(place, name) for place in places] for name in SegmentPlace._fields),
     ]
     types = _inner_types()
-    return _write(pa.table({name: pa.array(values, types[name]) for name, values in zip(types, columns, strict=True)}))
+    return write_segment(
+        pa.table({name: pa.array(values, types[name]) for name, values in zip(types, columns, strict=True)})
+    )
 
 
 def decode_leaf(data: bytes | memoryview, schema: ColumnSchema, count: int) -> Leaf:
@@ -225,8 +235,7 @@ def decode_leaf(data: bytes | memoryview, schema: ColumnSchema, count: int) -> L
     """
     import pyarrow as pa
 
-    table = _read(data)
-    _check_columns(table, _leaf_types(schema))
+    table = read_segment(data, _leaf_types(schema))
     try:
         leaf = Leaf(table, schema)
     except (pa.ArrowException, ValueError) as error:
@@ -247,14 +256,17 @@ def decode_inner(data: bytes | memoryview, level: int, container: bytes) -> list
     Raises:
         CorruptDataError: it is not an inner node.
     """
-    table = _read(data)
     types = _inner_types()
-    _check_columns(table, types)
+    table = read_segment(data, types)
     if not set(types) <= set(table.column_names) or any(table.column(name).null_count for name in types):
         raise CorruptDataError("an inner node lacks some of its columns or values")
     columns = [table.column(name).to_pylist() for name in types]
     if not columns[0] or min(map(min, (columns[1], columns[4], columns[5]))) < 0:
         raise CorruptDataError("an inner node has no children, or a negative number")
+    if max(map(len, columns[0])) > MAX_ENCODED_KEY_LENGTH:
+        raise CorruptDataError("an inner node has a key that is too long")
+    if not {len(holder) for holder in columns[3]} <= {0, _OBJECT_ID_LENGTH}:
+        raise CorruptDataError("an inner node names an object that cannot be")
     return [
         NodeRef(level - 1, first, count, digest, SegmentPlace(holder or container, offset, length, checksum))
         for first, count, digest, holder, offset, length, checksum in zip(*columns, strict=True)
@@ -265,8 +277,14 @@ def _leaf_types(schema: ColumnSchema) -> dict[str, Any]:
     """The Arrow types of a leaf's columns, those that are there."""
     import pyarrow as pa
 
-    types = dict.fromkeys(_DELTA_COLUMNS, pa.int64())
-    types |= {"key_str": pa.string(), "sub_str": pa.string(), "digest": pa.binary(32), "pack": pa.binary(16), "value_bytes": pa.binary()}
+    types = dict.fromkeys(DELTA_COLUMNS, pa.int64())
+    types |= {
+        "key_str": pa.string(),
+        "sub_str": pa.string(),
+        "digest": pa.binary(32),
+        "pack": pa.binary(16),
+        "value_bytes": pa.binary(),
+    }
     types |= {f"shape_{i}": pa.int64() for i in range(len(schema.shape or ()))}
     if schema.column_type == "str":
         types["value"] = pa.string()
@@ -290,12 +308,6 @@ def _inner_types() -> dict[str, Any]:
         "length": number,
         "checksum": pa.uint64(),
     }
-
-
-def _check_columns(table: pa.Table, types: dict[str, Any]) -> None:
-    for field in table.schema:
-        if field.name in types and field.type != types[field.name]:
-            raise CorruptDataError(f"a record segment's column {field.name} is {field.type}, not {types[field.name]}")
 
 
 def _is_typed(schema: ColumnSchema) -> bool:
@@ -354,34 +366,3 @@ def _typed_values(values: list[bytes | None], schema: ColumnSchema) -> Any | Non
         return None
     mask = np.array([value is None for value in values]) if None in values else None
     return pa.array(np.frombuffer(raw, dtype), mask=mask)
-
-
-def _write(table: pa.Table) -> bytes:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    sink = pa.BufferOutputStream()
-    names = table.column_names
-    delta = {name: "DELTA_BINARY_PACKED" for name in names if name in _DELTA_COLUMNS}
-    pq.write_table(
-        table,
-        sink,
-        row_group_size=max(len(table), 1),
-        compression={name: "NONE" if name in ("digest", "checksum") else "ZSTD" for name in names},
-        compression_level={name: 1 for name in names if name not in ("digest", "checksum")},
-        use_dictionary=[name for name in ("pack", "object") if name in names],
-        column_encoding=delta,
-        write_statistics=[name for name in ("key_int", "key_str") if name in names],
-        store_schema=False,
-    )
-    return bytes(sink.getvalue())
-
-
-def _read(data: bytes | memoryview) -> pa.Table:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise CorruptDataError(f"a record segment is not readable Parquet: {error}") from error

@@ -11,16 +11,20 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from hangar_cloud.backends.blocks import Place
-from hangar_cloud.backends.packs import BlockExtent
+from hangar_cloud.backends.packs import BlockExtent, staged_pack_number
+from hangar_cloud.backends.store.durable_files import disk_errors_told, publish_over
 from hangar_cloud.catalog.errors import StagingError
-from hangar_cloud.catalog.keys import KeyType, RowKey
+from hangar_cloud.catalog.keys import RowKey, check_name
 from hangar_cloud.catalog.records import Row
+from hangar_cloud.catalog.schema import ColumnSchema
+from hangar_cloud.catalog.staged_rows import extents_table, key_of, number_or_text, row_of, samples_table, spares_table
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS settings (name VARCHAR PRIMARY KEY, value VARCHAR);
@@ -31,6 +35,7 @@ CREATE TABLE IF NOT EXISTS samples (
     "offset" BIGINT, stored BIGINT, start BIGINT, size BIGINT, value BLOB, shape BIGINT[]);
 CREATE TABLE IF NOT EXISTS extents (pack BIGINT, "offset" BIGINT, stored BIGINT);
 CREATE TABLE IF NOT EXISTS sealed (pack BIGINT PRIMARY KEY, id BLOB);
+CREATE TABLE IF NOT EXISTS spares (digest BLOB, pack BLOB, "offset" BIGINT, stored BIGINT, start BIGINT, size BIGINT);
 """
 
 
@@ -54,6 +59,20 @@ class SampleEvents(NamedTuple):
     rows: list[tuple[RowKey, Row | None]]
 
 
+@contextlib.contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """Turn what the database says into a StagingError."""
+    import duckdb
+
+    try:
+        yield
+    except duckdb.Error as error:
+        raise StagingError(
+            f"the staging area {folder} could not be used ({error}); what was staged before is kept. "
+            "Check that the disk is not full and that no other process writes to this repository"
+        ) from error
+
+
 class StagingArea:
     """One writer's staged changes on disk.
 
@@ -71,8 +90,12 @@ class StagingArea:
 
     def open(self) -> None:
         """Open the database; again after `close`, when the folder may be another one. Raises StagingError."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._connection = _connect(self.folder / "staging.duckdb")
+        path = self.folder / "staging.duckdb"
+        with disk_errors_told(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                _create(path)
+        self._connection = _connect(path)
         self._execute(_SCHEMA)
         row = self._query(
             "SELECT max(sequence) FROM (SELECT sequence FROM columns UNION ALL SELECT sequence FROM samples)"
@@ -97,11 +120,23 @@ class StagingArea:
     def landings(self) -> dict[str, int]:
         """Commits that were about to land and may have: how many changes were staged when each was made."""
         text = self.setting("landing")
-        return {} if text is None else {str(digest): int(sequence) for digest, sequence in json.loads(text).items()}
+        try:
+            return {str(digest): int(sequence) for digest, sequence in json.loads(text or "{}").items()}
+        except (ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+            raise StagingError(f"the staging area {self.folder} is damaged: {error!r}; move it away") from error
 
-    def add_landing(self, digest: str) -> None:
-        """Record, before a branch is moved, that it may soon be at a commit of all that is staged now."""
-        self.set_settings(landing=json.dumps({**self.landings(), digest: self._sequence}))
+    def add_landing(self, digest: str, names: Collection[str] = ()) -> None:
+        """Record, before a branch is moved, that it may soon be at a commit of all that is staged now.
+
+        `names` are the objects that were made for that commit.
+        """
+        landing = json.dumps({**self.landings(), digest: self._sequence})
+        self.set_settings(landing=landing, dependencies=json.dumps(sorted(names)))
+
+    def dependencies(self) -> list[str]:
+        """Names of the objects that were made for the newest of the `landings`."""
+        text = self.setting("dependencies")
+        return [] if text is None else [str(name) for name in json.loads(text)]
 
     def all_in(self, sequence: int) -> bool:
         """True if nothing was staged since there were `sequence` changes."""
@@ -116,13 +151,21 @@ class StagingArea:
         self._sequence += 1
 
     def stage_samples(
-        self, name: str, rows: Sequence[tuple[RowKey, Row | None]], extents: dict[int, list[BlockExtent]]
+        self,
+        name: str,
+        rows: Sequence[tuple[RowKey, Row | None]],
+        extents: dict[int, list[BlockExtent]],
+        spares: Mapping[bytes, Place] = MappingProxyType({}),
     ) -> None:
-        """Record samples of a column, each key once, with the pack extents they lie in; durable on return."""
+        """Record samples of a column, each key once, with the pack extents they lie in; durable on return.
+
+        `spares` are copies of samples whose rows name packs of others, by digest: for the case that those go.
+        """
         with self._transaction():
-            self._insert("extents", _listed(extents), _extents_table)
+            self._insert("spares", [[digest, *place] for digest, place in spares.items()], spares_table)
+            self._insert("extents", _listed(extents), extents_table)
             flat = [self._flat(name, key, row) for key, row in rows]
-            self._insert("samples", flat, _samples_table)
+            self._insert("samples", flat, samples_table)
         self._sequence += 1
 
     def events(self) -> Iterator[ColumnEvent | SampleEvents]:
@@ -132,12 +175,19 @@ class StagingArea:
             'SELECT sequence, name, key_int, key_str, sub_int, sub_str, identity, pack, "offset", stored, start, size, value, shape '
             "FROM samples ORDER BY sequence"
         )
-        events: list[tuple[int, ColumnEvent | SampleEvents]] = [
-            (sequence, ColumnEvent(name, action, json.loads(entry))) for sequence, name, action, entry in columns
-        ]
-        for (sequence, name), rows in groupby(samples, key=lambda row: (row[0], row[1])):
-            events.append((sequence, SampleEvents(name, [(_key(*row[2:6]), _row(*row[6:])) for row in rows])))
-        for _, event in sorted(events, key=lambda item: item[0]):
+        try:
+            events: list[tuple[int, ColumnEvent | SampleEvents]] = [
+                (sequence, _column_event(name, action, entry)) for sequence, name, action, entry in columns
+            ]
+            for (sequence, name), rows in groupby(samples, key=lambda row: (row[0], row[1])):
+                events.append((sequence, SampleEvents(name, [(key_of(*row[2:6]), row_of(*row[6:])) for row in rows])))
+            events.sort(key=lambda item: item[0])
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise StagingError(
+                f"the staging area {self.folder} holds changes that cannot be read: {error!r}. It was damaged, or made "
+                "by another version; move it away to go on without them"
+            ) from error
+        for _, event in events:
             yield event
 
     def extents(self) -> dict[int, list[BlockExtent]]:
@@ -151,6 +201,20 @@ class StagingArea:
         """Ids of the staging packs that were sealed, by number."""
         return {number: bytes(name) for number, name in self._query("SELECT pack, id FROM sealed")}
 
+    def packs(self) -> set[bytes]:
+        """Ids of all packs that staged samples lie in, those of this area and others."""
+        return {bytes(pack) for (pack,) in self._query("SELECT DISTINCT pack FROM samples WHERE pack IS NOT NULL")}
+
+    def spares(self) -> dict[bytes, Place]:
+        """Places, in staging packs, of copies of samples whose rows name packs of others; by digest."""
+        rows = self._query('SELECT digest, pack, "offset", stored, start, size FROM spares')
+        return {bytes(digest): Place(bytes(pack), *extent) for digest, pack, *extent in rows}
+
+    def spare_packs(self) -> set[int]:
+        """Numbers of the staging packs that hold nothing but such copies."""
+        packs = (bytes(pack) for (pack,) in self._query("SELECT DISTINCT pack FROM spares"))
+        return {number for number in map(staged_pack_number, packs) if number is not None}
+
     def record_sealed(self, pack: int, name: bytes) -> None:
         """Record that a staging pack is finished and what its id is."""
         self._execute("INSERT OR REPLACE INTO sealed VALUES (?, ?)", [pack, name])
@@ -162,9 +226,9 @@ class StagingArea:
     def clear(self, branch: str, base: str | None) -> None:
         """Forget everything staged, and start over on a branch's commit."""
         with self._transaction():
-            for table in ("columns", "samples", "extents", "sealed"):
+            for table in ("columns", "samples", "extents", "sealed", "spares"):
                 self._execute(f"DELETE FROM {table}")  # noqa: S608 - a name of ours
-            self._set({"branch": branch, "base": base, "landing": None})
+            self._set({"branch": branch, "base": base, "landing": None, "dependencies": None})
         self._sequence = 0
         for path in self.folder.glob("*.pack"):
             path.unlink(missing_ok=True)
@@ -181,7 +245,11 @@ class StagingArea:
         self._connection.close()
 
     def _flat(self, name: str, key: RowKey, row: Row | None) -> list[Any]:
-        keys = [*_number_or_text(key[0]), *_number_or_text(key[1])] if isinstance(key, tuple) else [*_number_or_text(key), None, None]
+        keys = (
+            [*number_or_text(key[0]), *number_or_text(key[1])]
+            if isinstance(key, tuple)
+            else [*number_or_text(key), None, None]
+        )
         if row is None:
             return [self._sequence, name, *keys, *[None] * 8]
         place = list(row.place) if row.place is not None else [None] * 5
@@ -197,12 +265,12 @@ class StagingArea:
             for row in rows:
                 self._execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608 - a name of ours
             return
-        with self._explained():
+        with _told(self.folder):
             self._connection.register("incoming", as_arrow(rows))
         try:
             self._execute(f"INSERT INTO {table} SELECT * FROM incoming")  # noqa: S608 - a name of ours
         finally:
-            with self._explained():
+            with _told(self.folder):
                 self._connection.unregister("incoming")
 
     @contextlib.contextmanager
@@ -241,20 +309,8 @@ class StagingArea:
         return list(self._execute(sql, parameters).fetchall())
 
     def _execute(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
-        with self._explained():
+        with _told(self.folder):
             return self._connection.execute(sql, list(parameters))
-
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        import duckdb
-
-        try:
-            yield
-        except duckdb.Error as error:
-            raise StagingError(
-                f"the staging area {self.folder} could not be used ({error}); what was staged before is kept. "
-                "Check that the disk is not full and that no other process writes to this repository"
-            ) from error
 
     def _roll_back(self) -> None:
         import duckdb
@@ -263,11 +319,25 @@ class StagingArea:
             self._connection.execute("ROLLBACK")
 
 
+def _create(path: Path) -> None:
+    """Make an empty database, and give it its name when it is whole: half of one could never be opened again."""
+    incoming = path.with_name(f"{path.name}.incoming")
+    for left in (incoming, incoming.with_name(f"{incoming.name}.wal")):
+        left.unlink(missing_ok=True)
+    with _told(path.parent):
+        _connect(incoming).close()
+    publish_over(incoming, path)
+
+
 def _connect(path: Path) -> Any:
     import duckdb
 
     try:
-        connection = duckdb.connect(str(path), config={"threads": 1})
+        # Whoever handed on the folder may have put a view of other files of this machine in the place of a table.
+        connection = duckdb.connect(
+            str(path),
+            config={"threads": 1, "enable_external_access": "false", "autoload_known_extensions": "false"},
+        )
         # Or it draws a bar on standard output, in the midst of what a program prints, once a statement takes seconds.
         connection.execute("SET enable_progress_bar = false")
         return connection
@@ -278,61 +348,16 @@ def _connect(path: Path) -> Any:
         ) from error
 
 
-def _samples_table(rows: list[list[Any]]) -> Any:
-    import pyarrow as pa
-
-    numbers, text, binary = pa.int64(), pa.string(), pa.binary()
-    types = [numbers, text, numbers, text, numbers, text, binary, binary, *[numbers] * 4, binary, pa.list_(numbers)]
-    return _table(rows, types)
-
-
-def _extents_table(rows: list[list[Any]]) -> Any:
-    import pyarrow as pa
-
-    return _table(rows, [pa.int64()] * 3)
-
-
-def _table(rows: list[list[Any]], types: list[Any]) -> Any:
-    import pyarrow as pa
-
-    arrays = [pa.array(column, kind) for column, kind in zip(zip(*rows, strict=True), types, strict=True)]
-    return pa.table(arrays, names=[str(i) for i in range(len(types))])
+def _column_event(name: str, action: str, text: str) -> ColumnEvent:
+    entry = json.loads(text)
+    if action == "rename":
+        check_name(entry["from"], "column")
+    elif action != "remove":
+        ColumnSchema.from_json(entry["schema"])
+        dict(entry["backend_options"])
+        str(entry["backend"])
+    return ColumnEvent(name, action, entry)
 
 
 def _listed(extents: dict[int, list[BlockExtent]]) -> list[list[Any]]:
     return [[pack, *extent] for pack, added in extents.items() for extent in added]
-
-
-def _key(number: int | None, text: str | None, sub_number: int | None, sub_text: str | None) -> RowKey:
-    key = _number_and_text(number, text)
-    if sub_number is None and sub_text is None:
-        return key
-    return key, _number_and_text(sub_number, sub_text)
-
-
-def _number_and_text(number: int | None, text: str | None) -> KeyType:
-    if number is not None:
-        return number
-    assert text is not None
-    return text
-
-
-def _number_or_text(key: KeyType) -> tuple[int | None, str | None]:
-    return (key, None) if isinstance(key, int) else (None, key)
-
-
-def _row(
-    identity: bytes | None,
-    pack: bytes | None,
-    offset: int,
-    stored: int,
-    start: int,
-    size: int,
-    value: bytes | None,
-    shape: list[int] | None,
-) -> Row | None:
-    if identity is None:
-        return None
-    place = None if pack is None else Place(bytes(pack), offset, stored, start, size)
-    dimensions = None if shape is None else tuple(shape)
-    return Row(bytes(identity), place, None if value is None else bytes(value), dimensions)

@@ -19,11 +19,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from hangar_cloud.backends.store.durable_files import flush_folder, make_folder, write_flushed
+from hangar_cloud.backends.store.durable_files import disk_errors_told, flush_folder, make_folder, read_regular, write_flushed
 from hangar_cloud.catalog.errors import StagingError, StashExistsError, StashNotFoundError
 
 _ABOUT: Final = "stash.json"
 _LOCK_SECONDS: Final = 60
+_MAX_BYTES: Final = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -88,14 +89,14 @@ class Stashes:
     def find(self, name: str) -> StashInfo:
         """What is known of a stash. Raises StashNotFoundError."""
         try:
-            about = json.loads((self._folder / name / _ABOUT).read_text("utf-8"))
+            about = json.loads(read_regular(self._folder / name / _ABOUT, _MAX_BYTES))
             columns = tuple(str(column) for column in about["columns"])
             return StashInfo(
                 name, str(about["time"]), str(about["branch"]), str(about["base"]), columns, int(about["samples"])
             )
         except (FileNotFoundError, NotADirectoryError):
             raise StashNotFoundError(f"there is no stash {name!r}; there is: {self._names() or 'none'}") from None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError, OSError) as error:
             raise StagingError(f"the description of stash {name!r} in {self._folder / name} is damaged: {error!r}") from error
 
     def folder(self, name: str) -> Path:
@@ -110,9 +111,10 @@ class Stashes:
     def put(self, area: Path, info: StashInfo) -> None:
         """Make a stash of a staging area, whose database is closed. `area` is gone afterwards."""
         self.refuse_taken(info.name)
-        _describe(area, info)
-        make_folder(self._folder)
-        _move(area, self.folder(info.name))
+        with disk_errors_told(self._folder):
+            _describe(area, info)
+            make_folder(self._folder)
+            _move(area, self.folder(info.name))
 
     def take(self, name: str, area: Path) -> None:
         """Make a stash the staging area of a writer, in place of a clean one. Databases of both are closed."""

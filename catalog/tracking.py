@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+from typing import Final
 
+from hangar_cloud.backends.errors import CorruptDataError
+from hangar_cloud.backends.store.durable_files import read_regular, replace_file
 from hangar_cloud.catalog.keys import check_name
 from hangar_cloud.catalog.sealed_json import seal, unseal
+
+_MAX_BYTES: Final = 64 * 1024
 
 
 class TrackingRefs:
@@ -19,17 +23,19 @@ class TrackingRefs:
         """The commit that a remote's branch was at, None if it was never fetched."""
         path = self._path(remote, branch)
         try:
-            return str(unseal(path.read_bytes(), str(path))["commit"])
-        except FileNotFoundError:
+            commit = unseal(read_regular(path, _MAX_BYTES), str(path)).get("commit")
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise CorruptDataError(f"{path} cannot be read: {error.strerror or error}") from error
+        if not isinstance(commit, str):
+            raise CorruptDataError(f"{path} is damaged: it names no commit; delete it and fetch that branch")
+        return commit
 
     def set(self, remote: str, branch: str, commit: str) -> None:
         """Note where a remote's branch is now."""
         path = self._path(remote, branch)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        incoming = path.with_suffix(f".{os.getpid()}.incoming")
-        incoming.write_bytes(seal({"commit": commit}))
-        os.replace(incoming, path)
+        replace_file(path, seal({"commit": commit}))
 
     def all(self) -> dict[str, str]:
         """Commits by `<remote>/<branch>`, sorted."""

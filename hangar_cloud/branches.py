@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
-import os
 import re
 from datetime import datetime
 from functools import cached_property
 from typing import Final, NamedTuple
 
 from hangar_cloud import writer_lock
+from hangar_cloud.backends.store.durable_files import read_regular, replace_file
 from hangar_cloud.catalog import history
 from hangar_cloud.catalog.keys import check_name
 from hangar_cloud.catalog.pointers import Pointer
@@ -23,12 +24,14 @@ from hangar_cloud.errors import (
     RefNotFoundError,
     UnmergedBranchError,
 )
+from hangar_cloud.referring import refer
 from hangar_cloud.revisions import ReflogEntry, commit_then, parse_earlier, reflog_entry
 from hangar_cloud.storage import Storage
 
 DEFAULT_BRANCH: Final = "master"
 _HEX: Final = re.compile(r"[0-9a-f]{4,64}")
 _DIGEST_LENGTH: Final = 64
+_MAX_HEAD: Final = 1024
 
 
 class BranchHead(NamedTuple):
@@ -62,17 +65,15 @@ class Branches:
         """The branch that a writer of this machine used last; "master" at first, and on buckets."""
         if not self._storage.is_bucket:
             try:
-                return check_name((self._storage.root / "HEAD").read_text("utf-8").strip(), "branch")
-            except (FileNotFoundError, UnicodeDecodeError, InvalidNameError):
+                text = read_regular(self._storage.root / "HEAD", _MAX_HEAD)
+                return check_name(text.decode("utf-8").strip(), "branch")
+            except (OSError, UnicodeDecodeError, InvalidNameError):
                 pass
         return DEFAULT_BRANCH
 
     def set_current(self, branch: str) -> None:
         """Remember the branch that a writer uses."""
-        incoming = self._storage.root / f"HEAD.{os.getpid()}.incoming"
-        incoming.parent.mkdir(parents=True, exist_ok=True)
-        incoming.write_text(branch + "\n", "utf-8")
-        os.replace(incoming, self._storage.root / "HEAD")
+        replace_file(self._storage.root / "HEAD", f"{branch}\n".encode())
 
     def pointer(self, branch: str) -> Pointer:
         """The head of a branch. Raises RefNotFoundError where there is none; names those there are."""
@@ -164,7 +165,7 @@ class Branches:
         digest = self.find(commit)
         self._refuse_open_writer(f"branch {name!r} cannot be moved")
         if digest != head.commit:
-            self._storage.pointers(author).move(name, head, digest, "reset")
+            refer(self._storage, digest, lambda: self._storage.pointers(author).move(name, head, digest, "reset"))
         return BranchHead(name, digest)
 
     def restore(self, name: str, author: str) -> BranchHead:
@@ -176,9 +177,11 @@ class Branches:
                 "reset_branch one of the commits that reflog shows"
             )
         for pointer in self._storage.pointers().entries(name, head.seq):
-            if pointer.commit is not None:
-                self._storage.pointers(author).move(name, head, pointer.commit, "restore")
-                return BranchHead(name, pointer.commit)
+            commit = pointer.commit
+            if commit is not None:
+                move = functools.partial(self._storage.pointers(author).move, name, head, commit, "restore")
+                refer(self._storage, commit, move)
+                return BranchHead(name, commit)
         raise RefNotFoundError(f"branch {name!r} never had a commit, so there is nothing to restore")
 
     def _named(self, name: str) -> str | None:
@@ -210,7 +213,7 @@ class Branches:
                 "a branch needs a commit to start from, and nothing is committed yet; commit once on "
                 f"{DEFAULT_BRANCH!r} first"
             )
-        pointers.move(name, old, base, "create")
+        refer(self._storage, base, lambda: pointers.move(name, old, base, "create"))
         return BranchHead(name, base)
 
     def remove(self, name: str, force: bool, author: str) -> BranchHead:

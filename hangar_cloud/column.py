@@ -58,11 +58,12 @@ class ColumnReader:
         if schema.schema_type != "fixed_shape":
             return self._read_all(wanted)
         payloads = self._payloads(wanted, self._find_all(wanted))
+        for key, data in zip(wanted, payloads, strict=True):
+            if len(data) != schema.fixed_size:
+                raise CorruptDataError(f"{self._where(key)}: {len(data)} bytes are not one sample")
         batch = np.empty((len(wanted), *(schema.shape or ())), schema.numpy_dtype)
         flat = batch.reshape(len(wanted), -1) if wanted else batch
         for i, data in enumerate(payloads):
-            if len(data) != schema.fixed_size:
-                raise CorruptDataError(f"{self._where(wanted[i])}: {len(data)} bytes are not one sample")
             flat[i] = np.frombuffer(data, schema.numpy_dtype)
         return batch
 

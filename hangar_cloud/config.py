@@ -6,18 +6,21 @@ Credentials are never written here: remotes keep their address only.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from hangar_cloud.backends.store.durable_files import read_regular, replace_file
 from hangar_cloud.errors import CorruptDataError
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:  # pragma: no cover
     import tomli as tomllib
+
+
+_MAX_BYTES: Final = 4 * 1024 * 1024
 
 
 @dataclass
@@ -38,13 +41,13 @@ class Config:
         """
         config = Config(path)
         try:
-            data: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
+            data: dict[str, Any] = tomllib.loads(read_regular(path, _MAX_BYTES).decode("utf-8"))
             user = data.get("user", {})
             config.user_name, config.user_email = str(user.get("name", "")), str(user.get("email", ""))
             config.remotes = {str(name): str(remote["address"]) for name, remote in data.get("remotes", {}).items()}
         except FileNotFoundError:
             pass
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, AttributeError, KeyError, TypeError) as error:
+        except (ValueError, AttributeError, KeyError, TypeError, RecursionError, OSError) as error:
             raise CorruptDataError(f"{path} is not readable ({error}); correct it or remove it") from error
         return config
 
@@ -53,10 +56,7 @@ class Config:
         lines = ["[user]", f"name = {_quoted(self.user_name)}", f"email = {_quoted(self.user_email)}"]
         for name, address in sorted(self.remotes.items()):
             lines += ["", f"[remotes.{_quoted(name)}]", f"address = {_quoted(address)}"]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        incoming = self.path.with_suffix(".incoming")
-        incoming.write_text("\n".join(lines) + "\n", "utf-8")
-        os.replace(incoming, self.path)
+        replace_file(self.path, ("\n".join(lines) + "\n").encode("utf-8"))
 
 
 def is_writable_text(text: str) -> bool:

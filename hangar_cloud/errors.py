@@ -24,7 +24,9 @@
     ├── HeadMovedError                  (RuntimeError)       another writer was first; nothing is lost
     │   └── CommitConflictError         (ValueError)         … and changed the same samples in another way
     ├── NothingToCommitError            (RuntimeError)       nothing to commit, or to reset
+    ├── ObjectTooLargeError             (ValueError)         a commit that no reader would take
     ├── StagingError                    (RuntimeError)       the staging area cannot be used as it is
+    ├── GarbageCollectionError          (RuntimeError)       another collection is in the way
     ├── DirtyStagingError               (ValueError)         staged changes are in the way
     ├── MergeConflictError              (ValueError)         a merge with conflicts; carries them as `conflicts`
     ├── StashExistsError                (ValueError)         there is a stash of that name already
@@ -66,11 +68,13 @@ from hangar_cloud.backends.errors import (
 )
 from hangar_cloud.catalog.errors import (
     CommitConflictError,
+    GarbageCollectionError,
     HeadMovedError,
     InvalidNameError,
     InvalidSampleError,
     InvalidSchemaError,
     NothingToCommitError,
+    ObjectTooLargeError,
     RefExistsError,
     RefNotFoundError,
     StagingError,
@@ -177,6 +181,7 @@ __all__ = [
     "CorruptDataError",
     "DataNotLocalError",
     "DirtyStagingError",
+    "GarbageCollectionError",
     "HangarError",
     "HeadMovedError",
     "InvalidArgumentError",
@@ -188,6 +193,7 @@ __all__ = [
     "NotInitializedError",
     "NothingToCommitError",
     "ObjectNotFoundError",
+    "ObjectTooLargeError",
     "ProtectedBranchError",
     "ReadOnlyStoreError",
     "RefExistsError",

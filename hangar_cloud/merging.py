@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from hangar_cloud.backends.pack_reader import PackedSample, PackReader
-from hangar_cloud.backends.packs import pack_path
+from hangar_cloud.backends.packs import pack_path, staged_pack_number
 from hangar_cloud.catalog import history
-from hangar_cloud.catalog.commits import METADATA, ColumnEntry
+from hangar_cloud.catalog.commits import METADATA, ColumnEntry, Commit, commit_path
 from hangar_cloud.catalog.keys import RowKey
 from hangar_cloud.catalog.merge import ColumnMerge, Merge, SampleConflict, merge_columns
 from hangar_cloud.catalog.merge_commit import publish_merge
@@ -18,8 +18,10 @@ from hangar_cloud.catalog.records import Row
 from hangar_cloud.catalog.sample_writer import SampleWriter, sealed_row
 from hangar_cloud.catalog.schema import Payload
 from hangar_cloud.catalog.staging import StagingArea
+from hangar_cloud.catalog.watch import Watch, land
 from hangar_cloud.diff import conflicts_of, describe_conflicts
-from hangar_cloud.errors import InvalidArgumentError, MergeConflictError
+from hangar_cloud.errors import InvalidArgumentError, MergeConflictError, StoreUnavailableError
+from hangar_cloud.referring import refer
 from hangar_cloud.storage import Storage
 
 OURS: Final = "ours"
@@ -82,6 +84,8 @@ class Merger:
         self._samples = samples
         self._user = user
         self._publisher = Publisher(storage.store, storage.cache)
+        self._watch = Watch(storage.store if storage.is_bucket else None)
+        self._sealed: dict[int, bytes] = {}
 
     def merge(self, message: str, branch: str, dev: str, dev_name: str, strategy: Strategy = None) -> Merged:
         """Merge commit `dev` into a branch and move the branch.
@@ -107,7 +111,7 @@ class Merger:
         if master is not None and bases == [dev]:
             return Merged(master, "same")
         if master is None or bases == [master]:
-            pointers.move(branch, head, dev, "merge")
+            refer(storage, dev, lambda: pointers.move(branch, head, dev, "merge"))
             return Merged(dev, "fast-forward")
         ours, theirs = storage.commit(master).trees, storage.commit(dev).trees
         merge = merge_columns(storage.nodes, [storage.commit(base).trees for base in bases], ours, theirs)
@@ -121,8 +125,18 @@ class Merger:
                 conflicts_of(merge, ours, theirs),
             )
         parents = (master, dev)
-        digest, _ = publish_merge(self._publisher, storage.nodes, merge, parents, *self._user, message)
-        pointers.move(branch, head, digest, "merge")
+        made: list[Commit] = []
+
+        def publish() -> tuple[set[str], str]:
+            self._publisher.begin(again=bool(made))
+            kept = self._publish_packs()
+            time = made[0].time if made else None
+            digest, commit = publish_merge(self._publisher, storage.nodes, merge, parents, *self._user, message, time)
+            made.append(commit)
+            return {*self._publisher.names, *kept, commit_path(dev)}, digest
+
+        digest = land(self._watch, publish, lambda digest: pointers.move(branch, head, digest, "merge").commit)
+        assert digest is not None
         return Merged(digest, "three-way")
 
     def _resolve(
@@ -140,7 +154,9 @@ class Merger:
         new: dict[str, list[tuple[RowKey, Payload]]] = {}
         for sample in merge.samples:
             column = merge.columns[sample.column]
-            sides = [LazyValue(self._storage.packs, column.entry, row) for row in (sample.base, sample.ours, sample.theirs)]
+            sides = [
+                LazyValue(self._storage.packs, column.entry, row) for row in (sample.base, sample.ours, sample.theirs)
+            ]
             name = _METADATA_NAME if sample.column == METADATA else sample.column
             decision = strategy(name, sample.key, *sides)
             if decision is None:
@@ -158,11 +174,26 @@ class Merger:
         """Write the new values of resolved conflicts, and publish the packs they are in."""
         for name, payloads in new.items():
             merge.columns[name].changes.update(self._samples.write(name, merge.columns[name].entry, payloads))
-        sealed = self._samples.seal()
-        for number, pack in sealed.items():
-            self._publisher.pack(self._staging.pack_file(number), pack_path(pack))
+        self._sealed = sealed = self._samples.seal()
         for column in merge.columns.values():
             column.changes = {key: sealed_row(row, sealed) for key, row in column.changes.items()}
+
+    def _publish_packs(self) -> set[str]:
+        """Publish the packs of new values; gives the names of those of others that new values were found in."""
+        for number, pack in self._sealed.items():
+            self._publisher.pack(self._staging.pack_file(number), pack_path(pack))
+        reused = {pack_path(pack): pack for pack in self._staging.packs() if staged_pack_number(pack) is None}
+        if reused and self._watch.watching:
+            self._watch.announce(reused.keys(), None)
+            lost = self._watch.missing(reused.keys())
+            for name in lost:
+                self._samples.forget_pack(reused[name])
+            if lost:
+                raise StoreUnavailableError(
+                    f"{lost[0]}, which holds a value that the merge needs, was removed by a garbage collection just "
+                    "now; nothing was changed. Merge again: the value is stored anew then"
+                )
+        return set(reused)
 
 
 def _choose_column(merge: Merge, name: str, side: dict[str, ColumnEntry]) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from hangar_cloud import writer_lock
-from hangar_cloud.catalog.committer import Committer
 from hangar_cloud.catalog.staging import StagingArea
 from hangar_cloud.checkout import Logger
+from hangar_cloud.committing import make_committer
 from hangar_cloud.errors import DirtyStagingError, RefNotFoundError
 from hangar_cloud.storage import Storage
 from hangar_cloud.writer_checkout import WriterCheckout
@@ -78,7 +78,4 @@ def _prepare(storage: Storage, staging: StagingArea, branch: str) -> str | None:
 def _resolve_landing(storage: Storage, staging: StagingArea) -> None:
     """Where a writer died while its commit was landing, find out whether it did."""
     if staging.landings():
-        committer = Committer(
-            storage.store, storage.cache, storage.pointers(), storage.nodes, storage.index, storage.commit
-        )
-        committer.resolve(staging)
+        make_committer(storage).resolve(staging)

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from hangar_cloud import transfer
+from hangar_cloud import transfer, upload
 from hangar_cloud.backends.errors import redact_url
 from hangar_cloud.backends.store import ObjectStore
 from hangar_cloud.branches import Branches
@@ -26,6 +26,7 @@ from hangar_cloud.errors import (
     RemoteNotFoundError,
 )
 from hangar_cloud.merging import Strategy
+from hangar_cloud.referring import alone_with_refs
 from hangar_cloud.storage import Storage
 from hangar_cloud.tags import Tags
 
@@ -171,8 +172,7 @@ class Remotes:
                 "one of them, or choose another name"
             )
         if there is None:
-            transfer.upload_history(self._storage, store, tag.digest)
-            theirs.take(tag)
+            upload.push_history(self._storage, store, tag.digest, lambda: theirs.take(tag))
         return name
 
     def _push_once(self, remote: str, branch: str, force: bool) -> str:
@@ -201,7 +201,7 @@ class Remotes:
                         stacklevel=3,
                     )
                     return branch
-        transfer.push(self._storage, store, branch, pointer.commit, there, self._author(), action)
+        upload.push(self._storage, store, branch, pointer.commit, there, self._author(), action)
         self._branches.tracking.set(remote, branch, pointer.commit)
         return branch
 
@@ -232,13 +232,16 @@ class Remotes:
         if there is None or there.commit is None:
             raise RefNotFoundError(f"{store.url} has no branch {branch!r} with a commit on it")
         if self._branches.tracking.get(remote, branch) == there.commit:
-            if not transfer.fetch_tags(self._storage, store):
+            with alone_with_refs(self._storage):
+                new_tags = transfer.fetch_tags(self._storage, store)
+            if not new_tags:
                 message = f"branch {branch!r} of {remote!r} is up to date; nothing to fetch"
                 warnings.warn(message, UserWarning, stacklevel=2)
             return f"{remote}/{branch}"
-        transfer.fetch_commits(self._storage, store, there.commit)
-        transfer.fetch_tags(self._storage, store)
-        self._branches.tracking.set(remote, branch, there.commit)
+        with alone_with_refs(self._storage):
+            transfer.fetch_commits(self._storage, store, there.commit)
+            self._branches.tracking.set(remote, branch, there.commit)
+            transfer.fetch_tags(self._storage, store)
         return f"{remote}/{branch}"
 
     def fetch_data(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,8 @@ from hangar_cloud.catalog.commits import ColumnEntry, Commit
 from hangar_cloud.graph import draw_graph
 from hangar_cloud.storage import Storage
 
+# Control characters, those that turn the direction of text, and halves of surrogate pairs.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -41,7 +44,8 @@ def log_lines(contents: dict[str, Any], show_time: bool = False, show_user: bool
         names = "".join(f" ({name})" for name in contents["branch_heads"].get(digest, ()))
         time = f" ({spec['commit_time']})" if show_time else ""
         user = f" ({spec['commit_user']})" if show_user else ""
-        labels[digest] = f"{digest}{names}{time}{user} : {' '.join(spec['commit_message'].splitlines())}"
+        message = " ".join(spec["commit_message"].splitlines())
+        labels[digest] = printable(f"{digest}{names}{time}{user} : {message}")
     yield from draw_graph(contents["order"], contents["ancestors"], labels)
 
 
@@ -63,10 +67,10 @@ def summary_lines(storage: Storage, size: str, digest: str | None) -> Iterator[s
     yield "| Commit Details"
     yield "-------------------"
     yield f"|  Commit: {digest}"
-    yield f"|  Created: {commit.time}"
-    yield f"|  By: {commit.author}"
-    yield f"|  Email: {commit.email}"
-    yield f"|  Message: {commit.message}"
+    yield f"|  Created: {printable(commit.time)}"
+    yield f"|  By: {printable(commit.author)}"
+    yield f"|  Email: {printable(commit.email)}"
+    yield f"|  Message: {_lines(commit.message)}"
     yield " "
     yield "=================="
     yield "| DataSets"
@@ -74,6 +78,11 @@ def summary_lines(storage: Storage, size: str, digest: str | None) -> Iterator[s
     yield f"|  Number of Named Columns: {len(commit.columns)}"
     for name, entry in commit.columns.items():
         yield from _column_lines(name, entry)
+
+
+def printable(text: str) -> str:
+    """Text on one line that does nothing to a terminal: control characters and lone surrogates are shown by number."""
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def human_size(count: int) -> str:
@@ -95,6 +104,10 @@ def _spec(commit: Commit) -> dict[str, str]:
     }
 
 
+def _lines(text: str) -> str:
+    return "\n".join(printable(line) for line in text.split("\n"))
+
+
 def _column_lines(name: str, entry: ColumnEntry) -> Iterator[str]:
     schema = entry.schema
     yield "|"
@@ -110,4 +123,4 @@ def _column_lines(name: str, entry: ColumnEntry) -> Iterator[str]:
         details |= {"shape": schema.shape, "dtype": schema.numpy_dtype.name}
     details |= {"backend": entry.backend, "backend_options": entry.backend_options}
     for field, value in details.items():
-        yield f"|    - {field}: {value}"
+        yield f"|    - {field}: {printable(str(value))}"

@@ -12,7 +12,6 @@ from typing import Any
 
 from hangar_cloud import __version__, writer_lock
 from hangar_cloud.branches import DEFAULT_BRANCH
-from hangar_cloud.catalog.findings import Finding
 from hangar_cloud.catalog.repository_file import REPOSITORY_PATH, new_repository_file
 from hangar_cloud.checkout import ReaderCheckout
 from hangar_cloud.config import is_writable_text
@@ -23,17 +22,17 @@ from hangar_cloud.errors import (
     RepositoryExistsError,
     UncommittedChangesError,
 )
-from hangar_cloud.integrity import check_repository, report_lines
+from hangar_cloud.integrity import report_lines
 from hangar_cloud.merging import Strategy
 from hangar_cloud.opening import open_writer
-from hangar_cloud.reports import human_size, log_contents, log_lines, summary_lines
-from hangar_cloud.repository_refs import RepositoryRefs
+from hangar_cloud.reports import log_contents, log_lines, summary_lines
+from hangar_cloud.repository_upkeep import RepositoryUpkeep
 from hangar_cloud.revisions import check_time
 from hangar_cloud.storage import Storage
 from hangar_cloud.writer_checkout import WriterCheckout
 
 
-class Repository(RepositoryRefs):
+class Repository(RepositoryUpkeep):
     """A versioned dataset, in a local folder or directly in a bucket.
 
     Args:
@@ -42,9 +41,11 @@ class Repository(RepositoryRefs):
         exists: warn if there is no repository at `path`.
         storage_options: for the bucket, as its fsspec filesystem takes them (``key``, ``secret``,
             ``endpoint_url``, ``token`` …); never written to disk. A local repository uses them for its
-            remotes.
+            remotes. Pickles do not carry them, except to workers of `multiprocessing`; where a pickle is loaded by
+            another process, credentials come from the environment.
         cache_dir: where buckets are cached; the user's cache directory by default.
-        cache_size: limit of that cache in bytes; none by default.
+        cache_size: limit of that cache in bytes, for all processes together; none by default. In a local
+            repository it is that of the parts fetched from remotes. What is only here is never evicted.
         offline: never ask a store over the network; what is not here raises `FileNotFoundError`.
 
     Warns:
@@ -308,28 +309,6 @@ class Repository(RepositoryRefs):
             print(line)
         return not any(finding.is_damage for finding in findings)
 
-    def fsck(self, *, level: str = "all", resume: bool = True) -> list[Finding]:
-        """Check everything that any branch reaches, and return what is wrong; nothing is changed, repaired or fetched.
-
-        Pointers, commits, record trees and packs are read, each once, and all their digests computed again. A bucket
-        is read itself, not the cache. A clone checks what it holds, and asks its remotes only whether they have
-        the rest.
-
-        Args:
-            level: "all", or "records": everything except sample bytes.
-            resume: go on where a check was interrupted, without reading the packs that it found intact (for a week;
-                and only if they did not change). False reads all of them.
-
-        Returns:
-            the findings, see `hangar_cloud.Finding`. Those whose ``is_damage`` is False are notes.
-
-        Raises:
-            ValueError: no such level.
-            OSError: the store cannot be reached. Calling it again goes on from there.
-        """
-        self._require()
-        return check_repository(self._storage, level, resume)
-
     @cached_property
     def remote(self) -> Any:
         """The remotes of a local repository; see `hangar_cloud.remotes.Remotes`."""
@@ -352,41 +331,6 @@ class Repository(RepositoryRefs):
         return self._storage.software_version()
 
     @property
-    def size_nbytes(self) -> int:
-        """Bytes that the repository takes: on this disk, or in the bucket."""
-        self._require()
-        if self._storage.is_bucket:
-            return sum(info.size for info in self._storage.store.list())
-        return sum(_disk_size(path) for path in self._storage.root.rglob("*"))
-
-    @property
-    def size_human(self) -> str:
-        """`size_nbytes` as text, such as "1.23 GB"."""
-        return human_size(self.size_nbytes)
-
-    @property
-    def writer_lock_held(self) -> bool:
-        """True if a writer of this repository is open on this machine."""
-        self._require()
-        return writer_lock.is_held(self._storage.root)
-
-    def force_release_writer_lock(self) -> bool:
-        """Make the open writer lose its lock, so that another can be opened.
-
-        A writer that died has freed its lock by itself. The old writer raises `PermissionError` from then
-        on; what it had staged is there for the next one.
-
-        Warns:
-            ResourceWarning: always; nobody may be writing.
-        """
-        self._require()
-        warnings.warn(
-            "the writer lock is released by force: make sure that nobody else is writing", ResourceWarning, stacklevel=2
-        )
-        writer_lock.force_release(self._storage.root)
-        return True
-
-    @property
     def _where(self) -> str:
         return self._storage.location if self._storage.is_bucket else str(self._storage.root)
 
@@ -405,7 +349,7 @@ class Repository(RepositoryRefs):
             )
         self._storage.forget()
         if self._storage.is_bucket:
-            ours = ("commits/", "records/", "packs/", "arrays/", "moves/", "refs/", REPOSITORY_PATH)
+            ours = ("commits/", "records/", "packs/", "arrays/", "moves/", "gc/", "refs/", REPOSITORY_PATH)
             for prefix in ours:
                 self._storage.store.delete([info.path for info in self._storage.store.list(prefix)])
         shutil.rmtree(self._storage.root, ignore_errors=True)
@@ -430,12 +374,3 @@ def _check_user(name: object, email: object) -> None:
     for what, text in (("user_name", name), ("user_email", email)):
         if not isinstance(text, str) or not text.strip() or not is_writable_text(text):
             raise InvalidArgumentError(f"{what} must be text that is not empty (without lone surrogates), not {text!r}")
-
-
-def _disk_size(path: Any) -> int:
-    try:
-        status = path.lstat()
-    except FileNotFoundError:
-        return 0
-    # Sparse cache files take less than their length.
-    return min(status.st_size, status.st_blocks * 512) if path.is_file() else 0

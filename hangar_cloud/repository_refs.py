@@ -9,9 +9,10 @@ from functools import cached_property
 from hangar_cloud.branches import Branches, BranchHead
 from hangar_cloud.catalog.receipts import check_idempotency_key, find_commit
 from hangar_cloud.errors import InvalidArgumentError, NotInitializedError
+from hangar_cloud.referring import refer
 from hangar_cloud.revisions import ReflogEntry
 from hangar_cloud.storage import Storage
-from hangar_cloud.tags import Tag
+from hangar_cloud.tags import Tag, check_tag_name
 
 
 class RepositoryRefs:
@@ -109,10 +110,12 @@ class RepositoryRefs:
             ValueError: the name is not suitable or taken, or there is no such commit.
         """
         self._require()
+        check_tag_name(name)
         digest = (
             self._branches.find(commit) if commit is not None else self._branches.commit_of(self._branches.current())
         )
-        return self._storage.tags(self._author).create(name, digest, message)
+        tags = self._storage.tags(self._author)
+        return refer(self._storage, digest, lambda: tags.create(name, digest, message))
 
     def delete_tag(self, name: str) -> Tag:
         """Remove a tag; its commit stays. Raises ValueError where there is none."""

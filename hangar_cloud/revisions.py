@@ -6,7 +6,7 @@ import re
 from datetime import datetime, timezone
 from typing import Final, NamedTuple
 
-from hangar_cloud.catalog.pointers import Pointer
+from hangar_cloud.catalog.pointers import Pointer, written_at
 from hangar_cloud.errors import InvalidArgumentError, RefNotFoundError
 
 _EARLIER: Final = re.compile(r"(?P<branch>[A-Za-z0-9._-]{1,64})@\{(?P<back>[0-9]{1,10})\}")
@@ -45,9 +45,8 @@ def parse_earlier(text: str) -> Earlier | None:
 
 def reflog_entry(pointer: Pointer, newest: int) -> ReflogEntry:
     """An entry of the pointer log as users see it; `newest` is the number of the newest one."""
-    time = datetime.fromisoformat(pointer.time).astimezone(timezone.utc)
     name = f"{pointer.branch}@{{{newest - pointer.seq}}}"
-    return ReflogEntry(name, pointer.commit or "", pointer.action, time, pointer.author)
+    return ReflogEntry(name, pointer.commit or "", pointer.action, written_at(pointer), pointer.author)
 
 
 def check_time(value: object) -> datetime:

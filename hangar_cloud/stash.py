@@ -100,6 +100,8 @@ class Stash:
             PermissionError: inside a ``with`` block.
         """
         self._alive()
+        if name is not None:
+            check_name(name, "stash")
         self._blocks.refuse("bring stashed changes back")
         if self._working.dirty:
             raise UncommittedChangesError(
@@ -107,7 +109,7 @@ class Stash:
                 "changes are brought back"
             )
         with self._stashes.alone():
-            info = self._newest() if name is None else self._stashes.find(check_name(name, "stash"))
+            info = self._newest() if name is None else self._stashes.find(name)
             self._move_base(info)
             self._let_go()
             try:

@@ -23,6 +23,8 @@ from hangar_cloud.backends.object_source import ObjectSource
 from hangar_cloud.backends.pack_reader import PackReader
 from hangar_cloud.backends.packs import pack_path
 from hangar_cloud.backends.store import ObjectStore, open_store
+from hangar_cloud.backends.store.durable_files import read_regular, replace_file
+from hangar_cloud.backends.store.withheld import Withheld, plain_options
 from hangar_cloud.catalog.commits import Commit, commit_path, decode_commit
 from hangar_cloud.catalog.digest_index import DigestIndex
 from hangar_cloud.catalog.node_reader import NodeReader
@@ -76,12 +78,18 @@ class Storage:
         self._remote_options: dict[str, Mapping[str, Any]] = {}
         self._remote_addresses: dict[str, str] = {}
         self._remote_stores: dict[str, ObjectStore] = {}
+        self._withheld = Withheld((self.parameters, self._remote_options, self._remote_addresses), None)
         self._commits: dict[str, Commit] = {}
         self._pointer_logs: dict[str, PointerLog] = {}
         self.source = self._make_source(cache_size)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (self.parameters, self._remote_options, self._remote_addresses)
+        location, _, cache_dir, cache_size, offline = self.parameters
+        options = {name: plain_options(options) for name, options in self._remote_options.items()}
+        addresses = {name: redact_url(address) for name, address in self._remote_addresses.items()}
+        parameters = (redact_url(location), plain_options(self.storage_options), cache_dir, cache_size, offline)
+        self._withheld.shown = (parameters, options, addresses)
+        return _restored, (self._withheld,)
 
     @property
     def reads_in_place(self) -> bool:
@@ -259,7 +267,7 @@ class Storage:
     def _repository_file(self) -> RepositoryFile | None:
         if self._bucket_is_out_of_reach:
             kept = self.root / _KEPT_FILE
-            text = kept.read_bytes() if kept.exists() else None
+            text = read_regular(kept) if kept.exists() else None
         else:
             # One round trip for both: the hint is needed as soon as a branch is looked up.
             text, hint = self.store.get_many([REPOSITORY_PATH, HINT_PATH])
@@ -277,15 +285,12 @@ class Storage:
         """
         kept = self.root / _KEPT_FILE
         with contextlib.suppress(FileNotFoundError, CorruptDataError):
-            old = decode_repository_file(kept.read_bytes(), str(kept))
+            old = decode_repository_file(read_regular(kept), str(kept))
             if old.id == file.id:
                 return
             self.forget()
             os.replace(self.root, self.root.with_name(f"{self.root.name}.was-{old.id[:8]}"))
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        incoming = kept.with_name(f"{kept.name}.{os.getpid()}.incoming")
-        incoming.write_bytes(text)
-        os.replace(incoming, kept)
+        replace_file(kept, text)
 
     def _make_source(self, cache_size: int | None) -> ObjectSource:
         local = self.store.local_path(REPOSITORY_PATH)
@@ -296,7 +301,7 @@ class Storage:
         folders = [whole, partial] if self.is_bucket else [partial]
         limit = None
         if cache_size is not None:
-            limit = CacheLimit(folders, cache_size, self.root / "cache.lock")
+            limit = CacheLimit(folders, cache_size, self.root / "cache.lock", sparse=partial)
         return ObjectSource(whole, partial, self._remotes_to_ask, offline=self.offline, limit=limit)
 
     def _remotes_to_ask(self) -> Sequence[ObjectStore]:
@@ -351,10 +356,10 @@ def _check_folder(text: str) -> Path:
     return folder
 
 
-def _restored(
-    parameters: tuple[Any, ...], remote_options: dict[str, Mapping[str, Any]], remote_addresses: dict[str, str]
-) -> Storage:
-    """A storage from its pickle, with what it keeps in memory only."""
+def _restored(withheld: Withheld) -> Storage:
+    """A storage from its pickle, with what it keeps in memory only where that is to be had."""
+    parameters, remote_options, remote_addresses = withheld.value
     storage = Storage(*parameters)
-    storage._remote_options, storage._remote_addresses = remote_options, remote_addresses
+    storage._remote_options.update(remote_options)
+    storage._remote_addresses.update(remote_addresses)
     return storage

@@ -1,74 +1,29 @@
-"""Moving objects between a local repository and a remote store."""
+"""Getting objects of a remote store into a local repository."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, Final
-
-from blake3 import blake3
 
 from hangar_cloud.backends.errors import CorruptDataError
 from hangar_cloud.backends.pack_reader import PackedSample
-from hangar_cloud.backends.packs import file_pack_id, pack_path
+from hangar_cloud.backends.packs import pack_path
 from hangar_cloud.backends.store import ObjectStore
 from hangar_cloud.catalog import history
-from hangar_cloud.catalog.commits import METADATA, ColumnEntry, Commit, commit_path, decode_commit
-from hangar_cloud.catalog.errors import HeadMovedError
+from hangar_cloud.catalog.commits import METADATA, ColumnEntry, commit_path, decode_commit
 from hangar_cloud.catalog.keys import RowKey, check_key, key_range
 from hangar_cloud.catalog.pointers import Pointer, PointerLog
-from hangar_cloud.catalog.record_writer import OBJECT_ID_LENGTH
-from hangar_cloud.catalog.records import NodeRef, Row, records_path
-from hangar_cloud.catalog.repository_file import REPOSITORY_PATH, decode_repository_file
+from hangar_cloud.catalog.records import Row
+from hangar_cloud.catalog.repository_file import REPOSITORY_PATH
 from hangar_cloud.errors import ColumnNotFoundError, InvalidArgumentError, SampleNotFoundError
 from hangar_cloud.progress import byte_progress
 from hangar_cloud.storage import Storage
 from hangar_cloud.tags import Tags
+from hangar_cloud.upload import check_pack, check_same_repository
 
-_PARALLEL: Final = 4
 _BATCH_BYTES: Final = 32 * 1024 * 1024
 _WHOLE_SHARE: Final = 0.5
 _COMMITS_AT_ONCE: Final = 512
-
-
-class Needed:
-    """The objects that some commits refer to."""
-
-    def __init__(self) -> None:
-        self.records: dict[bytes, None] = {}
-        self.packs: dict[bytes, None] = {}
-        self._seen: set[tuple[object, bytes]] = set()
-
-    def skip(self, storage: Storage, commit: Commit) -> None:
-        """Leave out what this commit refers to; its leaves are not read for it."""
-        for entry in commit.trees.values():
-            self._skip(storage, entry, entry.root)
-
-    def add(self, storage: Storage, commit: Commit) -> None:
-        """Take in what this commit refers to, beside what was seen before."""
-        for entry in commit.trees.values():
-            if entry.root is not None:
-                self._add(storage, entry, entry.root)
-
-    def _skip(self, storage: Storage, entry: ColumnEntry, ref: NodeRef | None) -> None:
-        if ref is None or (entry.schema, ref.digest) in self._seen:
-            return
-        self._seen.add((entry.schema, ref.digest))
-        if ref.level > 0:
-            for child in storage.nodes.children(ref):
-                self._skip(storage, entry, child)
-
-    def _add(self, storage: Storage, entry: ColumnEntry, ref: NodeRef) -> None:
-        if (entry.schema, ref.digest) in self._seen:
-            return
-        self._seen.add((entry.schema, ref.digest))
-        self.records[ref.place.object] = None
-        if ref.level == 0:
-            self.packs |= dict.fromkeys(sorted(storage.nodes.leaf(ref, entry.schema).packs()))
-            return
-        for child in storage.nodes.children(ref):
-            self._add(storage, entry, child)
 
 
 def remote_head(storage: Storage, store: ObjectStore, branch: str) -> Pointer | None:
@@ -80,66 +35,15 @@ def remote_head(storage: Storage, store: ObjectStore, branch: str) -> Pointer | 
     text, *_ = store.get_many([REPOSITORY_PATH])
     if text is None:
         return None
-    _check_same_repository(storage, store, text)
+    check_same_repository(storage, store, text)
     pointer = PointerLog(store).head(branch)
     return pointer if pointer is not None and pointer.alive else None
-
-
-def _check_same_repository(storage: Storage, store: ObjectStore, text: bytes) -> None:
-    theirs = decode_repository_file(text, store.url).id
-    if theirs != storage.repository_id():
-        raise InvalidArgumentError(
-            f"{store.url} holds another repository (id {theirs[:8]}) than {storage.location}; use another URL, "
-            "or clone it"
-        )
 
 
 def contains(store: ObjectStore, head: str, digest: str) -> bool:
     """Whether a commit is in the history behind `head` on a remote."""
     commits = _read_commits(store, head, lambda _: False)
     return digest in commits
-
-
-def push(
-    storage: Storage, store: ObjectStore, branch: str, head: str, there: Pointer | None, author: str, action: str
-) -> None:
-    """Upload what `store` lacks of a branch: packs, records, commits, and then its pointer.
-
-    Raises:
-        HeadMovedError: another writer moved the remote branch meanwhile.
-        InvalidArgumentError: another repository was pushed there meanwhile.
-    """
-    upload_history(storage, store, head)
-    pointers = PointerLog(store, author)
-    expected = there if there is not None else pointers.head(branch)
-    try:
-        pointers.move(branch, expected, head, action)
-    except HeadMovedError as error:
-        raise HeadMovedError(f"{error}. Nothing was lost: fetch the branch, merge it, and push again") from error
-
-
-def upload_history(storage: Storage, store: ObjectStore, head: str) -> None:
-    """Upload what `store` lacks of a commit and of all that came before it. May be repeated.
-
-    Raises:
-        InvalidArgumentError: another repository was pushed there meanwhile.
-    """
-    store.ensure_writable()
-    commits = _missing_commits(storage, store, head)
-    needed = Needed()
-    for commit in _parents_there(storage, commits):
-        needed.skip(storage, commit)
-    for digest in reversed(commits):
-        needed.add(storage, storage.commit(digest))
-    _upload(storage, store, [pack_path(pack) for pack in needed.packs], "pushing samples")
-    _upload(storage, store, [records_path(name) for name in needed.records], "pushing records")
-    for digest in reversed(commits):
-        store.put_if_absent(commit_path(digest), storage.commit(digest).encode())
-    text = store.get_many([REPOSITORY_PATH])[0]
-    if text is None:
-        store.put_if_absent(REPOSITORY_PATH, storage.store.get(REPOSITORY_PATH))
-        text = store.get(REPOSITORY_PATH)
-    _check_same_repository(storage, store, text)  # another one may have been pushed here meanwhile
 
 
 def fetch_commits(storage: Storage, store: ObjectStore, head: str) -> None:
@@ -248,6 +152,7 @@ class _Budget:
     def __init__(self, most: int | None) -> None:
         self.left = most
         self.spent = False
+        self.kept = 0
 
     def take(self, size: int) -> bool:
         """Whether another `size` bytes may be fetched; if not, the budget counts as spent."""
@@ -290,7 +195,7 @@ def _fetch_pack(
     if used >= size * _WHOLE_SHARE and (budget.left is None or size <= budget.left):
         budget.take(size)
         with byte_progress(f"fetching {pack.hex()[:8]}", size) as progress:
-            storage.source.fetch_whole(path, lambda file: _check_pack(file, pack), progress)
+            storage.source.fetch_whole(path, lambda file: check_pack(file, pack), progress)
         return
     batch: list[PackedSample] = []
     waiting = 0
@@ -300,65 +205,14 @@ def _fetch_pack(
             continue
         if not budget.take(samples[0].place.stored):
             break
+        budget.kept += samples[0].place.stored
+        storage.source.refuse_to_keep(budget.kept)
         batch += samples
         waiting += samples[0].place.stored
         if waiting >= _BATCH_BYTES:
             storage.packs.fetch(batch)
             batch, waiting = [], 0
     storage.packs.fetch(batch)
-
-
-def _check_pack(file: Path, pack: bytes) -> None:
-    if file_pack_id(file) != pack:
-        raise CorruptDataError(f"pack {pack.hex()} arrived damaged: its contents do not match its name")
-
-
-def _check_records(file: Path, path: str) -> None:
-    name = blake3(file.read_bytes()).hexdigest(length=OBJECT_ID_LENGTH)
-    if records_path(bytes.fromhex(name)) != path:
-        raise CorruptDataError(f"{path} arrived damaged: its contents do not match its name")
-
-
-def _missing_commits(storage: Storage, store: ObjectStore, head: str) -> list[str]:
-    """Commits behind `head` that the store lacks, children before parents.
-
-    A commit that is there has its whole history there: commits are uploaded parents first.
-    """
-    missing: dict[str, Commit] = {}
-    waiting = [head]
-    while waiting:
-        digest = waiting.pop()
-        if digest in missing or store.exists(commit_path(digest)):
-            continue
-        missing[digest] = storage.commit(digest)
-        waiting += missing[digest].parents
-    return [digest for digest in history.ancestors([head], storage.commit) if digest in missing]
-
-
-def _parents_there(storage: Storage, missing: Sequence[str]) -> list[Commit]:
-    absent = set(missing)
-    parents = {parent for digest in missing for parent in storage.commit(digest).parents if parent not in absent}
-    return [storage.commit(parent) for parent in sorted(parents)]
-
-
-def _upload(storage: Storage, store: ObjectStore, paths: Sequence[str], what: str) -> None:
-    def send(path: str) -> None:
-        if store.exists(path):
-            return
-        if not (storage.source.store / path).exists():
-            check = _check_pack_path if path.startswith("packs/") else _check_records
-            storage.source.fetch_whole(path, lambda file: check(file, path))
-        store.upload(path, storage.source.store / path, progress=progress)
-
-    known = [storage.source.store / path for path in paths]
-    total = sum(file.stat().st_size for file in known if file.exists())
-    with byte_progress(what, total) as progress, ThreadPoolExecutor(_PARALLEL) as pool:
-        for done in [pool.submit(send, path) for path in paths]:
-            done.result()
-
-
-def _check_pack_path(file: Path, path: str) -> None:
-    _check_pack(file, bytes.fromhex(Path(path).stem))
 
 
 def _read_commits(store: ObjectStore, head: str, here: object) -> dict[str, bytes]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import time
 import warnings
-import weakref
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +12,7 @@ from hangar_cloud.alive import Alive
 from hangar_cloud.backends.pack_reader import PackReader
 from hangar_cloud.branches import Branches
 from hangar_cloud.catalog.commits import METADATA, ColumnEntry
-from hangar_cloud.catalog.committer import ATTEMPTS, Committer
+from hangar_cloud.catalog.committer import ATTEMPTS
 from hangar_cloud.catalog.keys import check_name
 from hangar_cloud.catalog.rebase import adds_nothing
 from hangar_cloud.catalog.receipts import find_commit
@@ -23,8 +21,10 @@ from hangar_cloud.catalog.schema import ColumnSchema, array_schema
 from hangar_cloud.catalog.staging import StagingArea
 from hangar_cloud.catalog.working_set import WorkingSet
 from hangar_cloud.checkout import Checkout, Logger, key_below
+from hangar_cloud.closing import close_at_exit
 from hangar_cloud.column_writer import ColumnWriter, FlatSampleWriter, OpenBlocks, check_backend
 from hangar_cloud.columns import Columns
+from hangar_cloud.committing import make_committer
 from hangar_cloud.config import is_writable_text
 from hangar_cloud.errors import (
     ColumnExistsError,
@@ -71,17 +71,16 @@ class WriterCheckout(Checkout):
         self._blocks = []
         self._open_blocks = OpenBlocks()
         self._alive = Alive(lock.check)
-        author = f"{user[0]} <{user[1]}>"
-        self._committer = Committer(
-            storage.store, storage.cache, storage.pointers(author), storage.nodes, storage.index, storage.commit
-        )
-        self._samples = SampleWriter(staging, storage.index, storage.has_pack, self._committer.cover)
+        self._committer = make_committer(storage, f"{user[0]} <{user[1]}>")
+        nodes = storage.nodes if storage.is_bucket else None
+        self._samples = SampleWriter(staging, storage.index, storage.has_pack, self._committer.cover, nodes)
         base_columns = {} if base is None else storage.commit(base).trees
         self._working = WorkingSet(base_columns, staging, self._samples, storage.nodes)
         self._packs = PackReader(storage.source, Path(staging.folder))
         self._open: dict[str, ColumnWriter] = {}
-        self._columns = Columns(self._column_names, self._open_column, self._alive, self._remove_column, self._changes())
-        self._at_exit = _close_at_exit(self)
+        changes = self._changes()
+        self._columns = Columns(self._column_names, self._open_column, self._alive, self._remove_column, changes)
+        self._at_exit = close_at_exit(self)
 
     @property
     def branch_name(self) -> str:
@@ -393,27 +392,9 @@ class WriterCheckout(Checkout):
 
     def __repr__(self) -> str:
         self._alive()
-        return (
-            "Hangar WriterCheckout"
-            "\n    Writer       : True"
-            f"\n    Base Branch  : {self._branch}"
-            f"\n    Num Columns  : {len(self._columns)}"
-        )
+        rows = f"\n    Base Branch  : {self._branch}\n    Num Columns  : {len(self._columns)}"
+        return f"Hangar WriterCheckout\n    Writer       : True{rows}"
 
 
 def _layout(contains_subsamples: bool) -> str:
     return "nested" if contains_subsamples else "flat"
-
-
-def _close_at_exit(checkout: WriterCheckout) -> Any:
-    """Close a forgotten checkout when the interpreter ends, so that nothing waits unflushed in memory."""
-    weak = weakref.ref(checkout)
-
-    def close() -> None:
-        living = weak()
-        if living is not None and living._alive.open:
-            with contextlib.suppress(Exception):
-                living.close()
-
-    atexit.register(close)
-    return close

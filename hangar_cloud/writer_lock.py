@@ -11,9 +11,11 @@ from typing import Final
 
 from filelock import FileLock, Timeout
 
+from hangar_cloud.backends.store.durable_files import disk_errors_told, read_regular, replace_file
 from hangar_cloud.errors import WriterLockError
 
 _MOST_AREAS: Final = 256
+_MAX_BYTES: Final = 64
 
 
 class WriterLock:
@@ -30,13 +32,15 @@ class WriterLock:
         self._seen: tuple[int, int] | None = None
         self._lost = False
         self._lock = _file_lock(root, area, self._generation)
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise WriterLockError(_held_message(root)) from None
+        with disk_errors_told(root):
+            try:
+                self._lock.acquire(timeout=0)
+            except Timeout:  # which is an OSError too
+                raise WriterLockError(_held_message(root)) from None
         self._process = os.getpid()
         try:
-            self.folder = _take_over(root / "staging", area, self._generation)
+            with disk_errors_told(root / "staging"):
+                self.folder = _take_over(root / "staging", area, self._generation)
         except BaseException:
             self._lock.release()
             raise
@@ -108,9 +112,7 @@ def force_release(root: Path) -> None:
     """Make every lock that is held now count as lost."""
     root.mkdir(parents=True, exist_ok=True)
     generation = _generation(root)
-    incoming = root / "generation.incoming"
-    incoming.write_text(str(generation + 1))
-    os.replace(incoming, root / "generation")
+    replace_file(root / "generation", str(generation + 1).encode())
     for path in root.glob(f"writer-{generation}-*.lock"):
         path.unlink(missing_ok=True)
 
@@ -159,8 +161,8 @@ def _generation(root: Path) -> int:
 
 def _read_generation(path: Path) -> int:
     try:
-        return int(path.read_text())
-    except (FileNotFoundError, ValueError):
+        return int(read_regular(path, _MAX_BYTES))
+    except (OSError, ValueError):
         return 0
 
 

@@ -36,18 +36,19 @@ async def create_object(store: RemoteStore, path: str, data: bytes) -> bool:
         fault = store._classify_any(error)
         exists = fault is Fault.EXISTS
         if fault in _NEVER_LANDED and not perhaps_landed:
-            raise store._explained(error, "create", path) from error
+            raise store._explained(error, "create", path) from store._cause(error)
         try:
             found = await _read_back(store, path, patient=exists)
         except Exception as second:  # noqa: BLE001 - always raised again, explained
             if exists or perhaps_landed:
-                raise _unknown(store, path, second) from error
-            raise store._explained(error, "create", path) from error
+                raise _unknown(store, path, second) from store._cause(error)
+            raise store._explained(error, "create", path) from store._cause(error)
         if found is not None:
             return found == data
         if not exists:
             lost = not perhaps_landed
-            raise (store._explained(error, "create", path) if lost else _unknown(store, path, error)) from error
+            told = store._explained(error, "create", path) if lost else _unknown(store, path, error)
+            raise told from store._cause(error)
         # It existed, and was deleted before we could look: the name is free again.
     raise StoreUnavailableError(
         f"{store._place(path)} was created and deleted by others {_VANISHED_LIMIT} times while we tried to "
@@ -107,10 +108,10 @@ async def prove_creates(store: RemoteStore) -> None:
 async def _creates_probe(store: RemoteStore) -> bool:
     try:
         await with_retries(lambda: store._write(PROBE_NAME, _token(), create=True), store._classify_any, store.retry)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - told in words of ours
         if store._classify_any(error) is Fault.EXISTS:
             return False
-        raise store._explained(error, "write to", "") from error
+        raise store._explained(error, "write to", "") from store._cause(error)
     return True
 
 
@@ -127,7 +128,7 @@ async def prove_creates_by_race(store: RemoteStore) -> None:
         raise not_proven(store)
     for outcome in outcomes:
         if isinstance(outcome, Exception) and store._classify_any(outcome) is not Fault.EXISTS:
-            raise store._explained(outcome, "write to", "") from outcome
+            raise store._explained(outcome, "write to", "") from store._cause(outcome)
 
 
 def _token() -> bytes:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import stat
 import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from hangar_cloud.backends.errors import AccessDeniedError, HangarError, StoreError
 from hangar_cloud.backends.store.paths import OWN_PREFIX
 
 if TYPE_CHECKING:
@@ -58,6 +60,58 @@ def write_flushed(file: Path, data: bytes) -> None:
         while view:
             view = view[stream.write(view) :]
         os.fsync(stream.fileno())
+
+
+def replace_file(target: Path, data: bytes) -> None:
+    """Make ``data`` the contents of ``target``, whole or not at all; its folder is made if missing.
+
+    Never writes through a link that lies in the way: the temporary name is a fresh one, and a link at ``target`` is
+    replaced.
+    """
+    with disk_errors_told(target), temporary_sibling(target) as temporary:
+        write_flushed(temporary, data)
+        publish_over(temporary, target)
+
+
+@contextmanager
+def disk_errors_told(place: Path) -> Iterator[None]:
+    """Turn what the system says of a full, read-only or broken disk into a StoreError or AccessDeniedError."""
+    try:
+        yield
+    except HangarError:
+        raise
+    except PermissionError as error:
+        raise AccessDeniedError(
+            f"Cannot write {place}: the operating system refused ({error.strerror}). Check the owner and permissions "
+            "of the folder."
+        ) from error
+    except OSError as error:
+        raise StoreError(
+            f"Cannot write {place}: {error.strerror or error}. Check the disk and its free space, and do it again; "
+            "what was written before is intact."
+        ) from error
+
+
+def open_regular(file: Path) -> int:
+    """A descriptor that reads a regular file; whoever unpacked a repository may have put anything in its place.
+
+    Raises FileNotFoundError for anything else: a pipe would make its reader wait, a device never end.
+    """
+    # Without O_NONBLOCK, opening a pipe waits for somebody to write to it.
+    number = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise FileNotFoundError(errno.ENOENT, "not a regular file", str(file))
+    return number
+
+
+def read_regular(file: Path, limit: int | None = None) -> bytes:
+    """The contents of a regular file; raises FileNotFoundError for anything else, and OSError if it is over limit."""
+    with os.fdopen(open_regular(file), "rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        if limit is not None and size > limit:
+            raise OSError(errno.EFBIG, f"the file has {size} bytes, where at most {limit} are read", str(file))
+        return stream.read()
 
 
 def flush_folder(folder: Path) -> None:

@@ -20,6 +20,7 @@ from hangar_cloud.backends.store.retry import Fault
 
 _SHOWN_OPTIONS = frozenset({"endpoint_url", "region_name"})
 _MAX_DETAIL = 300
+_MAX_CHAIN = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +71,37 @@ def explain(
     return kind(message)
 
 
+class DriverError(Exception):
+    """Stands in a chain of causes for a driver's exception whose words had a secret in them."""
+
+
+def safe_cause(error: BaseException, options: Mapping[str, Any]) -> BaseException:
+    """The cause to raise an error of ours from: the driver's exception, or a stand-in if it, or one behind it, tells
+    a secret. Tracebacks and loggers print whole chains."""
+    link: BaseException | None = error
+    for _ in range(_MAX_CHAIN):
+        if link is None:
+            return error
+        words = f"{link} {link!r} {getattr(link, '__notes__', '')}"
+        if not isinstance(link, HangarError) and without_secrets(words, options) != words:
+            return DriverError(quote_detail(error, options))
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+    return DriverError(quote_detail(error, options))
+
+
 def quote_detail(error: BaseException, options: Mapping[str, Any]) -> str:
     """Return the driver's words, shortened, without URLs' secrets and without the values in ``options``."""
-    text = redact_text(f"{type(error).__name__}: {error}".strip().removesuffix(":"))
-    for secret in sorted(_hidden_values(options), key=len, reverse=True):
-        text = text.replace(secret, "***")
+    text = without_secrets(f"{type(error).__name__}: {error}".strip().removesuffix(":"), options)
     text = " ".join(text.split())
     return text if len(text) <= _MAX_DETAIL else f"{text[:_MAX_DETAIL]}..."
+
+
+def without_secrets(text: str, options: Mapping[str, Any]) -> str:
+    """Return ``text`` without URLs' secrets and without the values in ``options`` other than endpoint and region."""
+    text = redact_text(text)
+    for secret in sorted(_hidden_values(options), key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return text
 
 
 def _next_step(fault: Fault, advice: Advice) -> str:

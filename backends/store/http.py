@@ -69,7 +69,9 @@ class HttpStore(RemoteStore):
         import aiohttp
         from fsspec.implementations.http import HTTPFileSystem
 
-        client = {"timeout": aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)}
+        # A server that compresses unasked would decide how much memory its answer takes.
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
+        client = {"timeout": timeout, "auto_decompress": False}
         options = dict(self.storage_options)
         options["client_kwargs"] = {**client, **(options.get("client_kwargs") or {})}
         # Brotli or gzip on the way would make lengths and ranges those of other bytes.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
+import stat
 import time
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -23,8 +23,10 @@ from hangar_cloud.backends.errors import (
 )
 from hangar_cloud.backends.store.durable_files import (
     flush_folder,
+    open_regular,
     publish_new,
     publish_over,
+    read_regular,
     temporary_sibling,
     write_flushed,
 )
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 _COPY_BYTES = 4 * 1024 * 1024
+# What is larger is read in ranges: the size of a sparse file says nothing of what it cost to make.
+_MAX_WHOLE = 256 * 1024 * 1024
 
 
 class LocalStore(ObjectStore):
@@ -57,7 +61,7 @@ class LocalStore(ObjectStore):
     def get(self, path: str) -> bytes:
         file = self.local_path(path)
         with self._explained("read", path):
-            return file.read_bytes()
+            return read_regular(file, _MAX_WHOLE)
 
     def get_many(self, paths: Sequence[str]) -> builtins.list[bytes | None]:
         return [self._get_or_none(path) for path in paths]
@@ -80,15 +84,17 @@ class LocalStore(ObjectStore):
                 by_path.setdefault(path, []).append(index)
         for path, indices in by_path.items():
             file = self.local_path(path)
-            with self._explained("read", path), open(file, "rb", buffering=0) as stream:
+            with self._explained("read", path), os.fdopen(open_regular(file), "rb", buffering=0) as stream:
                 for index in indices:
                     results[index] = self._read_exactly(stream.fileno(), *requests[index])
         return results
 
     def _read_exactly(self, descriptor: int, path: str, offset: int, length: int) -> bytes:
-        data = _read_at(descriptor, offset, length)
+        # A buffer is made for what is there, however much a record asks for.
+        there = max(os.fstat(descriptor).st_size - offset, 0)
+        data = _read_at(descriptor, offset, min(length, there)) if there else b""
         while len(data) < length:
-            more = _read_at(descriptor, offset + len(data), length - len(data))
+            more = _read_at(descriptor, offset + len(data), length - len(data)) if len(data) < there else b""
             if not more:
                 raise TruncatedObjectError(
                     f"{self.url}/{path} has {os.fstat(descriptor).st_size} bytes, but bytes {offset} to "
@@ -114,7 +120,7 @@ class LocalStore(ObjectStore):
                     write_flushed(temporary, data)
                     if publish_new(temporary, target):
                         return True
-            same = target.read_bytes() == data
+            same = read_regular(target) == data
             if same:
                 # Who wrote it may have been killed before flushing the name, and we now vouch for it.
                 flush_folder(target.parent)
@@ -163,20 +169,27 @@ class LocalStore(ObjectStore):
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         check_prefix(prefix)
         folder = prefix.rpartition("/")[0]
-        return self._walk(f"{folder}/" if folder else "", prefix)
+        return self._walk(f"{folder}/" if folder else "", prefix, set())
 
-    def _walk(self, folder: str, prefix: str) -> Iterator[ObjectInfo]:
+    def _walk(self, folder: str, prefix: str, seen: set[tuple[int, int]]) -> Iterator[ObjectInfo]:
         with self._explained("list", folder):
+            # Links may lead in circles.
+            status = (self.root / folder).stat() if (self.root / folder).is_dir() else None
+            if status is None or (status.st_dev, status.st_ino) in seen:
+                return
+            seen.add((status.st_dev, status.st_ino))
             entries = sorted(self._entries(folder), key=lambda entry: entry[0])
         for name, entry in entries:
             path = folder + name
             if path.endswith("/"):
                 if path.startswith(prefix) or prefix.startswith(path):
-                    yield from self._walk(path, prefix)
+                    yield from self._walk(path, prefix, seen)
             elif path.startswith(prefix):
                 try:
                     status = entry.stat()
                 except FileNotFoundError:  # deleted since the folder was read
+                    continue
+                if not stat.S_ISREG(status.st_mode):
                     continue
                 yield ObjectInfo(path, status.st_size, _utc(status.st_mtime))
 
@@ -275,13 +288,13 @@ def _read_at(descriptor: int, offset: int, length: int) -> bytes:
 
 def _copy_flushed(source: Path, target: Path, progress: Progress | None) -> None:
     with open(source, "rb", buffering=0) as reader, open(target, "xb", buffering=0) as writer:
-        if progress is None:
-            shutil.copyfileobj(reader, writer, _COPY_BYTES)
-        else:
-            while block := reader.read(_COPY_BYTES):
-                writer.write(block)
+        while block := reader.read(_COPY_BYTES):
+            # On a disk that is nearly full, less may be written than was asked for, without an error.
+            view = memoryview(block)
+            while view:
+                view = view[writer.write(view) :]
+            if progress is not None:
                 progress(len(block))
-        writer.flush()
         os.fsync(writer.fileno())
 
 

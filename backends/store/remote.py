@@ -22,13 +22,14 @@ from hangar_cloud.backends.errors import (
 )
 from hangar_cloud.backends.store.bounded import gather_bounded
 from hangar_cloud.backends.store.creating import create_object, prove_creates
-from hangar_cloud.backends.store.durable_files import publish_over, temporary_sibling
-from hangar_cloud.backends.store.explaining import Advice, explain
+from hangar_cloud.backends.store.durable_files import disk_errors_told, publish_over, temporary_sibling
+from hangar_cloud.backends.store.explaining import Advice, explain, safe_cause
 from hangar_cloud.backends.store.paths import check_path, check_prefix, folder_prefix
 from hangar_cloud.backends.store.port import ObjectInfo, ObjectStore, Progress
 from hangar_cloud.backends.store.ranges import JoinedRange, RangeRequest, check_range, join_ranges
 from hangar_cloud.backends.store.retry import Fault, RetryPolicy, with_retries
 from hangar_cloud.backends.store.transfer import download_object, upload_object
+from hangar_cloud.backends.store.withheld import Withheld, plain_options
 
 if TYPE_CHECKING:
     import builtins
@@ -62,8 +63,9 @@ def _close_all(held: dict[int, _Held], close: Callable[[Any], Coroutine[Any, Any
         closing = asyncio.run_coroutine_threadsafe(close(mine.filesystem), get_loop())
         if iothread[0] is not threading.current_thread():
             closing.result(_CLOSE_SECONDS)
-    except Exception:  # noqa: BLE001 - nobody is left to tell
-        _log.debug("closing a filesystem failed", exc_info=True)
+    except Exception as error:  # noqa: BLE001 - nobody is left to tell
+        # Not what it says: a driver's exception may quote a signed URL.
+        _log.debug("closing a filesystem failed: %s", type(error).__name__)
 
 
 class RemoteStore(ObjectStore):
@@ -95,6 +97,7 @@ class RemoteStore(ObjectStore):
         self.part_bytes = part_bytes
         self._root = url.rstrip("/")
         self.url = redact_url(self._root)
+        self._withheld = Withheld((url, self.storage_options), (self.url, plain_options(self.storage_options)))
         self._proven = False
         self._held: dict[int, _Held] = {}
         # The drivers' own finalizers are noisy, and gcsfs's touches the event loop from the wrong thread.
@@ -216,7 +219,7 @@ class RemoteStore(ObjectStore):
 
     def download(self, path: str, target: Path, *, progress: Progress | None = None) -> None:
         check_path(path)
-        with temporary_sibling(Path(target)) as temporary:
+        with disk_errors_told(Path(target)), temporary_sibling(Path(target)) as temporary:
             with open(temporary, "xb", buffering=0) as stream:
                 self._run(download_object(self, path, stream, progress))
                 os.fsync(stream.fileno())
@@ -300,15 +303,15 @@ class RemoteStore(ObjectStore):
 
     def __getstate__(self) -> dict[str, Any]:
         return {
-            "url": self._root,
-            "storage_options": self.storage_options,
+            "withheld": self._withheld,
             "retry": self.retry,
             "concurrency": self.concurrency,
             "part_bytes": self.part_bytes,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
+        url, options = state.pop("withheld").value
+        self.__init__(url, options, **state)  # type: ignore[misc]
 
     # How requests are made.
 
@@ -329,8 +332,8 @@ class RemoteStore(ObjectStore):
             raise UnsupportedStoreError(
                 f"Cannot open {self.url}: its driver is not installed. Run: pip install {self.package}"
             ) from error
-        except Exception as error:
-            raise self._explained(error, "open", "") from error
+        except Exception as error:  # noqa: BLE001 - told in words of ours
+            raise self._explained(error, "open", "") from self._cause(error)
 
     def _run(self, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
         from fsspec.asyn import get_loop
@@ -351,8 +354,8 @@ class RemoteStore(ObjectStore):
     async def _attempt(self, action: str, path: str, operation: Callable[[], Awaitable[_Result]]) -> _Result:
         try:
             return await with_retries(operation, self._classify_any, self.retry)
-        except Exception as error:
-            raise self._explained(error, action, path) from error
+        except Exception as error:  # noqa: BLE001 - told in words of ours
+            raise self._explained(error, action, path) from self._cause(error)
 
     def _classify_any(self, error: BaseException) -> Fault:
         return Fault.PERMANENT if isinstance(error, HangarError) else self._classify(error)
@@ -363,6 +366,9 @@ class RemoteStore(ObjectStore):
             fault = Fault.NO_BUCKET
         place = self._place(path)
         return explain(fault, action=action, place=place, advice=self.advice, error=error, options=self.storage_options)
+
+    def _cause(self, error: BaseException) -> BaseException:
+        return safe_cause(error, self.storage_options)
 
     def _place(self, path: str) -> str:
         return f"{self.url}/{path}" if path else self.url

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.group(cls=GuardedGroup)
 def branch() -> None:
-    """Make, list and remove branches."""
+    """Make, list, move, remove and restore branches."""
 
 
 @branch.command("create")
@@ -41,6 +41,29 @@ def branch_remove(repository: Repository, name: str, force: bool) -> None:
     """Remove the branch NAME of this repository. Its commits stay."""
     gone = repository.remove_branch(name, force_delete=force)
     click.echo(f"Branch {gone.name} is removed; it was at {gone.digest[:12] or 'no commit'}.")
+
+
+@branch.command("restore")
+@click.argument("name")
+@with_repository
+def branch_restore(repository: Repository, name: str) -> None:
+    """Bring the deleted branch NAME back, at the commit where it was."""
+    back = repository.restore_branch(name)
+    click.echo(f"Branch {back.name} is back, at {back.digest[:12]}.")
+
+
+@branch.command("reset")
+@click.argument("name")
+@click.argument("commit")
+@with_repository
+def branch_reset(repository: Repository, name: str, commit: str) -> None:
+    """Move the branch NAME to any COMMIT.
+
+    COMMIT is a branch, the first digits of a commit, a tag, or BRANCH@{N} for what a branch was N moves ago.
+    Afterwards NAME@{1} is what it was.
+    """
+    moved = repository.reset_branch(name, commit)
+    click.echo(f"Branch {moved.name} is at {moved.digest[:12]}.")
 
 
 @branch.command("list")

@@ -23,7 +23,7 @@ class Settings:
     """What the options before the command say about the repository."""
 
     location: str = "."
-    storage_options: dict[str, Any] = field(default_factory=dict)
+    storage_options: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
 def place_of(ctx: click.Context) -> Repository:

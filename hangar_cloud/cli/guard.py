@@ -70,8 +70,8 @@ class _Guarded(click.Command):
             raise click.exceptions.Exit(_leave_pipe()) from None
         except Exception as error:
             if ctx.find_root().meta.get("hangar.debug"):
-                traceback.print_exc()
-            raise click.ClickException(in_words(error)) from error
+                click.echo(_without_secrets(traceback.format_exc(), ctx.find_root().obj), err=True, nl=False)
+            raise click.ClickException(_told(error, ctx)) from error
 
 
 class GuardedCommand(_Guarded):
@@ -110,6 +110,21 @@ def in_words(error: Exception) -> str:
         f"something unforeseen happened ({redact_text(f'{type(error).__name__}: {error}')}). Please report it, with "
         "what `hangar --debug …` shows"
     )
+
+
+def _told(error: Exception, ctx: click.Context) -> str:
+    from hangar_cloud.errors import HangarError
+
+    # Messages of ours hold no secret, and a key such as "any" would be struck out of their words.
+    words = in_words(error)
+    return words if isinstance(error, HangarError) else _without_secrets(words, ctx.find_root().obj)
+
+
+def _without_secrets(text: str, settings: object) -> str:
+    """A traceback without credentials: those given as options, and those in URLs that a driver quotes."""
+    from hangar_cloud.backends.store.explaining import without_secrets
+
+    return without_secrets(text, getattr(settings, "storage_options", {}))
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -38,8 +38,15 @@ OPTIONS = {
 }
 OURS = {
     "demo": {"--data", "--bucket", "--keep"},
+    "branch reset": set(),
+    "branch restore": set(),
+    "reflog": {"-n", "--limit"},
     "remote ping": set(),
+    "tag create": {"-m", "--message"},
+    "tag delete": set(),
+    "tag list": set(),
     "verify": {"--level", "--json", "--restart"},
+    "gc": {"--dry-run", "--grace", "--keep-reflog", "--names"},
 }
 
 

@@ -1,0 +1,99 @@
+"""Packs of others that staged rows name: making sure at commit that they are there, or doing without them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hangar_cloud.backends.blocks import Place
+from hangar_cloud.backends.errors import CorruptDataError
+from hangar_cloud.backends.packs import pack_path, staged_pack_number
+from hangar_cloud.catalog.records import Row
+from hangar_cloud.catalog.sample_writer import SampleWriter, sealed_row
+from hangar_cloud.catalog.staging import StagingArea
+from hangar_cloud.catalog.watch import Watch
+from hangar_cloud.catalog.working_set import WorkingSet
+
+Rows = dict[str, list[tuple[bytes, Row | None]]]
+"""Staged rows by encoded key, in order, of each column."""
+
+
+class ReusedPacks:
+    """Gives the staged rows their final places.
+
+    Args:
+        watch: asks the store, and tells garbage collections what is needed.
+        cache: folder that keeps copies of the bucket's objects; None where there is none.
+    """
+
+    def __init__(self, watch: Watch, cache: Path | None) -> None:
+        self._watch = watch
+        self._cache = cache
+
+    def place(
+        self, working: WorkingSet, staging: StagingArea, writer: SampleWriter, *, all_packs: bool
+    ) -> tuple[Rows, dict[int, bytes], set[str]]:
+        """Seal the staging packs, and find out where every staged sample will lie.
+
+        Args:
+            working: what is staged.
+            staging: its staging area.
+            writer: writes to that.
+            all_packs: doubt every pack that is not of this staging area, not only those that no row of the base names.
+
+        Returns:
+            the rows with sealed places, ids of the sealed staging packs by number, and the names of the packs of others
+            that could not be made again.
+
+        Raises:
+            CorruptDataError: a pack is gone, and there is no copy of what was reused of it; says which sample to write
+                again.
+        """
+        sealed = writer.seal()
+        rows = _sealed_rows(working, sealed)
+        if not self._watch.watching:
+            return rows, sealed, set()
+        spares = staging.spares()
+        doubtful = {
+            row.place.pack
+            for changes in rows.values()
+            for _, row in changes
+            if row is not None and row.place is not None and (all_packs or row.identity[1:] in spares)
+        } - set(sealed.values())
+        names = {pack_path(pack): pack for pack in doubtful}
+        if not names:
+            return rows, sealed, set()
+        # Asked for before it is looked at, so that it cannot go once it was seen.
+        self._watch.announce(names.keys(), None)
+        lost = {names[name] for name in self._watch.missing(names.keys())}
+        if lost:
+            sealed = writer.seal(spares=True)
+            rows = {name: [(k, _spared(name, row, lost, spares, sealed)) for k, row in c] for name, c in rows.items()}
+            for pack in lost:
+                writer.forget_pack(pack)
+                if self._cache is not None:
+                    (self._cache / pack_path(pack)).unlink(missing_ok=True)
+        return rows, sealed, {name for name, pack in names.items() if pack not in lost}
+
+
+def _sealed_rows(working: WorkingSet, sealed: dict[int, bytes]) -> Rows:
+    """The staged changes of every column, with staging packs replaced by the sealed ones."""
+    return {
+        name: [(key, sealed_row(row, sealed)) for key, row in column.changes()]
+        for name, column in working.columns.items()
+    }
+
+
+def _spared(
+    column: str, row: Row | None, lost: set[bytes], spares: dict[bytes, Place], sealed: dict[int, bytes]
+) -> Row | None:
+    if row is None or row.place is None or row.place.pack not in lost:
+        return row
+    spare = spares.get(row.identity[1:])
+    if spare is None:
+        raise CorruptDataError(
+            f"a staged sample of column {column!r} lies in {pack_path(row.place.pack)}, which is not in the bucket any "
+            "more: a garbage collection removed it after its branch was moved. Nothing was committed and what is "
+            f"staged is kept; write the samples of {column!r} again and commit again"
+        )
+    assert staged_pack_number(spare.pack) is not None
+    return sealed_row(row._replace(place=spare), sealed)

@@ -1,0 +1,74 @@
+"""Rows of the staging area as its database holds them, and back (pure)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hangar_cloud.backends.blocks import Place
+from hangar_cloud.catalog.keys import KeyType, RowKey, check_key
+from hangar_cloud.catalog.records import Row
+
+
+def samples_table(rows: list[list[Any]]) -> Any:
+    """Rows of the table `samples` as Arrow has them."""
+    import pyarrow as pa
+
+    numbers, text, binary = pa.int64(), pa.string(), pa.binary()
+    types = [numbers, text, numbers, text, numbers, text, binary, binary, *[numbers] * 4, binary, pa.list_(numbers)]
+    return _table(rows, types)
+
+
+def spares_table(rows: list[list[Any]]) -> Any:
+    """Rows of the table `spares` as Arrow has them."""
+    import pyarrow as pa
+
+    return _table(rows, [pa.binary(), pa.binary(), *[pa.int64()] * 4])
+
+
+def extents_table(rows: list[list[Any]]) -> Any:
+    """Rows of the table `extents` as Arrow has them."""
+    import pyarrow as pa
+
+    return _table(rows, [pa.int64()] * 3)
+
+
+def _table(rows: list[list[Any]], types: list[Any]) -> Any:
+    import pyarrow as pa
+
+    arrays = [pa.array(column, kind) for column, kind in zip(zip(*rows, strict=True), types, strict=True)]
+    return pa.table(arrays, names=[str(i) for i in range(len(types))])
+
+
+def key_of(number: int | None, text: str | None, sub_number: int | None, sub_text: str | None) -> RowKey:
+    """The key in four cells of a row. Raises InvalidNameError if it cannot be one."""
+    key = _number_and_text(number, text)
+    if sub_number is None and sub_text is None:
+        return key
+    return key, _number_and_text(sub_number, sub_text)
+
+
+def _number_and_text(number: int | None, text: str | None) -> KeyType:
+    return check_key(text if number is None else number)
+
+
+def number_or_text(key: KeyType) -> tuple[int | None, str | None]:
+    """The two cells that a key, or a part of one, takes."""
+    return (key, None) if isinstance(key, int) else (None, key)
+
+
+def row_of(
+    identity: bytes | None,
+    pack: bytes | None,
+    offset: int,
+    stored: int,
+    start: int,
+    size: int,
+    value: bytes | None,
+    shape: list[int] | None,
+) -> Row | None:
+    """The row in the cells of one; None where it is a deletion."""
+    if identity is None:
+        return None
+    place = None if pack is None else Place(bytes(pack), offset, stored, start, size)
+    dimensions = None if shape is None else tuple(shape)
+    return Row(bytes(identity), place, None if value is None else bytes(value), dimensions)

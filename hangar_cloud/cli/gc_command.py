@@ -1,0 +1,58 @@
+"""Deleting what nothing refers to any more."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from hangar_cloud.cli.context import with_repository
+from hangar_cloud.cli.guard import GuardedCommand
+
+if TYPE_CHECKING:
+    from hangar_cloud.repository import Repository
+
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600, "w": 7 * 24 * 3600}
+_DURATION: Final = re.compile(r"(\d{1,6}) ?([smhdw])", re.ASCII)
+
+
+def _duration(ctx: click.Context, param: click.Parameter, value: str) -> timedelta:
+    match = _DURATION.fullmatch(value.strip())
+    if match is None and value.strip() != "0":
+        raise click.BadParameter(f"{value!r} is not a time such as 90s, 15m, 24h, 30d or 2w")
+    return timedelta(seconds=int(match[1]) * _SECONDS[match[2]] if match else 0)
+
+
+@click.command(cls=GuardedCommand)
+@click.option("--dry-run", is_flag=True, help="Delete nothing, and tell what would be deleted.")
+@click.option(
+    "--grace",
+    callback=_duration,
+    metavar="TIME",
+    default="24h",
+    show_default=True,
+    help="Keep what is younger, by the clock of the store.",
+)
+@click.option(
+    "--keep-reflog",
+    callback=_duration,
+    metavar="TIME",
+    default="30d",
+    show_default=True,
+    help="How long deleted and moved branches can be brought back.",
+)
+@click.option("--names", is_flag=True, help="Print the name of each object too.")
+@with_repository
+def gc(repository: Repository, dry_run: bool, grace: timedelta, keep_reflog: timedelta, names: bool) -> None:
+    """Delete what nothing refers to any more.
+
+    What a branch or a tag reaches stays, and so do staged changes and stashes. Others may write to a bucket
+    meanwhile. TIME is a number and s, m, h, d or w.
+    """
+    report = repository.gc(dry_run, grace=grace, keep_reflog=keep_reflog)
+    if names:
+        for name in report.names:
+            click.echo(name)
+    click.echo(repr(report))

@@ -1,0 +1,208 @@
+"""Garbage collection: deleting what no branch, tag or retained log entry refers to. Reached as `Repository.gc`."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Final
+
+from hangar_cloud import writer_lock
+from hangar_cloud.backends.errors import AccessDeniedError, ReadOnlyStoreError
+from hangar_cloud.backends.object_source import ObjectSource
+from hangar_cloud.backends.packs import staged_pack_number
+from hangar_cloud.catalog.condemned import FOLDER
+from hangar_cloud.catalog.marking import CommitReader, Marker
+from hangar_cloud.catalog.pointers import Kind, PointerLog, written_at
+from hangar_cloud.catalog.staging import StagingArea
+from hangar_cloud.catalog.stashes import Stashes
+from hangar_cloud.catalog.tracking import TrackingRefs
+from hangar_cloud.errors import InvalidArgumentError
+from hangar_cloud.garbage import GarbageReport, Survey, Unreferenced
+from hangar_cloud.progress import byte_progress
+from hangar_cloud.referring import alone_with_refs
+from hangar_cloud.storage import Storage
+from hangar_cloud.sweep import Sweep
+
+DEFAULT_GRACE: Final = timedelta(days=1)
+DEFAULT_KEEP_REFLOG: Final = timedelta(days=30)
+_KINDS_OF_REFS: Final[tuple[Kind, ...]] = ("heads", "tags")
+
+Duration = timedelta | float
+
+
+def collect_garbage(storage: Storage, dry_run: bool, grace: Duration, keep_reflog: Duration) -> GarbageReport:
+    """See `Repository.gc`."""
+    seconds = _seconds(grace, "grace"), _seconds(keep_reflog, "keep_reflog")
+    if storage.is_bucket:
+        storage.refuse_offline("collect the garbage of a bucket")
+        return Collection(storage, dry_run, *seconds).of_bucket()
+    lock = writer_lock.acquire_any(storage.root, False)
+    try:
+        with alone_with_refs(storage):
+            return Collection(storage, dry_run, *seconds).of_folder()
+    finally:
+        lock.release()
+
+
+class Collection:
+    """One garbage collection.
+
+    Args:
+        storage: of the repository.
+        dry_run: delete nothing.
+        grace: seconds; what is younger is kept.
+        keep_reflog: seconds; what a branch was within this time is kept.
+    """
+
+    def __init__(self, storage: Storage, dry_run: bool, grace: float, keep_reflog: float) -> None:
+        self._storage = storage
+        self._store = storage.store
+        self._grace = grace
+        self._keep_reflog = keep_reflog
+        self._report = GarbageReport(dry_run)
+        self._now = 0.0
+
+    def of_folder(self) -> GarbageReport:
+        """In a local repository; the caller holds its locks, so nothing moves meanwhile."""
+        self._now = time.time()
+        _, batches = self._find()
+        for batch in batches:
+            if not self._report.dry_run:
+                self._store.delete([item.name for item in batch])
+            self._note_removed(batch)
+        return self._report
+
+    def of_bucket(self) -> GarbageReport:
+        """In a bucket, beside its writers."""
+        self._now = self._clock()
+        if self._report.dry_run:
+            self._note_removed([item for batch in self._find()[1] for item in batch])
+            return self._report
+        sweep = Sweep(self._store, self._now)
+        sweep.prepare()
+        marker, found = self._find()
+        batches: list[Sequence[Unreferenced]] = [*found]
+        while batches:
+            part = sweep.take(batches)
+            swept = sweep.delete(part, lambda keeps: self._mark_again(marker, keeps))
+            self._note_removed(swept.deleted)
+            self._report.rescued += [item.name for item in swept.rescued]
+            batches = [*swept.left, *batches[len(part) :]]
+        return self._report
+
+    def _find(self) -> tuple[Marker, list[list[Unreferenced]]]:
+        survey = Survey(self._store, self._now, self._grace, self._report)
+        partial = not self._storage.is_bucket and not self._storage.holds_everything
+        with byte_progress("marking") as progress:
+            reader = CommitReader(self._store, () if self._storage.reads_in_place else survey.commits)
+            marker = Marker(reader, self._source(), partial=partial, progress=progress)
+            marker.mark(self._roots())
+            referred = {"commits": set(marker.commits), "records": set(marker.records), "packs": set(marker.packs)}
+            self._mark_private(marker)
+            marker.mark(survey.young_commits(), tolerant=True)
+        return marker, survey.unreferenced(referred, marker, whole=not partial)
+
+    def _mark_again(self, marker: Marker, keeps: list[str]) -> Marker:
+        """Mark what came to be referred to since, and what writers asked to keep."""
+        marker.mark(self._roots())
+        marker.mark(keeps, tolerant=True)
+        return marker
+
+    def _source(self) -> ObjectSource:
+        """Reads nodes without fetching what a clone lacks, and without filling the cache of a bucket."""
+        storage = self._storage
+        if storage.reads_in_place and storage.is_bucket:
+            return storage.source
+        if storage.is_bucket:
+            return ObjectSource(storage.root / "store", None, lambda: [self._store])
+        return ObjectSource(storage.root / "store", storage.root / "partial", offline=True)
+
+    def _roots(self) -> Iterator[str]:
+        for kind in _KINDS_OF_REFS:
+            log = PointerLog(self._store, kind=kind)
+            for name in log.all_names():
+                yield from self._retained(log, name)
+        if not self._storage.is_bucket:
+            yield from TrackingRefs(self._storage.root / "remotes").all().values()
+
+    def _retained(self, log: PointerLog, name: str) -> Iterator[str]:
+        """What a branch or tag is, and what it was within the time that its log is kept for."""
+        head = log.head(name)
+        if head is None:
+            return
+        oldest = datetime.fromtimestamp(max(self._now - self._keep_reflog, 0), timezone.utc)
+        was_until: datetime | None = None
+        for pointer in log.entries(name, head.seq):
+            # An entry counts as of when another took its place, however long it stood before.
+            if was_until is not None and (self._keep_reflog == 0 or was_until < oldest):
+                return
+            if pointer.commit is not None:
+                yield pointer.commit
+            was_until = written_at(pointer)
+
+    def _mark_private(self, marker: Marker) -> None:
+        """What this machine's staging areas and stashes are based on and refer to."""
+        root = self._storage.root
+        bases = [info.base for info in Stashes(root).all() if info.base]
+        if not self._storage.is_bucket:
+            for folder in (*root.glob("staging/*"), *root.glob("stash/*")):
+                if (folder / "staging.duckdb").is_file():
+                    bases += _take_staged(folder, marker)
+        marker.mark(bases, tolerant=True)
+
+    def _clock(self) -> float:
+        """The store's time: that of an object written just now."""
+        path = f"{FOLDER}/clock-{secrets.token_hex(16)}.json"
+        try:
+            self._store.put_if_absent(path, b"{}\n")
+        except (ReadOnlyStoreError, AccessDeniedError):
+            if not self._report.dry_run:
+                raise
+            return time.time()
+        try:
+            return self._store.stat(path).modified.timestamp()
+        finally:
+            self._store.delete([path])
+
+    def _note_removed(self, found: Sequence[Unreferenced]) -> None:
+        for item in found:
+            self._report.remove(item)
+        if self._report.dry_run or not found:
+            return
+        self._storage.forget()
+        for item in found:
+            _drop_copies(self._storage.root, item.name)
+
+
+def _take_staged(folder: Path, marker: Marker) -> list[str]:
+    """Mark the packs that a staging area reuses; returns the commits that it goes back to."""
+    area = StagingArea(folder)
+    try:
+        if not area.dirty:
+            return []
+        marker.packs |= {pack for pack in area.packs() if staged_pack_number(pack) is None}
+        base = area.setting("base")
+        return [*area.landings(), *([] if base is None else [base])]
+    finally:
+        area.close()
+
+
+def _drop_copies(root: Path, name: str) -> None:
+    """What this machine keeps of an object that is gone."""
+    for folder in ("store", "partial"):
+        with contextlib.suppress(OSError):
+            (root / folder / name).unlink(missing_ok=True)
+
+
+def _seconds(value: object, name: str) -> float:
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < math.inf:
+        raise InvalidArgumentError(
+            f"{name} must be a time: a datetime.timedelta or a number of seconds, not negative, and is {value!r}"
+        )
+    return float(seconds)

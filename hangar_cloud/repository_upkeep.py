@@ -1,0 +1,117 @@
+"""Keeping a repository in order: its size, its lock, checking it, and giving back what nothing refers to."""
+
+from __future__ import annotations
+
+import warnings
+from datetime import timedelta
+from typing import Any
+
+from hangar_cloud import writer_lock
+from hangar_cloud.catalog.findings import Finding
+from hangar_cloud.collection import DEFAULT_GRACE, DEFAULT_KEEP_REFLOG, collect_garbage
+from hangar_cloud.garbage import GarbageReport
+from hangar_cloud.integrity import check_repository
+from hangar_cloud.reports import human_size
+from hangar_cloud.repository_refs import RepositoryRefs
+
+
+class RepositoryUpkeep(RepositoryRefs):
+    """The part of `Repository` that looks after it as a whole."""
+
+    @property
+    def size_nbytes(self) -> int:
+        """Bytes that the repository takes: on this disk, or in the bucket."""
+        self._require()
+        if self._storage.is_bucket:
+            return sum(info.size for info in self._storage.store.list())
+        return sum(_disk_size(path) for path in self._storage.root.rglob("*"))
+
+    @property
+    def size_human(self) -> str:
+        """`size_nbytes` as text, such as "1.23 GB"."""
+        return human_size(self.size_nbytes)
+
+    @property
+    def writer_lock_held(self) -> bool:
+        """True if a writer of this repository is open on this machine."""
+        self._require()
+        return writer_lock.is_held(self._storage.root)
+
+    def force_release_writer_lock(self) -> bool:
+        """Make the open writer lose its lock, so that another can be opened.
+
+        A writer that died has freed its lock by itself. The old writer raises `PermissionError` from then
+        on; what it had staged is there for the next one.
+
+        Warns:
+            ResourceWarning: always; nobody may be writing.
+        """
+        self._require()
+        warnings.warn(
+            "the writer lock is released by force: make sure that nobody else is writing", ResourceWarning, stacklevel=2
+        )
+        writer_lock.force_release(self._storage.root)
+        return True
+
+    def fsck(self, *, level: str = "all", resume: bool = True) -> list[Finding]:
+        """Check everything that any branch reaches, and return what is wrong; nothing is changed, repaired or fetched.
+
+        Pointers, commits, record trees and packs are read, each once, and all their digests computed again. A bucket
+        is read itself, not the cache. A clone checks what it holds, and asks its remotes only whether they have
+        the rest.
+
+        Args:
+            level: "all", or "records": everything except sample bytes.
+            resume: go on where a check was interrupted, without reading the packs that it found intact (for a week;
+                and only if they did not change). False reads all of them.
+
+        Returns:
+            the findings, see `hangar_cloud.Finding`. Those whose ``is_damage`` is False are notes.
+
+        Raises:
+            ValueError: no such level.
+            OSError: the store cannot be reached. Calling it again goes on from there.
+        """
+        self._require()
+        return check_repository(self._storage, level, resume)
+
+    def gc(
+        self,
+        dry_run: bool = False,
+        *,
+        grace: timedelta | float = DEFAULT_GRACE,
+        keep_reflog: timedelta | float = DEFAULT_KEEP_REFLOG,
+    ) -> GarbageReport:
+        """Delete the commits, records and packs that nothing refers to any more.
+
+        What a branch or tag reaches stays, and what a branch was within `keep_reflog`. So do staged changes, stashes
+        and remote-tracking branches of this machine. In a bucket, others may write meanwhile; see docs/gc.md.
+
+        Args:
+            dry_run: delete nothing, and return what would be deleted.
+            grace: keep what is younger, by the clock of the store; a timedelta or seconds, one day by default. What
+                writers of older versions are just uploading is protected by this alone.
+            keep_reflog: how long deleted and moved branches can be brought back (`restore_branch`, ``branch@{n}``);
+                a timedelta or seconds, 30 days by default.
+
+        Returns:
+            what was deleted and what was kept, see `hangar_cloud.garbage.GarbageReport`.
+
+        Raises:
+            ValueError: something that is in use is damaged or missing, and nothing was deleted; or an argument cannot
+                be meant.
+            PermissionError: a writer of this local repository is open, or the bucket may not be written to.
+            RuntimeError: another collection is at work.
+            OSError: the store failed. What was not deleted will be by the next collection.
+        """
+        self._require()
+        return collect_garbage(self._storage, bool(dry_run), grace, keep_reflog)
+
+
+def _disk_size(path: Any) -> int:
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return 0
+    # Sparse cache files take less than their length.
+    return min(status.st_size, status.st_blocks * 512) if path.is_file() else 0
