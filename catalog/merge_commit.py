@@ -43,5 +43,3 @@ def publish_merge(
     digest = commit.digest()
     publisher.put(commit_path(digest), commit.encode())
     return digest, commit
-
-

@@ -266,7 +266,8 @@ def _leaf_types(schema: ColumnSchema) -> dict[str, Any]:
     import pyarrow as pa
 
     types = dict.fromkeys(_DELTA_COLUMNS, pa.int64())
-    types |= {"key_str": pa.string(), "sub_str": pa.string(), "digest": pa.binary(32), "pack": pa.binary(16), "value_bytes": pa.binary()}
+    types |= {"key_str": pa.string(), "sub_str": pa.string(), "value_bytes": pa.binary()}
+    types |= {"digest": pa.binary(32), "pack": pa.binary(16)}
     types |= {f"shape_{i}": pa.int64() for i in range(len(schema.shape or ()))}
     if schema.column_type == "str":
         types["value"] = pa.string()

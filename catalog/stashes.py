@@ -69,7 +69,9 @@ class Stashes:
         try:
             lock.acquire(timeout=_LOCK_SECONDS)
         except Timeout:
-            raise StagingError(f"another process has moved stashes of {self._root} for {_LOCK_SECONDS} seconds") from None
+            raise StagingError(
+                f"another process has moved stashes of {self._root} for {_LOCK_SECONDS} seconds"
+            ) from None
         try:
             shutil.rmtree(self._discarded, ignore_errors=True)
             yield
@@ -96,7 +98,9 @@ class Stashes:
         except (FileNotFoundError, NotADirectoryError):
             raise StashNotFoundError(f"there is no stash {name!r}; there is: {self._names() or 'none'}") from None
         except (ValueError, KeyError, TypeError) as error:
-            raise StagingError(f"the description of stash {name!r} in {self._folder / name} is damaged: {error!r}") from error
+            raise StagingError(
+                f"the description of stash {name!r} in {self._folder / name} is damaged: {error!r}"
+            ) from error
 
     def folder(self, name: str) -> Path:
         """The staging area of a stash."""

@@ -99,6 +99,7 @@ class WorkingColumn:
         column = WorkingColumn(name, self.entry, self._nodes)
         column.origin = self.origin
         column.staged, column._added, column._touched = dict(self.staged), self._added, self._touched
+        column._added_below = self._added_below
         return column
 
     def iterate(self) -> Iterator[tuple[RowKey, Found]]:

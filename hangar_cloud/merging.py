@@ -112,26 +112,24 @@ class Merger:
         ours, theirs = storage.commit(master).trees, storage.commit(dev).trees
         merge = merge_columns(storage.nodes, [storage.commit(base).trees for base in bases], ours, theirs)
         if merge.conflict and strategy is not None:
-            self._resolve(merge, ours, theirs, strategy)
+            self._resolve(merge, strategy)
         if merge.conflict:
             raise MergeConflictError(
                 f"{dev_name!r} cannot be merged into {branch!r}; nothing was changed. In conflict: "
                 f"{describe_conflicts(merge.schemas, merge.samples)}. Change one side so that they agree, or merge "
                 "with strategy='ours', strategy='theirs', or a function that decides for each sample",
-                conflicts_of(merge, ours, theirs),
+                conflicts_of(merge),
             )
         parents = (master, dev)
         digest, _ = publish_merge(self._publisher, storage.nodes, merge, parents, *self._user, message)
         pointers.move(branch, head, digest, "merge")
         return Merged(digest, "three-way")
 
-    def _resolve(
-        self, merge: Merge, ours: dict[str, ColumnEntry], theirs: dict[str, ColumnEntry], strategy: str | Resolver
-    ) -> None:
+    def _resolve(self, merge: Merge, strategy: str | Resolver) -> None:
         """Settle conflicts in place; what the strategy refuses stays one."""
         if isinstance(strategy, str):
             for conflict in merge.schemas:
-                _choose_column(merge, conflict.column, ours if strategy == OURS else theirs)
+                _choose_column(merge, conflict.column, conflict.ours if strategy == OURS else conflict.theirs)
             for sample in merge.samples:
                 merge.columns[sample.column].changes[sample.key] = sample.ours if strategy == OURS else sample.theirs
             merge.schemas, merge.samples = [], []
@@ -165,9 +163,9 @@ class Merger:
             column.changes = {key: sealed_row(row, sealed) for key, row in column.changes.items()}
 
 
-def _choose_column(merge: Merge, name: str, side: dict[str, ColumnEntry]) -> None:
-    if name in side:
-        merge.columns[name] = ColumnMerge(side[name])
+def _choose_column(merge: Merge, name: str, entry: ColumnEntry | None) -> None:
+    if entry is not None:
+        merge.columns[name] = ColumnMerge(entry)
     else:
         merge.columns.pop(name, None)
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import shutil
-import socket
 import warnings
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
 from hangar_cloud import __version__, writer_lock
-from hangar_cloud.branches import DEFAULT_BRANCH, Branches, BranchHead
-from hangar_cloud.catalog.findings import Finding
+from hangar_cloud.branches import DEFAULT_BRANCH
 from hangar_cloud.catalog.repository_file import REPOSITORY_PATH, new_repository_file
 from hangar_cloud.checkout import ReaderCheckout
 from hangar_cloud.config import is_writable_text
@@ -21,19 +18,20 @@ from hangar_cloud.diff import DiffAndConflicts, diff_commits
 from hangar_cloud.errors import (
     DirtyStagingError,
     InvalidArgumentError,
-    NotInitializedError,
     RepositoryExistsError,
     UncommittedChangesError,
 )
-from hangar_cloud.integrity import check_repository, report_lines
 from hangar_cloud.merging import Strategy
+from hangar_cloud.notebook import facts_table
 from hangar_cloud.opening import open_writer
 from hangar_cloud.reports import human_size, log_contents, log_lines, summary_lines
+from hangar_cloud.repository_care import RepositoryCare
+from hangar_cloud.repository_refs import RepositoryRefs
 from hangar_cloud.storage import Storage
 from hangar_cloud.writer_checkout import WriterCheckout
 
 
-class Repository:
+class Repository(RepositoryRefs, RepositoryCare):
     """A versioned dataset, in a local folder or directly in a bucket.
 
     Args:
@@ -185,32 +183,6 @@ class Repository:
         checkout.warn_if_incomplete()
         return checkout
 
-    def create_branch(self, name: str, base_commit: str | None = None) -> BranchHead:
-        """Make a branch at a commit: by default the head of the branch written to last.
-
-        Raises:
-            ValueError: the name is not suitable or taken, or there is no such commit.
-            RuntimeError: nothing is committed yet.
-        """
-        self._require()
-        return self._branches.create(name, base_commit, self._author)
-
-    def remove_branch(self, name: str, *, force_delete: bool = False) -> BranchHead:
-        """Remove a branch; its commits stay.
-
-        Raises:
-            ValueError: no such branch, or a remote-tracking one.
-            RuntimeError: no other branch holds its commits (unless `force_delete`).
-            PermissionError: a writer is open, it is the only branch, or the one written to last.
-        """
-        self._require()
-        return self._branches.remove(name, force_delete, self._author)
-
-    def list_branches(self) -> list[str]:
-        """Names of the branches, then of the remote-tracking ones (``origin/master``)."""
-        self._require()
-        return self._branches.names()
-
     def diff(self, master: str, dev: str) -> DiffAndConflicts:
         """What merging `dev` into `master` would change, and the conflicts that it would meet.
 
@@ -221,8 +193,8 @@ class Repository:
             dev: likewise.
 
         Returns:
-            ``(diff, conflict)``: ``diff.added``, ``.deleted`` and ``.mutated`` (samples in dev and not in master, and so
-            on), and ``conflict.t1``, ``.t21``, ``.t22``, ``.t3`` and ``.conflict``; see `hangar_cloud.diff`.
+            ``(diff, conflict)``: ``diff.added``, ``.deleted`` and ``.mutated`` (samples in dev and not in master, and
+            so on), and ``conflict.t1``, ``.t21``, ``.t22``, ``.t3`` and ``.conflict``; see `hangar_cloud.diff`.
 
         Raises:
             ValueError: no such branch or commit.
@@ -241,12 +213,12 @@ class Repository:
             master_branch: merged into.
             dev_branch: merged; may be a remote-tracking branch such as ``origin/master``.
             strategy: what to do about conflicts. None refuses them. "ours" keeps what `master_branch` has, "theirs"
-                takes what `dev_branch` has. A function is called with ``(column, key, ancestor, ours, theirs)`` for each
-                sample in conflict; the last three are lazy (``.exists``, ``.get()``). It returns one of them to
+                takes what `dev_branch` has. A function is called with ``(column, key, ancestor, ours, theirs)`` for
+                each sample in conflict; the last three are lazy (``.exists``, ``.get()``). It returns one of them to
                 keep that side, a new value, or None to refuse.
 
         Raises:
-            ValueError: there are conflicts (`MergeConflictError` carries them all as ``.conflicts``), or no such branch.
+            ValueError: there are conflicts (`MergeConflictError` carries them as ``.conflicts``), or no such branch.
             RuntimeError: there are staged changes, or another writer moved the branch.
             PermissionError: a writer is open.
         """
@@ -313,39 +285,6 @@ class Repository:
         for line in summary_lines(self._storage, self.size_human, digest):
             print(line)
 
-    def verify_repo_integrity(self, *, level: str = "all", resume: bool = True) -> bool:
-        """Check everything that any branch reaches, and print what is wrong; see `fsck`.
-
-        Returns:
-            True if nothing is damaged. Samples that a clone does not hold are no damage.
-        """
-        findings = self.fsck(level=level, resume=resume)
-        for line in report_lines(findings):
-            print(line)
-        return not any(finding.is_damage for finding in findings)
-
-    def fsck(self, *, level: str = "all", resume: bool = True) -> list[Finding]:
-        """Check everything that any branch reaches, and return what is wrong; nothing is changed, repaired or fetched.
-
-        Pointers, commits, record trees and packs are read, each once, and all their digests computed again. A bucket
-        is read itself, not the cache. A clone checks what it holds, and asks its remotes only whether they have
-        the rest.
-
-        Args:
-            level: "all", or "records": everything except sample bytes.
-            resume: go on where a check was interrupted, without reading the packs that it found intact (for a week;
-                and only if they did not change). False reads all of them.
-
-        Returns:
-            the findings, see `hangar_cloud.Finding`. Those whose ``is_damage`` is False are notes.
-
-        Raises:
-            ValueError: no such level.
-            OSError: the store cannot be reached. Calling it again goes on from there.
-        """
-        self._require()
-        return check_repository(self._storage, level, resume)
-
     @cached_property
     def remote(self) -> Any:
         """The remotes of a local repository; see `hangar_cloud.remotes.Remotes`."""
@@ -354,13 +293,6 @@ class Repository:
         self._require()
         self._refuse_bucket("have remotes for")
         return Remotes(self._storage, self._branches)
-
-    @property
-    def initialized(self) -> bool:
-        """True if there is a repository here."""
-        if self._id is None:
-            self._id = self._storage.repository_id()
-        return self._id is not None
 
     @property
     def path(self) -> str:
@@ -409,28 +341,9 @@ class Repository:
         writer_lock.force_release(self._storage.root)
         return True
 
-    @cached_property
-    def _branches(self) -> Branches:
-        return Branches(self._storage)
-
     @property
     def _where(self) -> str:
         return self._storage.location if self._storage.is_bucket else str(self._storage.root)
-
-    @property
-    def _author(self) -> str:
-        name, email = self._user()
-        return f"{name} <{email}>"
-
-    def _user(self) -> tuple[str, str]:
-        config = self._storage.config()
-        if config.user_name:
-            return config.user_name, config.user_email
-        try:
-            name = getpass.getuser()
-        except (OSError, KeyError, ImportError):
-            name = "unknown"
-        return name, f"{name}@{socket.gethostname()}"
 
     def _open_writer(self, branch: str) -> WriterCheckout:
         name = branch or self._branches.current()
@@ -459,25 +372,15 @@ class Repository:
                 "Repository('./data'), and clone the bucket into it; or read and write the bucket directly"
             )
 
-    def _require(self) -> None:
-        if not self.initialized:
-            if self._storage.offline and self._storage.is_bucket:
-                raise NotInitializedError(
-                    f"nothing is known on this machine of a repository at {self._storage.location}, and it was opened "
-                    "with offline=True; open it once without, or clone it"
-                )
-            raise NotInitializedError(
-                f"there is no Hangar repository at {self._storage.location}; make one with Repository.init() "
-                "(or `hangar init`)"
-            )
+    def _facts(self) -> list[tuple[str, object]]:
+        self._require()
+        return [("Repository Path", self._storage.location), ("Writer-Lock Free", not self.writer_lock_held)]
 
     def __repr__(self) -> str:
-        self._require()
-        return (
-            "Hangar Repository"
-            f"\n    Repository Path  : {self._storage.location}"
-            f"\n    Writer-Lock Free : {not self.writer_lock_held}"
-        )
+        return "Hangar Repository" + "".join(f"\n    {name:<16} : {value}" for name, value in self._facts())
+
+    def _repr_html_(self) -> str:
+        return facts_table("Hangar Repository", self._facts())
 
 
 def _check_user(name: object, email: object) -> None:

@@ -23,6 +23,7 @@ from hangar_cloud.column_writer import ColumnWriter, FlatSampleWriter, OpenBlock
 from hangar_cloud.columns import Columns
 from hangar_cloud.config import is_writable_text
 from hangar_cloud.errors import (
+    ClosedError,
     ColumnExistsError,
     ColumnNotFoundError,
     InvalidArgumentError,
@@ -75,7 +76,10 @@ class WriterCheckout(Checkout):
         self._working = WorkingSet(base_columns, staging, self._samples, storage.nodes)
         self._packs = PackReader(storage.source, Path(staging.folder))
         self._open: dict[str, ColumnWriter] = {}
-        self._columns = Columns(self._column_names, self._open_column, self._alive, self._remove_column, self._changes())
+        self._closed_by_reset = False
+        self._columns = Columns(
+            self._column_names, self._open_column, self._alive, self._remove_column, self._changes()
+        )
         self._at_exit = _close_at_exit(self)
 
     @property
@@ -267,10 +271,17 @@ class WriterCheckout(Checkout):
         self._working.rebase(self._working.base)
         digest = self._base or ""
         self._shut()
+        self._closed_by_reset = True
         return digest
 
     def close(self) -> None:
-        """Release the writer lock. What is staged is kept for the next writer."""
+        """Release the writer lock. What is staged is kept for the next writer.
+
+        `reset_staging_area` closes the checkout too; one call of `close` after it is accepted and does nothing.
+        """
+        if self._closed_by_reset:
+            self._closed_by_reset = False
+            return
         self._alive()
         self._working.flush()
         self._shut()
@@ -328,14 +339,13 @@ class WriterCheckout(Checkout):
             self._open[name] = handle
         return handle
 
-    def __repr__(self) -> str:
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise ClosedError("a checkout for writing cannot be pickled; pickle a reader, Repository.checkout()")
+
+    def _facts(self) -> tuple[str, list[tuple[str, object]]]:
         self._alive()
-        return (
-            "Hangar WriterCheckout"
-            "\n    Writer       : True"
-            f"\n    Base Branch  : {self._branch}"
-            f"\n    Num Columns  : {len(self._columns)}"
-        )
+        facts = [("Writer", True), ("Base Branch", self._branch), ("Num Columns", len(self._columns))]
+        return "WriterCheckout", facts
 
 
 def _layout(contains_subsamples: bool) -> str:

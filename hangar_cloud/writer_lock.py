@@ -92,6 +92,11 @@ def acquire_any(root: Path, several: bool, skip: Sequence[int] = ()) -> WriterLo
     raise WriterLockError(_held_message(root))
 
 
+def last_area(root: Path) -> int:
+    """The highest number of a staging area that ever was, -1 where there was none."""
+    return max(_areas(root), default=-1)
+
+
 def is_held(root: Path) -> bool:
     """True if any writer is open on this machine."""
     for area in _areas(root):

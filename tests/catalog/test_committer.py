@@ -17,6 +17,7 @@ from hangar_cloud.backends.store.counting import CountingStore
 from hangar_cloud.backends.store.local import LocalStore
 from hangar_cloud.backends.store.memory import MemoryStore
 from hangar_cloud.catalog import committer as committer_module
+from hangar_cloud.catalog import publishing
 from hangar_cloud.catalog.errors import CommitConflictError, HeadMovedError, NothingToCommitError
 from tests.catalog.bench import BRANCH, Bench, committed, image, plains, run_python
 
@@ -260,7 +261,7 @@ def test_a_process_that_dies_between_writes_of_a_local_repository(tmp_path, monk
     elif step == "record_sealed":
         monkeypatch.setattr(bench.staging, "record_sealed", then_die(bench.staging.record_sealed))
     elif step == "pack linked":
-        monkeypatch.setattr(committer_module, "_link", then_die(committer_module._link))
+        monkeypatch.setattr(publishing, "_link", then_die(publishing._link))
     elif step == "add_landing":
         monkeypatch.setattr(bench.staging, "add_landing", then_die(bench.staging.add_landing))
     elif step == "move":

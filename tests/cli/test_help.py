@@ -39,7 +39,11 @@ OPTIONS = {
 OURS = {
     "demo": {"--data", "--bucket", "--keep"},
     "remote ping": set(),
-    "verify": {"--level", "--json", "--restart"},
+    "stash drop": set(),
+    "stash list": set(),
+    "stash pop": set(),
+    "stash save": set(),
+    "verify": {"--level", "--json", "--restart", "--fetch"},
 }
 
 
