@@ -235,9 +235,7 @@ class ObjectSource:
 
         return self._ask([(extent.path, start, end - start)], reason, take_wide)
 
-    def _fetch(
-        self, extents: Sequence[Extent[T]], reasons: Sequence[HangarError], must_keep: bool = False
-    ) -> list[T]:
+    def _fetch(self, extents: Sequence[Extent[T]], reasons: Sequence[HangarError], must_keep: bool = False) -> list[T]:
         def take(blobs: list[bytes]) -> list[T]:
             values = [_verified(e, memoryview(blob), fetched=True) for e, blob in zip(extents, blobs, strict=True)]
             self._keep_parts(list(zip(extents, blobs, reasons, strict=True)), must_keep)

@@ -105,7 +105,6 @@ class Leaf:
             raise CorruptDataError("a leaf has rows without a key")
         return keys
 
-
     def _int_keys(self, name: str) -> list[Any] | None:
         if name not in self._names or self._table.column(name).null_count:
             return self._column(name)

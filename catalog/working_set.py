@@ -209,7 +209,7 @@ class WorkingSet:
         kept = {}
         for name, entry in base.items():
             column = self.columns.get(name)
-            if column is None:
+            if column is None or _layout(column.entry) != _layout(entry):
                 kept[name] = WorkingColumn(name, entry, self._nodes)
             else:
                 column.start(entry)
@@ -228,7 +228,7 @@ class WorkingSet:
                 self._writer.remember([row for _, row in event.rows if row is not None])
         for name, column in self.columns.items():
             old = before.get(name, column)
-            if old is not column:
+            if old is not column and _layout(old.entry) == _layout(column.entry):
                 old.start(column.entry)
                 old.origin = column.origin
                 old.restore(list(column.staged.items()))
@@ -347,6 +347,10 @@ def _rows(column: WorkingColumn) -> Iterator[tuple[RowKey, Row]]:
     for key, found in column.iterate():
         assert isinstance(found, Row)
         yield key, found
+
+
+def _layout(entry: ColumnEntry) -> str:
+    return entry.schema.column_layout
 
 
 def _entry_event(entry: ColumnEntry) -> dict[str, Any]:

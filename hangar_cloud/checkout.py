@@ -73,10 +73,10 @@ class Checkout:
         self._alive()
         return iter(self._columns)
 
-    def keys(self) -> list[str]:
+    def keys(self) -> Iterator[str]:
         """Names of the columns."""
         self._alive()
-        return self._columns.keys()
+        return iter(self._columns.keys())
 
     def values(self) -> Iterator[Any]:
         """The columns."""
@@ -125,7 +125,7 @@ class Checkout:
             self._blocks.pop().close()
 
     def _ipython_key_completions_(self) -> list[str]:
-        return self.keys()
+        return self._columns.keys()
 
     def __repr__(self) -> str:
         kind, facts = self._facts()

@@ -396,5 +396,3 @@ def _disk_size(path: Any) -> int:
         return 0
     # Sparse cache files take less than their length.
     return min(status.st_size, status.st_blocks * 512) if path.is_file() else 0
-
-

@@ -93,8 +93,9 @@ def acquire_any(root: Path, several: bool, skip: Sequence[int] = ()) -> WriterLo
 
 
 def last_area(root: Path) -> int:
-    """The highest number of a staging area that ever was, -1 where there was none."""
-    return max(_areas(root), default=-1)
+    """The highest number of a staging area that is there, whoever holds it; -1 where there is none."""
+    names = (re.fullmatch(r"(\d+)(\.\d+)?", path.name) for path in (root / "staging").glob("*"))
+    return max((int(match[1]) for match in names if match), default=-1)
 
 
 def is_held(root: Path) -> bool:

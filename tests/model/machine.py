@@ -320,8 +320,8 @@ class Team(RuleBasedStateMachine):
         actor = self.draw_actor(data, lambda actor: not (actor.is_bucket and self.scheme == "memory"))
         if actor is None:
             return
-        if actor.writer is None:
-            actor.open(min(actor.areas, default=""))
+        actor.reopen()
+        actor.open(min(actor.areas, default=""))
         if actor.writer is None:
             return
         assert actor.staged is not None

@@ -68,7 +68,7 @@ def test_reset_staging_area(committed):
 
 def test_checkout_access(committed):
     for checkout in (committed.checkout(), committed.checkout(write=True)):
-        assert list(checkout) == checkout.keys() == ["array", "blob", "text"]
+        assert list(checkout) == list(checkout.keys()) == ["array", "blob", "text"]
         assert [name for name, _ in checkout.items()] == [column.column for column in checkout.values()]
         assert (len(checkout), "array" in checkout, "nope" in checkout, 5 in checkout) == (3, True, False, False)
         assert checkout["array"].column == "array"

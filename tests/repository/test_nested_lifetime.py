@@ -49,7 +49,7 @@ def test_readers_pickle_and_everything_of_a_writer_refuses(filled, repository):
     )
     assert co.commit_hash == reader.commit_hash
     assert isinstance(columns, Columns)
-    assert columns.keys() == reader.keys()
+    assert columns.keys() == list(reader.keys())
     assert columns["text"]["a", 0] == column["a", 0] == sample[0] == value_of("text", 1)
     assert type(sample) is FlatSubsampleReader
     for one in (filled, filled.columns, filled["text"], filled["text"]["a"], filled["flat-text"]):
