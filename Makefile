@@ -33,7 +33,7 @@ test: $(VENV)/.installed-test ## Run the whole test suite
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 model: $(VENV)/.installed-test ## Try everything at random against plain dicts, for hours
-	@HANGAR_MODEL_EXAMPLES=$(MODEL_TIMES) $(BIN)/python -m pytest -n $(JOBS) tests/model
+	@HANGAR_MODEL_EXAMPLES=$(MODEL_TIMES) $(BIN)/python -m pytest -n $(JOBS) -o faulthandler_timeout=0 tests/model
 
 lint: $(VENV)/.installed-lint ## Look for mistakes in the source
 	@$(BIN)/ruff check .

@@ -159,7 +159,8 @@ class Committer:
         }
         if not _differs(working, trees):
             raise NothingToCommitError(
-                f"nothing to commit on branch {branch!r}: the staged contents equal those of its last commit"
+                f"nothing to commit on branch {branch!r}: the staged contents equal those of its last commit. "
+                "reset_staging_area() clears them"
             )
         used = {
             row.place.pack

@@ -101,7 +101,13 @@ def _merge_column(
 ) -> None:
     ours_unchanged = any(same_column(base, ours) for base in bases)
     theirs_unchanged = any(same_column(base, theirs) for base in bases)
-    if same_column(ours, theirs) or (theirs_unchanged and not ours_unchanged):
+    same_schema = ours is not None and theirs is not None and ours.schema == theirs.schema
+    if len(bases) > 1 and same_schema and not same_column(ours, theirs):
+        # One base may explain one sample and another base the next, so no column is taken as a whole.
+        assert ours is not None
+        assert theirs is not None
+        _merge_samples(merge, nodes, name, bases, ours, theirs)
+    elif same_column(ours, theirs) or (theirs_unchanged and not ours_unchanged):
         _take(merge, name, ours)
     elif ours_unchanged and not theirs_unchanged:
         _take(merge, name, theirs)
@@ -156,13 +162,17 @@ def _merge_samples(
     theirs: ColumnEntry,
 ) -> None:
     changes = list(diff_trees(nodes, (ours.schema, ours.root), (theirs.schema, theirs.root)))
-    there = [base for base in bases if base is not None and base.schema.column_layout == ours.schema.column_layout]
+    layout = ours.schema.column_layout
+    there = [base for base in bases if base is None or base.schema.column_layout == layout]
     for base in there:
-        nodes.prefetch_keys(base.root, base.schema, [change.key for change in changes])
+        if base is not None:
+            nodes.prefetch_keys(base.root, base.schema, [change.key for change in changes])
     merged = ColumnMerge(ours)
     for change in changes:
         found = [
-            carry(base.schema, ours.schema, change.key, nodes.find(base.root, base.schema, change.key))
+            None
+            if base is None
+            else carry(base.schema, ours.schema, change.key, nodes.find(base.root, base.schema, change.key))
             for base in there
         ] or [None]
         ours_kept = any(same_row(row, change.before) for row in found)

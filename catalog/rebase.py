@@ -36,6 +36,9 @@ def find_conflicts(working: WorkingSet, head: dict[str, ColumnEntry], nodes: Nod
         renamed = column.origin != column.name and column.entry.root is not None
         if renamed and not _same(working.base.get(column.origin), head.get(column.origin)):
             conflicts.append(Conflict(column.origin, None))
+    for name in sorted(working.names_used & head.keys() - working.base.keys() - working.columns.keys()):
+        # Made here and gone again; taken up anew from the staging area, that would take away what is there.
+        conflicts.append(Conflict(name, None))
     return list(dict.fromkeys(conflicts))
 
 

@@ -64,9 +64,12 @@ class SampleWriter:
         self._pack_number = max([-1, *staging.extents(), *staging.sealed()])
 
     def write(
-        self, column: str, entry: ColumnEntry, samples: Sequence[tuple[RowKey, Payload]]
+        self, column: str, entry: ColumnEntry, samples: Sequence[tuple[RowKey, Payload]], staged: bool = True
     ) -> list[tuple[RowKey, Row]]:
-        """Store samples of one column, each key once; durable on return."""
+        """Store samples of one column, each key once; durable on return.
+
+        Without `staged` the rows are the caller's alone: should the process die, no later writer finds them.
+        """
         identities = [sample_identity(p.prefix, p.data, p.shape) for _, p in samples]
         packed = [
             (identity[1:], payload.data)
@@ -81,7 +84,7 @@ class SampleWriter:
                 (key, self._row(entry, identity, payload))
                 for identity, (key, payload) in zip(identities, samples, strict=True)
             ]
-            self._staging.stage_samples(column, rows, extents)
+            self._staging.stage_samples(column, rows if staged else [], extents)
         except BaseException:
             # What was appended but not recorded will be cut off, so nothing may refer to it.
             self.close()

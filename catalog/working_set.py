@@ -196,6 +196,8 @@ class WorkingSet:
         self._nodes = nodes
         self.base: dict[str, ColumnEntry] = {}
         self.columns: dict[str, WorkingColumn] = {}
+        self.names_used: set[str] = set()
+        """Names of columns that were made or renamed since the base, whether or not they are there now."""
         self.reload(base)
 
     @property
@@ -206,6 +208,7 @@ class WorkingSet:
     def rebase(self, base: dict[str, ColumnEntry]) -> None:
         """Start over from a commit's columns; handles of columns that stay keep working."""
         self.base = dict(base)
+        self.names_used = set()
         kept = {}
         for name, entry in base.items():
             column = self.columns.get(name)
@@ -237,6 +240,7 @@ class WorkingSet:
     def add_column(self, name: str, entry: ColumnEntry) -> WorkingColumn:
         """Stage a new column; durable on return."""
         self._staging.stage_column(ColumnEvent(name, "create", _entry_event(entry)))
+        self.names_used.add(name)
         self.columns[name] = WorkingColumn(name, entry, self._nodes)
         return self.columns[name]
 
@@ -260,6 +264,7 @@ class WorkingSet:
         """Stage another name for a column; durable on return. No row is touched."""
         self.flush(name)
         self._staging.stage_column(ColumnEvent(new, "rename", {"from": name}))
+        self.names_used.add(new)
         old = self.columns.pop(name)
         old.renamed = self.columns[new] = old.under(new)
         return self.columns[new]
@@ -318,6 +323,8 @@ class WorkingSet:
                 column.settle(list(self._writer.write(column.name, column.entry, written)))
 
     def _replay(self, event: ColumnEvent) -> None:
+        if event.action in ("create", "rename"):
+            self.names_used.add(event.name)
         if event.action == "remove":
             self.columns.pop(event.name, None)
             return
@@ -329,12 +336,15 @@ class WorkingSet:
             return
         schema = ColumnSchema.from_json(event.entry["schema"])
         backend, options = str(event.entry["backend"]), dict(event.entry["backend_options"])
-        if event.action in ("create", "alter") or event.name not in self.columns:
+        there = self.columns.get(event.name)
+        if event.action == "create" and there is not None and there.entry.schema == schema:
+            # Made while there was none; another writer made it too, and the base was moved onto that: see `rebase`.
+            there.entry = ColumnEntry(schema, there.entry.root, backend, options)
+        elif event.action in ("create", "alter") or there is None:
             entry = ColumnEntry(schema, None, backend, options)
             self.columns[event.name] = WorkingColumn(event.name, entry, self._nodes)
         else:
-            column = self.columns[event.name]
-            column.entry = replace(column.entry, schema=schema, backend=backend, backend_options=options)
+            there.entry = replace(there.entry, schema=schema, backend=backend, backend_options=options)
 
 
 def value_of(schema: ColumnSchema, payload: Payload) -> SampleValue:

@@ -162,6 +162,27 @@ def staged_changes(nodes: NodeReader, base: ColumnEntry, column: WorkingColumn) 
             yield RowChange(key, rows.get(0), rows.get(1))
 
 
+def has_changes(nodes: NodeReader, base: dict[str, ColumnEntry], working: WorkingSet) -> bool:
+    """True if a commit would change anything; staged rows that say what the base says already are no change."""
+    if set(base) != set(working.columns):
+        return True
+    for name, column in working.columns.items():
+        before, now = base[name], column.entry
+        if (now.schema, now.backend, now.backend_options) != (before.schema, before.backend, before.backend_options):
+            return True
+        if column.pending or _has_changed_rows(nodes, before, column):
+            return True
+    return False
+
+
+def _has_changed_rows(nodes: NodeReader, base: ColumnEntry, column: WorkingColumn) -> bool:
+    if column.entry.root != base.root:
+        return any(True for _ in staged_changes(nodes, base, column))
+    # In no order: sorting a million staged keys takes longer than finding the first that differs.
+    staged = column.staged.items()
+    return any(not same_row(nodes.find(base.root, base.schema, key), row) for key, row in staged)
+
+
 def diff_commits(storage: Storage, master: str, dev: str) -> DiffAndConflicts:
     """The diff of merging commit `dev` into commit `master`."""
     ours, theirs = storage.commit(master).trees, storage.commit(dev).trees

@@ -25,6 +25,10 @@ from hangar_cloud.storage import Storage
 OURS: Final = "ours"
 THEIRS: Final = "theirs"
 _METADATA_NAME: Final = "metadata"
+_OR_FUNCTION: Final = {
+    False: ", strategy='theirs', or a function that decides for each sample",
+    True: " or strategy='theirs' (a function is asked about samples, not about columns as a whole)",
+}
 
 Resolver = Callable[[str, RowKey, "LazyValue", "LazyValue", "LazyValue"], Any]
 Strategy = str | Resolver | None
@@ -34,7 +38,8 @@ Strategy = str | Resolver | None
 class LazyValue:
     """One side of a conflict: read when it is asked for, and only then.
 
-    `exists` tells whether that side has the sample at all.
+    `exists` tells whether that side has the sample at all. The ancestor of a large sample whose column was altered to
+    another dtype is not known: it does not `exist` either, and cannot be returned.
     """
 
     _storage: Storage
@@ -117,7 +122,7 @@ class Merger:
             raise MergeConflictError(
                 f"{dev_name!r} cannot be merged into {branch!r}; nothing was changed. In conflict: "
                 f"{describe_conflicts(merge.schemas, merge.samples)}. Change one side so that they agree, or merge "
-                "with strategy='ours', strategy='theirs', or a function that decides for each sample",
+                f"with strategy='ours'{_OR_FUNCTION[bool(merge.schemas)]}",
                 conflicts_of(merge),
             )
         parents = (master, dev)
@@ -140,14 +145,17 @@ class Merger:
             column = merge.columns[sample.column]
             sides = [LazyValue(self._storage, column.entry, row) for row in (sample.base, sample.ours, sample.theirs)]
             name = _METADATA_NAME if sample.column == METADATA else sample.column
+            where = f"the merge strategy's value for column {name!r}, sample {sample.key!r}"
             decision = strategy(name, sample.key, *sides)
             if decision is None:
                 refused.append(sample)
-            elif isinstance(decision, LazyValue):
+            elif isinstance(decision, LazyValue) and (decision.row is None or any(decision is side for side in sides)):
+                _refuse_unknown(sample, decision is sides[0], where)
                 column.changes[sample.key] = decision.row
             else:
-                where = f"the merge strategy's value for column {name!r}, sample {sample.key!r}"
-                new.setdefault(sample.column, []).append((sample.key, column.entry.schema.encode(decision, where)))
+                # Another sample's side may be of another column, whose rows would not fit here: only its value does.
+                value = decision.get() if isinstance(decision, LazyValue) else decision
+                new.setdefault(sample.column, []).append((sample.key, column.entry.schema.encode(value, where)))
         merge.samples = refused
         if not merge.conflict:
             self._store(merge, new)
@@ -155,12 +163,22 @@ class Merger:
     def _store(self, merge: Merge, new: dict[str, list[tuple[RowKey, Payload]]]) -> None:
         """Write the new values of resolved conflicts, and publish the packs they are in."""
         for name, payloads in new.items():
-            merge.columns[name].changes.update(self._samples.write(name, merge.columns[name].entry, payloads))
+            rows = self._samples.write(name, merge.columns[name].entry, payloads, staged=False)
+            merge.columns[name].changes.update(rows)
         sealed = self._samples.seal()
         for number, pack in sealed.items():
             self._publisher.pack(self._staging.pack_file(number), pack_path(pack))
         for column in merge.columns.values():
             column.changes = {key: sealed_row(row, sealed) for key, row in column.changes.items()}
+
+
+def _refuse_unknown(sample: SampleConflict, chose_ancestor: bool, where: str) -> None:
+    """Raises InvalidArgumentError where the ancestor was chosen that is there but not known; that is no deletion."""
+    if chose_ancestor and sample.base is None and sample.kind != "t1":
+        raise InvalidArgumentError(
+            f"{where}: the ancestor was chosen, but its value is not known, as the column was altered since; choose "
+            "ours, theirs or a new value. Nothing was changed"
+        )
 
 
 def _choose_column(merge: Merge, name: str, entry: ColumnEntry | None) -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from hangar_cloud.branches import Branches
 from hangar_cloud.catalog.working_set import WorkingSet
-from hangar_cloud.diff import DiffAndConflicts, collect_staged, diff_commits, no_conflicts, staged_changes
+from hangar_cloud.diff import DiffAndConflicts, collect_staged, diff_commits, has_changes, no_conflicts
 from hangar_cloud.errors import RefNotFoundError
 from hangar_cloud.storage import Storage
 
@@ -60,17 +60,5 @@ class WriterUserDiff(ReaderUserDiff):
     def status(self) -> str:
         """ "CLEAN" if a commit would change nothing, else "DIRTY"."""
         self._context.check()
-        working, nodes = self._working, self._context.storage.nodes
-        if set(working.base) != set(working.columns):
-            return "DIRTY"
-        for name, column in working.columns.items():
-            base = working.base[name]
-            if (column.entry.schema, column.entry.backend, column.entry.backend_options) != (
-                base.schema,
-                base.backend,
-                base.backend_options,
-            ):
-                return "DIRTY"
-            if column.pending or any(True for _ in staged_changes(nodes, base, column)):
-                return "DIRTY"
-        return "CLEAN"
+        changed = has_changes(self._context.storage.nodes, self._working.base, self._working)
+        return "DIRTY" if changed else "CLEAN"

@@ -26,8 +26,10 @@ from hangar_cloud.errors import (
     ClosedError,
     ColumnExistsError,
     ColumnNotFoundError,
+    HangarError,
     InvalidArgumentError,
     NothingToCommitError,
+    StagingError,
     UncommittedChangesError,
 )
 from hangar_cloud.merging import Merger, Strategy, announce
@@ -176,24 +178,27 @@ class WriterCheckout(Checkout):
             OSError: the store failed; what is staged is kept, and commit can be called again.
         """
         self._alive()
-        if not isinstance(commit_message, str):
-            raise InvalidArgumentError(f"a commit message must be str, not {type(commit_message).__name__}")
-        if not is_writable_text(commit_message):
-            raise InvalidArgumentError(f"a commit message is text without lone surrogates, not {commit_message[:80]!r}")
+        _check_message(commit_message)
         if not self._working.dirty:
             raise NothingToCommitError(f"nothing to commit on branch {self._branch!r}: nothing was changed")
-        with byte_progress("uploading", enabled=self._storage.is_bucket) as progress:
-            landed = self._committer.commit(
-                self._working,
-                self._staging,
-                self._samples,
-                branch=self._branch,
-                base=self._base,
-                author=self._user[0],
-                email=self._user[1],
-                message=commit_message,
-                progress=progress,
-            )
+        try:
+            with byte_progress("uploading", enabled=self._storage.is_bucket) as progress:
+                landed = self._committer.commit(
+                    self._working,
+                    self._staging,
+                    self._samples,
+                    branch=self._branch,
+                    base=self._base,
+                    author=self._user[0],
+                    email=self._user[1],
+                    message=commit_message,
+                    progress=progress,
+                )
+        except HangarError:
+            # What is staged may be on top of another writer's commit by now.
+            with contextlib.suppress(StagingError):
+                self._base = self._staging.setting("base")
+            raise
         self._base = landed.digest
         self._packs.forget()
         return landed.digest
@@ -235,6 +240,7 @@ class WriterCheckout(Checkout):
             RuntimeError: there are staged changes.
         """
         self._alive()
+        _check_message(message)
         dev = Branches(self._storage).commit_of(dev_branch)
         if self._working.dirty:
             raise UncommittedChangesError(
@@ -346,6 +352,13 @@ class WriterCheckout(Checkout):
         self._alive()
         facts = [("Writer", True), ("Base Branch", self._branch), ("Num Columns", len(self._columns))]
         return "WriterCheckout", facts
+
+
+def _check_message(message: Any) -> None:
+    if not isinstance(message, str):
+        raise InvalidArgumentError(f"a commit message must be str, not {type(message).__name__}")
+    if not is_writable_text(message):
+        raise InvalidArgumentError(f"a commit message is text without lone surrogates, not {message[:80]!r}")
 
 
 def _layout(contains_subsamples: bool) -> str:

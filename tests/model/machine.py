@@ -22,8 +22,8 @@ from tests.model.edits import Edit, additions, edits
 from tests.model.killing import run_and_kill
 from tests.model.person import STORM, Refs
 from tests.model.plain import Snapshot
-from tests.model.plain_merge import History, PlainMerge, with_row
-from tests.model.values import KINDS, value_of
+from tests.model.plain_merge import History, ancestors
+from tests.model.resolving import strategy_of
 from tests.model.weather import FINE, LOST, REFUSED, SLOW, Weather
 
 BRANCHES = ["master", "dev", "more"]
@@ -170,10 +170,29 @@ class Team(RuleBasedStateMachine):
     def edit_some(self, data: st.DataObject, most: int) -> Actor | None:
         actor = self.writer_of(data)
         if actor is not None:
-            for _ in range(data.draw(st.integers(1, most), label="edits")):
-                edit = data.draw(edits(self.contents(actor)), label="edit")
-                self.act(data, actor, partial(actor.edit, edit))
+            self.edit_by(data, actor, most)
         return actor
+
+    def edit_by(self, data: st.DataObject, actor: Actor, most: int) -> None:
+        for _ in range(data.draw(st.integers(1, most), label="edits")):
+            edit = data.draw(edits(self.contents(actor)), label="edit")
+            self.act(data, actor, partial(actor.edit, edit))
+
+    @precondition(lambda self: self.origin.exists)
+    @rule(data=st.data())
+    def race(self, data: st.DataObject) -> None:
+        """People at the bucket write at the same time, and commit one after the other."""
+        if sum(actor.is_bucket for actor in self.actors) < 2 and len(self.actors) < _MOST_ACTORS:
+            self.join(True, self.origin)
+        racers = [actor for actor in self.actors if actor.is_bucket]
+        for actor in racers:
+            if actor.writer is None:
+                self.act(data, actor, partial(actor.open, min(actor.areas, default="")))
+            if actor.writer is not None:
+                self.edit_by(data, actor, 2)
+        for actor in racers:
+            if actor.writer is not None:
+                self.act(data, actor, actor.commit)
 
     @rule(data=st.data())
     def commit(self, data: st.DataObject) -> None:
@@ -248,8 +267,26 @@ class Team(RuleBasedStateMachine):
         branch = data.draw(st.sampled_from(sorted(actor.refs.branches)), label="branch")
         if actor.writer is not None and actor.is_bucket and actor.staged is not None:
             branch = actor.staged.branch
-        strategy, outcome = _strategy(how, decision)
+        strategy, outcome = strategy_of(how, decision)
         self.act(data, actor, lambda: actor.merge(branch, dev, strategy, outcome))
+
+    @rule(data=st.data(), how=st.sampled_from(["none", "ours", "theirs", "function"]), decision=st.integers(0, 4**6))
+    def diverge_and_merge(self, data: st.DataObject, how: str, decision: int) -> None:
+        """Two branches change, and one takes in the other."""
+        actor = self.draw_actor(data, lambda actor: actor.refs.branches.get("master") is not None)
+        if actor is None:
+            return
+        actor.close()
+        if "dev" not in actor.refs.branches:
+            self.act(data, actor, lambda: actor.create_branch("dev", actor.refs.branches["master"]))
+        for branch in ("master", "dev"):
+            self.act(data, actor, partial(actor.open, branch))
+            if actor.writer is not None:
+                self.edit_by(data, actor, 3)
+                self.act(data, actor, actor.commit)
+                actor.close()
+        strategy, outcome = strategy_of(how, decision)
+        self.act(data, actor, lambda: actor.merge("master", "dev", strategy, outcome))
 
     @rule(data=st.data(), how=st.sampled_from(["ours", "theirs"]))
     def cross_merge(self, data: st.DataObject, how: str) -> None:
@@ -264,7 +301,7 @@ class Team(RuleBasedStateMachine):
         if "more" not in actor.refs.branches:
             self.act(data, actor, lambda: actor.create_branch("more", head))
         for branch, dev in (("master", "dev"), ("dev", "more")):
-            strategy, outcome = _strategy(how, 0)
+            strategy, outcome = strategy_of(how, 0)
             self.act(data, actor, partial(actor.merge, branch, dev, strategy, outcome))
 
     # Others.
@@ -283,7 +320,7 @@ class Team(RuleBasedStateMachine):
         self.act(data, actor, lambda: actor.fetch(branch))
         dev = f"origin/{branch}"
         if then_merge and dev in actor.tracking and branch in actor.refs.branches:
-            strategy, outcome = _strategy("theirs", 0)
+            strategy, outcome = strategy_of("theirs", 0)
             self.act(data, actor, lambda: actor.merge(branch, dev, strategy, outcome))
 
     @rule(data=st.data(), whole_history=st.booleans())
@@ -296,8 +333,6 @@ class Team(RuleBasedStateMachine):
 
     def fetchable(self, actor: Actor) -> list[str]:
         """Commits whose data the origin has, for certain."""
-        from tests.model.plain_merge import ancestors
-
         there = set().union(*(ancestors(self.history, head) for head in self.origin.branches.values()), set())
         return [digest for digest in actor.known() if digest in there]
 
@@ -314,8 +349,8 @@ class Team(RuleBasedStateMachine):
         actor.look_at_diff(one, other)
         actor.look_at_log(data.draw(st.sampled_from(sorted(actor.heads())), label="head"))
 
-    @rule(data=st.data(), after=st.one_of(st.integers(0, 400), st.integers(0, 6000)), commit=st.booleans())
-    def kill(self, data: st.DataObject, after: int, commit: bool) -> None:
+    @rule(data=st.data(), after=st.integers(0, 3000), opened=st.booleans(), commit=st.booleans())
+    def kill(self, data: st.DataObject, after: int, opened: bool, commit: bool) -> None:
         """Another process takes over, writes, perhaps commits, and is killed at any moment."""
         actor = self.draw_actor(data, lambda actor: not (actor.is_bucket and self.scheme == "memory"))
         if actor is None:
@@ -331,12 +366,12 @@ class Team(RuleBasedStateMachine):
             script.append(data.draw(edits(contents).filter(lambda edit: edit.refused is None), label="edit"))
             contents = script[-1].after
         actor.close_to_fork()
-        _kill(actor, script, after, commit)
+        _kill(actor, script, after, opened, commit)
         actor.look_at_writer()
         actor.look_at_refs()
 
 
-def _kill(actor: Actor, script: list[Edit], after: int, commit: bool) -> None:
+def _kill(actor: Actor, script: list[Edit], after: int, opened: bool, commit: bool) -> None:
     staged = actor.waiting
     child: dict[str, Any] = {}
 
@@ -347,7 +382,7 @@ def _kill(actor: Actor, script: list[Edit], after: int, commit: bool) -> None:
     steps += [partial(_do, edit, child) for edit in script]
     if commit:
         steps.append(lambda: _commit(child["writer"]))
-    done, killed = run_and_kill(steps, after)
+    done, killed = run_and_kill(steps, after, spared=1 if opened else 0)
     note(f"{done} of {len(steps)} steps done, {'killed' if killed else 'ended'}")
     actor.survey(script, done, commit)
 
@@ -360,48 +395,3 @@ def _commit(writer: Any) -> None:
     """Commit; it is seen later whether that should have been possible."""
     with contextlib.suppress(NothingToCommitError, CommitConflictError):
         writer.commit("in a process that dies")
-
-
-def _strategy(how: str, decision: int) -> tuple[Any, Callable[[PlainMerge], Snapshot | None]]:
-    """A strategy, and what the model does with it."""
-    if how == "none":
-        return None, lambda merge: None if merge.conflict else merge.snapshot
-    if how in ("ours", "theirs"):
-        return how, lambda merge: merge.resolved(how)
-
-    def choose(column: str, key: Any) -> str:
-        refusal = "refuse" if decision % 3 == 0 else "ours"
-        return ("ours", "theirs", "new", refusal)[(decision // 4 ** (len(repr((column, key))) % 6)) % 4]
-
-    def function(column: str, key: Any, ancestor: Any, ours: Any, theirs: Any) -> Any:
-        choice = choose(column, key)
-        kind = next((kind for kind in KINDS if _matches(kind, ours._entry.schema)), None)
-        if choice == "new" and kind is not None:
-            return value_of(kind, decision)
-        return {"theirs": theirs, "refuse": None}.get(choice, ours)
-
-    def outcome(merge: PlainMerge) -> Snapshot | None:
-        made = dict(merge.snapshot)
-        for name, key in merge.samples:
-            choice = choose(name or "metadata", key)
-            if choice == "refuse":
-                return None
-            kind = made[name].kind
-            if choice == "new" and kind in KINDS:
-                value = value_of(kind, decision)
-            else:
-                value = merge.value("theirs" if choice == "theirs" else "ours", name, key)
-            made[name] = with_row(made[name], key, value)
-        return None if merge.columns else made
-
-    return function, outcome
-
-
-def _matches(kind: Any, schema: Any) -> bool:
-    return (kind.type, kind.nested, kind.dtype, kind.shape, kind.variable and kind.type == "ndarray") == (
-        schema.column_type,
-        schema.column_layout == "nested",
-        schema.dtype,
-        schema.shape,
-        schema.schema_type == "variable_shape" and schema.column_type == "ndarray",
-    )

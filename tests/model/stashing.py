@@ -13,8 +13,8 @@ from hangar_cloud.errors import (
     UncommittedChangesError,
 )
 from tests.model.person import STORM, Staged
-from tests.model.plain_merge import PlainMerge, plain_merge
-from tests.model.writing import Writing, changed_columns
+from tests.model.plain_merge import PlainMerge
+from tests.model.writing import Writing, changed_columns, rebased
 
 
 class Stashing(Writing):
@@ -48,7 +48,7 @@ class Stashing(Writing):
             allowed = [StashNotFoundError]
         else:
             stash = self.stashes[chosen]
-            merge = plain_merge([stash.start], stash.snapshot, staged.snapshot)
+            merge = rebased(stash.start, stash.snapshot, staged.snapshot)
             both = stash.touched & changed_columns(stash.start, staged.snapshot)
             allowed = ([] if merge.conflict else [None]) + ([StashConflictError] if both else [])
         result = self.attempt(lambda: self.writer.stash.pop(name), *allowed)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -19,6 +18,7 @@ from tests.model.weather import UnreliableStore, Weather
 _TIMES = float(os.environ.get("HANGAR_MODEL_EXAMPLES", "1"))
 _STEPS = 25
 _NO_LIMIT = 0
+_MemoryStore = memory.MemoryStore
 
 
 class TeamAtAFolder(Team):
@@ -44,9 +44,9 @@ def small_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.timeout(_NO_LIMIT)
-@pytest.mark.parametrize(("team", "examples"), [(TeamAtAFolder, 25), (TeamInMemory, 25), (TeamInAStorm, 35)])
+@pytest.mark.parametrize(("team", "examples"), [(TeamAtAFolder, 40), (TeamInMemory, 40), (TeamInAStorm, 60)])
 def test_whatever_people_do_the_repository_holds_what_dicts_hold(
-    team: type[Team], examples: int, capsys: pytest.CaptureFixture[str]
+    team: type[Team], examples: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     set_progress(False)
     weather = Weather()
@@ -54,23 +54,17 @@ def test_whatever_people_do_the_repository_holds_what_dicts_hold(
     def through_the_weather(url: str) -> Any:
         return UnreliableStore(_MemoryStore(url), weather)
 
-    class Watched(team):  # type: ignore[valid-type,misc]
-        pass
-
-    Watched.weather = weather
-    with patch.object(memory, "MemoryStore", through_the_weather):
-        run_state_machine_as_test(
-            Watched,
-            settings=settings(
-                max_examples=max(1, int(examples * _TIMES)),
-                stateful_step_count=_STEPS,
-                deadline=None,
-                print_blob=True,
-                derandomize=False,
-                suppress_health_check=list(HealthCheck),
-            ),
-        )
+    monkeypatch.setattr(team, "weather", weather)
+    monkeypatch.setattr(memory, "MemoryStore", through_the_weather)
+    run_state_machine_as_test(
+        team,
+        settings=settings(
+            max_examples=max(1, int(examples * _TIMES)),
+            stateful_step_count=_STEPS,
+            deadline=None,
+            print_blob=True,
+            derandomize=False,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
     capsys.readouterr()
-
-
-_MemoryStore = memory.MemoryStore

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from hypothesis import event
@@ -19,7 +20,7 @@ from tests.model.edits import Edit
 from tests.model.looking import assert_contents, assert_diff, holds
 from tests.model.person import STORM, Person, Staged, parents
 from tests.model.plain import Snapshot, is_change, plain_diff
-from tests.model.plain_merge import plain_merge
+from tests.model.plain_merge import PlainMerge, plain_merge
 
 
 class Writing(Person):
@@ -164,7 +165,7 @@ class Writing(Person):
         start, merged = self.snapshot_of(base), staged.snapshot
         allowed: list[type[HangarError] | None] = [None]
         if head != base:
-            merge = plain_merge([start], staged.snapshot, self.snapshot_of(head))
+            merge = rebased(start, staged.snapshot, self.snapshot_of(head))
             merged = merge.snapshot
             both = staged.touched & changed_columns(start, self.snapshot_of(head))
             allowed = ([] if merge.conflict else [None]) + ([CommitConflictError] if both else [])
@@ -212,3 +213,12 @@ def changed_columns(before: Snapshot, after: Snapshot) -> set[str]:
         if one is None or other is None or not one.same(other) or one.backend != other.backend:
             found.add(name)
     return found
+
+
+def rebased(start: Snapshot, staged: Snapshot, head: Snapshot) -> PlainMerge:
+    """Staged contents put on top of another commit than `start`; backends are those that either side changed to."""
+    merge = plain_merge([start], staged, head)
+    for name, column in merge.snapshot.items():
+        if name in start and name in staged and name in head and staged[name].backend == start[name].backend:
+            merge.snapshot[name] = replace(column, backend=head[name].backend)
+    return merge

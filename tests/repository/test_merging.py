@@ -244,6 +244,23 @@ def test_a_criss_cross_history_takes_what_either_base_explains(repository: Repos
     assert values(repository) == {0: 0, 1: 11, 2: 22, 3: 33, 4: 44}
 
 
+def test_what_two_merge_bases_explain_in_two_ways_is_a_conflict(repository: Repository) -> None:
+    """One sample each way: no side is taken as a whole because one base happens to equal it."""
+    one = change(repository, "master", put(1, 11))
+    two = change(repository, "dev", put(1, 22))
+    repository.create_branch("at-one", one)
+    repository.create_branch("at-two", two)
+    repository.merge("m", "master", "at-two", strategy="ours")
+    repository.merge("d", "dev", "at-one", strategy="ours")
+    change(repository, "dev", put(4, 44))
+    conflict = repository.diff("master", "dev").conflict
+    assert conflict.t3.samples == (FlatColumnDataKey("images", 1),)
+    with pytest.raises(MergeConflictError):
+        repository.merge("criss-cross", "master", "dev")
+    repository.merge("criss-cross", "master", "dev", strategy="theirs")
+    assert values(repository) == {**values(repository), 1: 22, 4: 44}
+
+
 def test_a_merge_base_that_is_a_root_commit(repository: Repository) -> None:
     log = repository.log(branch="master", return_contents=True)
     assert log["ancestors"][log["head"]] == []

@@ -369,3 +369,51 @@ def test_any_sequence_against_dicts(tmp_path, data):
         assert dict(writer["a"].items()) == dict(sorted(held.items()))
         assert {info.name for info in writer.stash.list()} == set(stashes)
     writer.close()
+
+
+def test_a_column_of_another_layout_under_the_same_name_comes_and_goes(committed):
+    writer = committed.checkout(write=True)
+    writer.columns.delete("text")
+    nested = writer.add_str_column("text", contains_subsamples=True)
+    nested["x"] = {1: "nested"}
+    writer.stash("one")
+    assert writer["text", 3] == "text 3"
+    assert len(writer["text"]) == 10
+    with pytest.raises(PermissionError):
+        nested["x"]
+    writer.stash.pop()
+    assert writer["text", "x", 1] == "nested"
+    assert list(writer["text"]) == ["x"]
+    writer.close()
+
+
+def test_a_name_that_was_used_and_given_up_does_not_take_away_a_column_of_that_name(committed):
+    writer = committed.checkout(write=True)
+    writer.add_str_column("passing")
+    writer.columns.rename("passing", "other")
+    writer["array", 0] = np.full(3, 50, np.float32)
+    writer.stash("one")
+    writer.add_bytes_column("passing")[0] = b"kept"
+    writer.commit("a column of that name")
+    with pytest.raises(StashConflictError) as caught:
+        writer.stash.pop()
+    assert caught.value.conflicts == [("passing", None)]
+    assert writer["passing", 0] == b"kept"
+    writer.close()
+
+
+def test_a_column_made_in_both_keeps_what_the_commit_has_in_it(committed):
+    """What is staged is a log: taken up on top of a commit that made the column too, it must not empty it."""
+    writer = committed.checkout(write=True)
+    writer.add_str_column("both")["mine"] = "stashed"
+    writer.stash("one")
+    writer.add_str_column("both")["theirs"] = "committed"
+    writer.commit("made here too")
+    writer.stash.pop()
+    assert dict(writer["both"].items()) == {"mine": "stashed", "theirs": "committed"}
+    writer.close()
+    writer = committed.checkout(write=True)
+    assert dict(writer["both"].items()) == {"mine": "stashed", "theirs": "committed"}
+    writer.commit("both")
+    writer.close()
+    assert read_all(committed)["both"] == {"mine": "stashed", "theirs": "committed"}
