@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hangar_cloud.alive import Alive
 from hangar_cloud.catalog.keys import KeyType
 from hangar_cloud.column import ColumnReader
-from hangar_cloud.errors import ClosedError, ColumnNotFoundError
+from hangar_cloud.errors import ClosedError, ColumnNotFoundError, ReadOnlyError
 from hangar_cloud.notebook import columns_table, facts_table
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Columns:
         """
         self._alive()
         if self._remove is None:
-            raise AttributeError("columns of a read-only checkout cannot be removed; use checkout(write=True)")
+            raise ReadOnlyError("columns of a read-only checkout cannot be removed; use checkout(write=True)")
         return self._remove(column)
 
     def alter(self, name: str, dtype: Any = None, shape: Any = None, variable_shape: bool | None = None) -> Any:
@@ -110,7 +110,7 @@ class Columns:
         Raises:
             ValueError: some value would lose something; the first is named, and nothing was changed.
             KeyError: no such column.
-            PermissionError: inside a ``with`` block.
+            PermissionError: inside a ``with`` block, or in a reader.
         """
         self._changer("altered").alter(name, dtype, shape, variable_shape)
         return self._open(name)
@@ -124,7 +124,7 @@ class Columns:
         Raises:
             ValueError: the name cannot be one.
             LookupError: there is a column of the new name, or (KeyError) none of the old.
-            PermissionError: inside a ``with`` block.
+            PermissionError: inside a ``with`` block, or in a reader.
         """
         self._changer("renamed").rename(name, new_name)
         return self._open(new_name)
@@ -132,7 +132,7 @@ class Columns:
     def _changer(self, what: str) -> ColumnChanges:
         self._alive()
         if self._changes is None:
-            raise AttributeError(f"columns of a read-only checkout cannot be {what}; use checkout(write=True)")
+            raise ReadOnlyError(f"columns of a read-only checkout cannot be {what}; use checkout(write=True)")
         return self._changes
 
     @property

@@ -37,6 +37,7 @@
     ├── ProtectedBranchError            (PermissionError)    the branch is in use, or the last one
     ├── WriterLockError                 (PermissionError)    another writer is open, or this one lost its lock
     ├── ClosedError                     (PermissionError)    used after close()
+    ├── ReadOnlyError                   (PermissionError)    writing in a checkout for reading
     ├── ColumnBusyError                 (PermissionError)    not while a ``with`` block is open
     ├── ColumnExistsError               (LookupError)
     ├── ColumnNotFoundError             (KeyError)
@@ -142,6 +143,10 @@ class ClosedError(HangarError, PermissionError):
     """Used after `close()`."""
 
 
+class ReadOnlyError(HangarError, PermissionError):
+    """A checkout for reading cannot be written to."""
+
+
 class ColumnBusyError(HangarError, PermissionError):
     """Columns cannot be added or removed while a ``with`` block is open."""
 
@@ -189,6 +194,7 @@ __all__ = [
     "NothingToCommitError",
     "ObjectNotFoundError",
     "ProtectedBranchError",
+    "ReadOnlyError",
     "ReadOnlyStoreError",
     "RefExistsError",
     "RefNotFoundError",

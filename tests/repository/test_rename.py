@@ -125,7 +125,7 @@ def test_what_is_refused(committed):
         columns.rename("", "metadata")
     with writer["array"], pytest.raises(PermissionError):
         columns.rename("text", "x")
-    with pytest.raises(AttributeError):
+    with pytest.raises(PermissionError):
         committed.checkout().columns.rename("text", "x")
     assert writer.diff.status() == "CLEAN"
     writer.close()
