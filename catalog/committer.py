@@ -19,7 +19,7 @@ from hangar_cloud.backends.blocks import Place
 from hangar_cloud.backends.errors import CorruptDataError, DataNotLocalError
 from hangar_cloud.backends.packs import pack_path
 from hangar_cloud.backends.store import ObjectStore
-from hangar_cloud.catalog.commits import ColumnEntry, Commit, commit_path, make_commit
+from hangar_cloud.catalog.commits import METADATA, ColumnEntry, Commit, commit_path, make_commit
 from hangar_cloud.catalog.digest_index import DigestIndex
 from hangar_cloud.catalog.errors import CommitConflictError, HeadMovedError, NothingToCommitError
 from hangar_cloud.catalog.node_reader import NodeReader
@@ -157,6 +157,9 @@ class Committer:
             name: (column.entry.schema, records.edit(column.entry.root, column.entry.schema, rows[name]))
             for name, column in working.columns.items()
         }
+        if METADATA not in working.base and METADATA in trees and trees[METADATA][1] is None:
+            # A writer that died after its first half step, or took back what it wrote, made no metadata.
+            del trees[METADATA]
         if not _differs(working, trees):
             raise NothingToCommitError(
                 f"nothing to commit on branch {branch!r}: the staged contents equal those of its last commit. "

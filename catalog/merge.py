@@ -162,17 +162,13 @@ def _merge_samples(
     theirs: ColumnEntry,
 ) -> None:
     changes = list(diff_trees(nodes, (ours.schema, ours.root), (theirs.schema, theirs.root)))
-    layout = ours.schema.column_layout
-    there = [base for base in bases if base is None or base.schema.column_layout == layout]
+    there = [base for base in bases if base is not None and base.schema.column_layout == ours.schema.column_layout]
     for base in there:
-        if base is not None:
-            nodes.prefetch_keys(base.root, base.schema, [change.key for change in changes])
+        nodes.prefetch_keys(base.root, base.schema, [change.key for change in changes])
     merged = ColumnMerge(ours)
     for change in changes:
         found = [
-            None
-            if base is None
-            else carry(base.schema, ours.schema, change.key, nodes.find(base.root, base.schema, change.key))
+            carry(base.schema, ours.schema, change.key, nodes.find(base.root, base.schema, change.key))
             for base in there
         ] or [None]
         ours_kept = any(same_row(row, change.before) for row in found)

@@ -164,9 +164,11 @@ def staged_changes(nodes: NodeReader, base: ColumnEntry, column: WorkingColumn) 
 
 def has_changes(nodes: NodeReader, base: dict[str, ColumnEntry], working: WorkingSet) -> bool:
     """True if a commit would change anything; staged rows that say what the base says already are no change."""
-    if set(base) != set(working.columns):
+    names = {name for name, column in working.columns.items() if name != METADATA or name in base or len(column)}
+    if names != set(base):
         return True
-    for name, column in working.columns.items():
+    for name in names:
+        column = working.columns[name]
         before, now = base[name], column.entry
         if (now.schema, now.backend, now.backend_options) != (before.schema, before.backend, before.backend_options):
             return True

@@ -44,7 +44,9 @@ def same_snapshot(one: Snapshot, other: Snapshot) -> bool:
 
 
 def is_change(before: Snapshot, after: Snapshot) -> bool:
-    """Whether there is something to commit: samples, schemas, or the backend of a column."""
+    """Whether there is something to commit: samples, schemas, a backend; not metadata that never had a key."""
+    if METADATA not in before and METADATA in after and not after[METADATA].rows:
+        after = {name: column for name, column in after.items() if name != METADATA}
     return not same_snapshot(before, after) or any(before[name].backend != after[name].backend for name in before)
 
 

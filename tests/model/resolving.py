@@ -29,20 +29,27 @@ def strategy_of(how: str, decision: int) -> tuple[Any, Callable[[PlainMerge], Sn
         return {"theirs": theirs, "refuse": None}.get(choice, ours)
 
     def outcome(merge: PlainMerge) -> Snapshot | None:
+        refused = {place: how for place, how in merge.samples.items() if _is_refused(choose, *place)}
+        if refused or merge.columns:
+            # The error carries what is left.
+            merge.samples = refused
+            return None
         made = dict(merge.snapshot)
         for name, key in merge.samples:
             choice = choose(name or "metadata", key)
-            if choice == "refuse":
-                return None
             kind = made[name].kind
             if choice == "new" and kind in KINDS:
                 value = value_of(kind, decision)
             else:
                 value = merge.value("theirs" if choice == "theirs" else "ours", name, key)
             made[name] = with_row(made[name], key, value)
-        return None if merge.columns else made
+        return made
 
     return function, outcome
+
+
+def _is_refused(choose: Callable[[str, Any], str], name: str, key: Any) -> bool:
+    return choose(name or "metadata", key) == "refuse"
 
 
 def _matches(kind: Any, schema: Any) -> bool:
