@@ -1,10 +1,13 @@
 # Everything a person runs here. Plain enough for the GNU make 3.81 of macOS: no .ONESHELL, no !=.
-# VENV, PYTHON, JOBS and PYTEST_ARGS may be set on the command line or in the environment.
+# VENV, PYTHON, JOBS, PYTEST_ARGS and MODEL_TIMES may be set on the command line or in the environment.
 
 VENV ?= .venv
 JOBS ?= 2
 # loadgroup: tests that name one xdist_group share one worker, and so one set of servers.
 PYTEST_ARGS ?= -n $(JOBS) --dist loadgroup
+
+# How many times as many examples as in `make test`.
+MODEL_TIMES ?= 100
 
 # The first Python that is new enough: on macOS `python3` may be 3.9 while `python3.12` is there too.
 ifndef PYTHON
@@ -18,7 +21,7 @@ endif
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types check servers servers-stop clean
+.PHONY: help demo test model lint types check servers servers-stop clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -28,6 +31,9 @@ demo: $(VENV)/.installed-demo ## Make a repository from real digits, change it, 
 
 test: $(VENV)/.installed-test ## Run the whole test suite
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+model: $(VENV)/.installed-test ## Try everything at random against plain dicts, for hours
+	@HANGAR_MODEL_EXAMPLES=$(MODEL_TIMES) $(BIN)/python -m pytest -n $(JOBS) -o faulthandler_timeout=0 tests/model
 
 lint: $(VENV)/.installed-lint ## Look for mistakes in the source
 	@$(BIN)/ruff check .

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -53,6 +54,10 @@ class HeldObjects:
         partial: store of sparse files with parts of remote objects; None where there are none.
         remotes: gives the stores that may hold what is not here; asked only whether they do.
         asking: False if remotes must not be asked; everything absent then counts as being there.
+        fetching: read what is not here as a whole from the remotes, as if it were here; nothing is kept. Parts are
+            looked at where no remote has it.
+
+    `unasked` are the absent objects about which some remote gave no answer.
     """
 
     def __init__(
@@ -62,41 +67,50 @@ class HeldObjects:
         remotes: Callable[[], Sequence[ObjectStore]] = tuple,
         *,
         asking: bool = True,
+        fetching: bool = False,
     ) -> None:
-        self.store = store
+        self._store = store
         self._partial = partial
+        self._fetching = fetching
         self._remotes = remotes
         self._asking = asking
         self._infos: dict[str, ObjectInfo | None] = {}
         self._absent: dict[str, HangarError | None] = {}
+        self._elsewhere: dict[str, ObjectStore] = {}
         self.unasked: set[str] = set()
 
     def info(self, path: str) -> ObjectInfo | None:
-        """Size and time of a whole object, None where it is not here."""
+        """Size and time of a whole object, None where it cannot be read."""
         if path not in self._infos:
             try:
-                self._infos[path] = self.store.stat(path)
+                self._infos[path] = self._store.stat(path)
             except ObjectNotFoundError:
-                self._infos[path] = None
+                self._infos[path] = self._info_elsewhere(path) if self._fetching else None
         return self._infos[path]
+
+    def store_of(self, path: str) -> ObjectStore:
+        """The store that an object with an `info` is read from."""
+        return self._elsewhere.get(path, self._store)
+
+    def origin(self, path: str) -> str:
+        """Where an object was read from, to go behind a message; empty where that is the repository itself."""
+        return f" (as read from {self._elsewhere[path].url})" if path in self._elsewhere else ""
 
     def survey(self, folder: str) -> None:
         """Learn about every object of a folder at once, where the store can list."""
-        if self.store.can_list:
-            self._infos.update((info.path, info) for info in self.store.list(folder))
+        if self._store.can_list:
+            self._infos.update((info.path, info) for info in self._store.list(folder))
 
     def read_each(self, requests: Sequence[RangeRequest]) -> list[Held]:
         """Bytes of many ranges, each answered for itself, in the order asked."""
         answers: list[Held | None] = [self._without_reading(request) for request in requests]
-        open_ = [i for i, answer in enumerate(answers) if answer is None]
-        try:
-            for i, data in zip(open_, self.store.get_ranges([requests[i] for i in open_]), strict=True):
-                answers[i] = Held(data)
-        except StoreError as error:
-            if not concerns_object(error):
-                raise
-            for i in open_:
-                answers[i] = self._read_one(requests[i])
+        by_store: dict[ObjectStore, list[int]] = {}
+        for i, (path, _, _) in enumerate(requests):
+            if answers[i] is None:
+                by_store.setdefault(self.store_of(path), []).append(i)
+        for store, open_ in by_store.items():
+            for i, answer in zip(open_, _read_all(store, [requests[i] for i in open_]), strict=True):
+                answers[i] = answer
         return [answer for answer in answers if answer is not None]
 
     def read_part(self, path: str, offset: int, length: int) -> bytes | None:
@@ -133,13 +147,13 @@ class HeldObjects:
             return Held(None, TruncatedObjectError(f"{path} has {info.size} bytes, {wanted}"))
         return None
 
-    def _read_one(self, request: RangeRequest) -> Held:
-        try:
-            return Held(self.store.get_range(*request))
-        except StoreError as error:
-            if not concerns_object(error):
-                raise
-            return Held(None, error)
+    def _info_elsewhere(self, path: str) -> ObjectInfo | None:
+        for remote in self._remotes():
+            with contextlib.suppress(StoreError):
+                info = remote.stat(path)
+                self._elsewhere[path] = remote
+                return info
+        return None
 
     def _ask(self, path: str) -> HangarError | None:
         remotes = self._remotes() if self._asking else []
@@ -156,4 +170,23 @@ class HeldObjects:
             self.unasked.add(path)
             return None
         asked = "".join(f", nor in {remote.url}" for remote in remotes)
-        return ObjectNotFoundError(f"{path} is not in {self.store.url}{asked}")
+        return ObjectNotFoundError(f"{path} is not in {self._store.url}{asked}")
+
+
+def _read_all(store: ObjectStore, requests: Sequence[RangeRequest]) -> list[Held]:
+    """Bytes of ranges of one store. Raises StoreError where it does not answer."""
+    try:
+        return [Held(data) for data in store.get_ranges(requests)]
+    except StoreError as error:
+        if not concerns_object(error):
+            raise
+        return [_read_one(store, request) for request in requests]
+
+
+def _read_one(store: ObjectStore, request: RangeRequest) -> Held:
+    try:
+        return Held(store.get_range(*request))
+    except StoreError as error:
+        if not concerns_object(error):
+            raise
+        return Held(None, error)

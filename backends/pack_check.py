@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -25,7 +25,7 @@ class PackFault(NamedTuple):
     asked: AskedSample | None = None
 
 
-def check_frame(file: BinaryIO, size: int, asked: Sequence[AskedSample]) -> Iterator[PackFault]:
+def check_frame(file: BinaryIO, size: int, asked: Collection[AskedSample]) -> Iterator[PackFault]:
     """Faults of trailer, index and places; no sample bytes are read.
 
     Args:
@@ -56,7 +56,7 @@ def check_frame(file: BinaryIO, size: int, asked: Sequence[AskedSample]) -> Iter
             yield PackFault("place", f"no block of the pack lies at {_extent(one).offset}+{_extent(one).stored}", one)
 
 
-def check_contents(path: Path, pack: bytes, asked: Sequence[AskedSample]) -> Iterator[PackFault]:
+def check_contents(path: Path, pack: bytes, asked: Collection[AskedSample]) -> Iterator[PackFault]:
     """All faults of a pack that is here as a file; every block that is asked for is decoded once."""
     size = path.stat().st_size
     with path.open("rb") as file:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from hangar_cloud.backends.blocks import Place, decode_blocks, most_decoded
-from hangar_cloud.backends.errors import CorruptDataError
+from hangar_cloud.backends.errors import CorruptDataError, DataNotLocalError
 from hangar_cloud.backends.local_files import LocalFiles
 from hangar_cloud.backends.object_source import Extent, ObjectSource
 from hangar_cloud.backends.packs import pack_path, staged_pack_number
@@ -118,6 +118,15 @@ class PackReader:
         if self.is_whole(sample.place.pack):
             return True
         return self._source.is_local(self.extent(sample))
+
+    def read_local(self, sample: PackedSample) -> memoryview | None:
+        """One sample's payload, or None where it cannot be read without a remote."""
+        if staged_pack_number(sample.place.pack) is not None:
+            return self.read(sample)
+        try:
+            return _payload(self._source.read_local(self.extent(sample)), sample.place)
+        except (CorruptDataError, DataNotLocalError):
+            return None
 
     def is_whole(self, pack: bytes) -> bool:
         """True if the whole pack is on this machine."""

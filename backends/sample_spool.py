@@ -1,12 +1,19 @@
-"""Packed samples sorted by pack, in bounded memory: what records ask of packs, kept on disk where it is much."""
+"""Packed samples sorted by pack, in bounded memory: what records ask of packs, kept on disk where it is much.
+
+A sample is a record of 92 bytes until it is looked at: a pack may hold a million, and as objects they take a
+kilobyte each.
+"""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
+from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 from blake3 import blake3
 
 from hangar_cloud.backends.blocks import Place
@@ -14,10 +21,19 @@ from hangar_cloud.backends.pack_reader import PackedSample
 
 _PARTITIONS: Final = 256
 _MEMORY_LIMIT: Final = 32 * 1024 * 1024
-# Big-endian, so that the order of the bytes is that of the places: pack, offset, stored, start, size, digest.
-_SAMPLE: Final = struct.Struct(">16sQQQQ32s")
-# Number of the leaf, number of the row, length of the prefix.
-_OWNER: Final = struct.Struct(">IIH")
+# Big-endian, so that the order of the bytes is that of the places: pack, offset, stored, start, size, digest; then the
+# numbers of the prefix, of the leaf and of the row.
+_RECORD: Final = struct.Struct(">16sQQQQ32sIII")
+_KEY_BYTES: Final = _RECORD.size - 8
+# Numpy orders byte strings as bytes; that it drops zeros at their ends makes no difference between equal lengths.
+_VIEW: Final = np.dtype(
+    {
+        "names": ["pack", "key", "record"],
+        "formats": ["S16", f"S{_KEY_BYTES}", f"V{_RECORD.size}"],
+        "offsets": [0, 0, 0],
+        "itemsize": _RECORD.size,
+    }
+)
 
 
 class AskedSample(NamedTuple):
@@ -26,6 +42,31 @@ class AskedSample(NamedTuple):
     sample: PackedSample
     leaf: int
     row: int
+
+
+class AskedSamples(Collection[AskedSample]):
+    """The samples asked of one pack, in the order of their places; each is made as it is looked at.
+
+    Args:
+        records: of shape (samples,).
+        prefixes: what the numbers of prefixes in them mean.
+    """
+
+    def __init__(self, records: npt.NDArray[Any], prefixes: list[bytes]) -> None:
+        self._records = records
+        self._prefixes = prefixes
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __iter__(self) -> Iterator[AskedSample]:
+        for record in self._records["record"]:
+            pack, offset, stored, start, size, digest, prefix, leaf, row = _RECORD.unpack(record.tobytes())
+            place = Place(pack, offset, stored, start, size)
+            yield AskedSample(PackedSample(place, digest, self._prefixes[prefix]), leaf, row)
+
+    def __contains__(self, one: object) -> bool:
+        return any(one == other for other in self)
 
 
 class SampleSpool:
@@ -41,26 +82,27 @@ class SampleSpool:
         self._limit = memory_limit
         self._waiting: dict[int, bytearray] = {}
         self._size = 0
+        self._prefixes: dict[bytes, int] = {}
         self.packs: set[bytes] = set()
 
     def add(self, sample: PackedSample, leaf: int, row: int) -> None:
         """Take in one sample."""
         place, digest, prefix = sample
         self.packs.add(place.pack)
-        record = _SAMPLE.pack(place.pack, place.offset, place.stored, place.start, place.size, digest)
-        record += _OWNER.pack(leaf, row, len(prefix)) + prefix
-        self._waiting.setdefault(place.pack[0], bytearray()).extend(record)
-        self._size += len(record)
+        number = self._prefixes.setdefault(prefix, len(self._prefixes))
+        self._waiting.setdefault(place.pack[0], bytearray()).extend(_RECORD.pack(*place, digest, number, leaf, row))
+        self._size += _RECORD.size
         if self._size > self._limit:
             self._flush()
 
-    def groups(self) -> Iterator[dict[bytes, list[AskedSample]]]:
-        """The samples by pack, in the order of their places; so many packs at a time as fit into memory."""
+    def groups(self) -> Iterator[dict[bytes, AskedSamples]]:
+        """The samples by pack; so many packs at a time as fit into memory."""
         self._flush()
+        prefixes = list(self._prefixes)
         for partition in range(_PARTITIONS):
             path = self._path(partition)
             if path.exists():
-                yield _read_partition(path)
+                yield {pack: AskedSamples(records, prefixes) for pack, records in _by_pack(path)}
 
     def _flush(self) -> None:
         for partition, records in self._waiting.items():
@@ -73,28 +115,21 @@ class SampleSpool:
         return self._folder / f"{partition:02x}.samples"
 
 
-def fingerprint(asked: Sequence[AskedSample]) -> str:
+def fingerprint(asked: Collection[AskedSample]) -> str:
     """A digest of which samples are asked of a pack, whoever asks."""
     hasher = blake3()
     for place, digest, prefix in (one.sample for one in asked):
-        hasher.update(_SAMPLE.pack(*place, digest) + prefix + b"\n")
+        hasher.update(_RECORD.pack(*place, digest, len(prefix), 0, 0) + prefix)
     return hasher.hexdigest(length=16)
 
 
-def _read_partition(path: Path) -> dict[bytes, list[AskedSample]]:
-    found: dict[tuple[bytes, bytes], tuple[int, int]] = {}
-    with path.open("rb") as file:
-        for sample, prefix, leaf, row in _records(file):
-            found.setdefault((sample, prefix), (leaf, row))
-    groups: dict[bytes, list[AskedSample]] = {}
-    for (sample, prefix), (leaf, row) in sorted(found.items()):
-        *place, digest = _SAMPLE.unpack(sample)
-        asked = AskedSample(PackedSample(Place(*place), digest, prefix), leaf, row)
-        groups.setdefault(asked.sample.place.pack, []).append(asked)
-    return groups
-
-
-def _records(file: BinaryIO) -> Iterator[tuple[bytes, bytes, int, int]]:
-    while sample := file.read(_SAMPLE.size):
-        leaf, row, length = _OWNER.unpack(file.read(_OWNER.size))
-        yield sample, file.read(length), leaf, row
+def _by_pack(path: Path) -> Iterator[tuple[bytes, npt.NDArray[Any]]]:
+    """The records in a file, sorted, each sample once."""
+    records = np.fromfile(path, _VIEW)
+    records = records[np.argsort(records["key"], kind="stable")]
+    keys, packs = records["key"], records["pack"]
+    records = records[np.concatenate([[True], keys[1:] != keys[:-1]])]
+    packs = records["pack"]
+    edges = [0, *(np.flatnonzero(packs[1:] != packs[:-1]) + 1).tolist(), len(records)]
+    for start, end in pairwise(edges):
+        yield records["record"][start].tobytes()[:16], records[start:end]

@@ -112,7 +112,8 @@ class Altering:
 
     def _refusal(self, key: RowKey, why: str) -> InvalidSchemaError:
         return InvalidSchemaError(
-            f"column {self._name!r} cannot be altered to {describe(self._new)}: {_row_name(key)} {why}. Nothing was changed"
+            f"column {self._name!r} cannot be altered to {describe(self._new)}: {_row_name(key)} {why}. "
+            "Nothing was changed"
         )
 
     def _reshaped(self, chunk: list[KeyedRow]) -> list[KeyedRow]:
@@ -162,7 +163,9 @@ class Altering:
 
     def _payloads(self, chunk: list[KeyedRow]) -> list[bytes | memoryview]:
         packed = [
-            PackedSample(row.place, row.identity[1:], self._old.prefix(row.shape)) for _, row in chunk if row.place is not None
+            PackedSample(row.place, row.identity[1:], self._old.prefix(row.shape))
+            for _, row in chunk
+            if row.place is not None
         ]
         read = iter(self._read(packed) if packed else ())
         return [next(read) if row.value is None else row.value for _, row in chunk]

@@ -88,9 +88,7 @@ def _plain(source: Array, target: np.dtype[Any]) -> Array:
 
 def _same_bits(one: Array, other: Array) -> npt.NDArray[np.bool_]:
     width = one.dtype.itemsize
-    if one.dtype == np.longdouble and np.finfo(np.longdouble).nmant == 63:
-        used = 10  # the rest is padding
-    else:
-        used = width
+    # x86's long doubles have ten bytes, and the rest is padding.
+    used = 10 if one.dtype == np.longdouble and np.finfo(np.longdouble).nmant == 63 else width
     bits = [np.ascontiguousarray(part).view(np.uint8).reshape(len(part), width)[:, :used] for part in (one, other)]
     return np.asarray((bits[0] == bits[1]).all(axis=1))

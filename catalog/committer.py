@@ -235,9 +235,13 @@ class Committer:
             name: (entry.schema, records.edit(entry.root, entry.schema, work.rows[name]))
             for name, entry in entries.items()
         }
+        if METADATA not in work.working.base and METADATA in trees and trees[METADATA][1] is None:
+            # A writer that died after its first half step, or took back what it wrote, made no metadata.
+            del trees[METADATA]
         if not _differs(work.working, trees):
             raise NothingToCommitError(
-                f"nothing to commit on branch {work.branch!r}: the staged contents equal those of its last commit"
+                f"nothing to commit on branch {work.branch!r}: the staged contents equal those of its last commit. "
+                "reset_staging_area() clears them"
             )
         if work.idempotency_key is not None:
             entry = entries.setdefault(METADATA, NEW_METADATA)

@@ -2,9 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 NOTES: Final = frozenset({"remote", "hint"})
+
+_COPY: Final = (
+    "An object that a remote or another clone has intact: delete the one here, if there is one, and fetch the branch "
+    "and its data again. Names are made of contents, so a copied object is the right one or is found out. Samples "
+    "that are nowhere intact are lost; all others can still be read."
+)
+_FORGED: Final = (
+    "Where no 'damaged' finding names the same object, its bytes are as they were written, and wrong: no disk does "
+    "this, some program did. Make a branch from a commit before, or set the samples named above anew."
+)
+_ADVICE: Final = {
+    "missing": _COPY,
+    "damaged": _COPY,
+    "digest": _FORGED,
+    "tree": _FORGED,
+    "value": _FORGED,
+    "place": _FORGED,
+    "pointer": "Copy the entry of the branch's log from a remote or a backup; do not write to that branch before.",
+    "staging": "Commits are not concerned. Commit what can be read of the uncommitted changes; then reset the staging "
+    "area, or drop the stash.",
+    "unsupported": "Upgrade hangar-cloud, and check again.",
+}
+
+
+def advice(findings: Iterable[Finding]) -> list[str]:
+    """What to do about some findings, each advice once."""
+    return list(dict.fromkeys(_ADVICE[finding.kind] for finding in findings if finding.is_damage))
 
 
 class Finding(NamedTuple):
@@ -20,6 +48,7 @@ class Finding(NamedTuple):
             - ``"value"``: a record that its column's schema does not allow.
             - ``"place"``: a record that points where no sample is.
             - ``"pointer"``: a gap in a branch's log, or an entry that says what no entry says.
+            - ``"staging"``: uncommitted changes of this machine, staged or stashed, that cannot be read.
             - ``"unsupported"``: written by a later version, and so not checked.
             - ``"remote"`` (a note): how much is not on this machine, and so was not checked.
             - ``"hint"`` (a note): the advisory branch hint is damaged or wrong, which harms nobody.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
@@ -12,6 +13,7 @@ from hangar_cloud.catalog.findings import Finding
 from hangar_cloud.catalog.fsck_refs import kind_of
 
 _AT_ONCE: Final = 64
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 def walk_history(
@@ -40,5 +42,10 @@ def walk_history(
             except (CorruptDataError, UnsupportedFormatError) as error:
                 report(Finding(kind_of(error), commit_path(digest), commit=digest, message=str(error)))
                 continue
-            waiting.update((parent, digest) for parent in commit.parents if parent not in seen)
+            for parent in commit.parents:
+                if not _DIGEST.fullmatch(parent):
+                    message = f"the commit has a parent {parent!r}, which is no commit"
+                    report(Finding("damaged", commit_path(digest), commit=digest, message=message))
+                elif parent not in seen:
+                    waiting[parent] = digest
             yield digest, commit

@@ -81,7 +81,8 @@ class TreeCheck:
                 hasher.update(held.data or b"")
                 self._progress(len(held.data or b""))
             if hasher.digest(length=OBJECT_ID_LENGTH) != name:
-                self._report(Finding("damaged", path, message="the bytes of a records object do not match its name"))
+                message = f"the bytes of a records object do not match its name{self._held.origin(path)}"
+                self._report(Finding("damaged", path, message=message))
 
     def owner_of(self, leaf: int, row: int) -> tuple[LeafOwner, RowKey | None]:
         """The leaf of that number, and the key of one of its rows."""
@@ -183,6 +184,7 @@ class _ColumnCheck:
 
     def _tell(self, ref: NodeRef, kind: str, message: str, key: Any = None) -> None:
         path = records_path(ref.place.object)
+        message += self._trees._held.origin(path)
         self._trees._report(Finding(kind, path, self._column, key, self._commit, message))
 
 

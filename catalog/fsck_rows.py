@@ -17,6 +17,13 @@ from hangar_cloud.catalog.schema import ColumnSchema
 from hangar_cloud.catalog.segments import Leaf, decode_leaf
 
 _FOOTER_ROWS: Final = 3
+_SUB_KEYS: Final = ("sub_int", "sub_str")
+_EXCLUSIVE: Final = (
+    ("key_int", "key_str"),
+    ("sub_int", "sub_str"),
+    ("value", "digest"),
+    ("value_bytes", "digest"),
+)
 
 
 def decode_rows(data: bytes, schema: ColumnSchema) -> Leaf:
@@ -32,9 +39,25 @@ def decode_rows(data: bytes, schema: ColumnSchema) -> Leaf:
         leaf = decode_leaf(data, schema, rows)
         if not leaf.entries():
             raise CorruptDataError("a leaf has no rows")
+        _check_columns(leaf, schema)
     except (pa.ArrowException, ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError) as error:
         raise CorruptDataError(str(error) or repr(error)) from error
     return leaf
+
+
+def _check_columns(leaf: Leaf, schema: ColumnSchema) -> None:
+    """Refuse what decoding passes over, because one of two columns that exclude each other wins."""
+    import pyarrow.compute as pc
+
+    table = leaf._table
+    filled = {name: pc.is_valid(table.column(name)) for name in table.column_names}
+    if schema.column_layout == "flat" and any(pc.any(filled[name]).as_py() for name in _SUB_KEYS if name in filled):
+        raise CorruptDataError("a leaf of a flat column has subsample keys")
+    if {"value", "value_bytes"} <= filled.keys():
+        raise CorruptDataError("a leaf has both of the columns value and value_bytes")
+    for one, other in _EXCLUSIVE:
+        if one in filled and other in filled and pc.any(pc.and_(filled[one], filled[other])).as_py():
+            raise CorruptDataError(f"a row has both {one} and {other}")
 
 
 def children_faults(ref: NodeRef, children: Sequence[NodeRef], is_root: bool) -> Iterator[str]:

@@ -3,6 +3,9 @@
 What differs between ours and theirs is looked up in the merge bases. If ours is what some base has, only
 theirs changed it, and theirs is taken; and the other way round. What neither explains, or what two merge
 bases of a criss-cross history explain in two ways, is a conflict.
+
+If one side altered the schema of a column and the other changed samples of it, these are carried into the altered
+column as far as records suffice (see `carrying`). A column that one side renamed is followed (see `renames`).
 """
 
 from __future__ import annotations
@@ -11,20 +14,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from hangar_cloud.catalog.carrying import Uncarried, UncarriedError, carried_changes, carry, is_carriable
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.keys import RowKey
 from hangar_cloud.catalog.node_reader import NodeReader
 from hangar_cloud.catalog.records import Row
+from hangar_cloud.catalog.renames import Columns, follow_renames, same_column
 from hangar_cloud.catalog.tree_diff import RowChange, diff_trees
-
-Columns = dict[str, ColumnEntry]
 
 
 class SampleConflict(NamedTuple):
     """A sample that both sides changed, each in its own way.
 
     `kind` is "t1" (both added it), "t21" (removed by ours, changed by theirs), "t22" (changed by ours, removed
-    by theirs) or "t3" (both changed it). Rows are None where the sample is absent.
+    by theirs) or "t3" (both changed it). Rows are None where the sample is absent; all are of the merged column's
+    schema, so `base` is None as well where its value cannot be told under that.
     """
 
     kind: str
@@ -36,10 +40,16 @@ class SampleConflict(NamedTuple):
 
 
 class SchemaConflict(NamedTuple):
-    """A column whose existence or schema the two sides changed against each other; `kind` as above."""
+    """A column whose existence or schema the two sides changed against each other; `kind` as above.
+
+    `ours` and `theirs` are None where the column is absent; `why` says more, for people, where there is more.
+    """
 
     kind: str
     column: str
+    ours: ColumnEntry | None
+    theirs: ColumnEntry | None
+    why: str = ""
 
 
 @dataclass
@@ -74,6 +84,7 @@ def merge_columns(nodes: NodeReader, bases: Sequence[Columns], ours: Columns, th
         theirs: columns of the other.
     """
     merge = Merge()
+    bases, ours, theirs = follow_renames(bases, ours, theirs)
     for name in sorted({*ours, *theirs}):
         entries = [base.get(name) for base in bases] or [None]
         _merge_column(merge, nodes, name, entries, ours.get(name), theirs.get(name))
@@ -90,15 +101,56 @@ def _merge_column(
 ) -> None:
     ours_unchanged = any(same_column(base, ours) for base in bases)
     theirs_unchanged = any(same_column(base, theirs) for base in bases)
-    if same_column(ours, theirs) or (theirs_unchanged and not ours_unchanged):
+    same_schema = ours is not None and theirs is not None and ours.schema == theirs.schema
+    if len(bases) > 1 and same_schema and not same_column(ours, theirs):
+        # One base may explain one sample and another base the next, so no column is taken as a whole.
+        assert ours is not None
+        assert theirs is not None
+        _merge_samples(merge, nodes, name, bases, ours, theirs)
+    elif same_column(ours, theirs) or (theirs_unchanged and not ours_unchanged):
         _take(merge, name, ours)
     elif ours_unchanged and not theirs_unchanged:
         _take(merge, name, theirs)
-    elif ours is not None and theirs is not None and ours.schema == theirs.schema:
+    elif ours is None or theirs is None:
+        _refuse(merge, name, bases, ours, theirs)
+    elif ours.schema == theirs.schema:
         _merge_samples(merge, nodes, name, bases, ours, theirs)
+    elif len(bases) == 1 and bases[0] is not None and _one_altered(bases[0], ours, theirs):
+        _merge_altered(merge, nodes, name, bases[0], ours, theirs)
     else:
-        merge.schemas.append(SchemaConflict(_kind(any(base is not None for base in bases), ours, theirs), name))
-        _take(merge, name, ours)
+        _refuse(merge, name, bases, ours, theirs)
+
+
+def _one_altered(base: ColumnEntry, ours: ColumnEntry, theirs: ColumnEntry) -> bool:
+    """True if one of the two has the base's schema, and the other one that it can be altered to."""
+    return base.schema in (ours.schema, theirs.schema) and is_carriable(ours.schema, theirs.schema)
+
+
+def _merge_altered(
+    merge: Merge, nodes: NodeReader, name: str, base: ColumnEntry, ours: ColumnEntry, theirs: ColumnEntry
+) -> None:
+    """Merge a column that one side altered with one whose samples the other side changed."""
+    ours_altered = theirs.schema == base.schema
+    altered, changed = (ours, theirs) if ours_altered else (theirs, ours)
+    merged = ColumnMerge(altered)
+    conflicts = []
+    try:
+        for key, before, after, there in carried_changes(nodes, base, changed, altered):
+            if same_row(there, after):
+                continue
+            if same_row(there, before):
+                merged.changes[key] = after
+                continue
+            sides = (there, after) if ours_altered else (after, there)
+            was = before if isinstance(before, Row) else None
+            conflicts.append(SampleConflict(_kind(before is not None, *sides), name, key, was, *sides))
+    except UncarriedError as error:
+        sides_in_words = ("here", "there") if ours_altered else ("there", "here")
+        why = f"altered {sides_in_words[0]} {error} {sides_in_words[1]}"
+        _refuse(merge, name, [base], ours, theirs, why + "; alter it alike on both sides, then merge")
+        return
+    merge.columns[name] = merged
+    merge.samples += conflicts
 
 
 def _merge_samples(
@@ -111,17 +163,14 @@ def _merge_samples(
 ) -> None:
     changes = list(diff_trees(nodes, (ours.schema, ours.root), (theirs.schema, theirs.root)))
     there = [base for base in bases if base is not None and base.schema.column_layout == ours.schema.column_layout]
-    comparable = [base for base in there if base.schema.has_same_rows(ours.schema)]
-    for base in comparable:
+    for base in there:
         nodes.prefetch_keys(base.root, base.schema, [change.key for change in changes])
     merged = ColumnMerge(ours)
     for change in changes:
-        if not comparable and any(nodes.find(base.root, base.schema, change.key) for base in there):
-            # Both sides altered the column alike, so which of them changed this sample beside that is not known.
-            kind = _kind(True, change.before, change.after)
-            merge.samples.append(SampleConflict(kind, name, change.key, None, change.before, change.after))
-            continue
-        found = [nodes.find(base.root, base.schema, change.key) for base in comparable] or [None]
+        found = [
+            carry(base.schema, ours.schema, change.key, nodes.find(base.root, base.schema, change.key))
+            for base in there
+        ] or [None]
         ours_kept = any(same_row(row, change.before) for row in found)
         theirs_kept = any(same_row(row, change.after) for row in found)
         if ours_kept and not theirs_kept:
@@ -131,25 +180,30 @@ def _merge_samples(
     merge.columns[name] = merged
 
 
-def _sample_conflict(name: str, change: RowChange, found: Sequence[Row | None]) -> SampleConflict:
-    base = next((row for row in found if row is not None), None)
-    kind = _kind(base is not None, change.before, change.after)
+def _sample_conflict(name: str, change: RowChange, found: Sequence[Row | Uncarried | None]) -> SampleConflict:
+    base = next((row for row in found if isinstance(row, Row)), None)
+    kind = _kind(any(row is not None for row in found), change.before, change.after)
     return SampleConflict(kind, name, change.key, base, change.before, change.after)
 
 
-def same_column(one: ColumnEntry | None, other: ColumnEntry | None) -> bool:
-    """True if both have the same schema and samples, or both are absent."""
-    if one is None or other is None:
-        return one is other
-    digests = [None if entry.root is None else entry.root.digest for entry in (one, other)]
-    return one.schema == other.schema and digests[0] == digests[1]
+def same_row(one: Row | Uncarried | None, other: Row | Uncarried | None) -> bool:
+    """True if both hold the same value, or both are absent; a value that is not known is like none."""
+    if isinstance(one, Row) and isinstance(other, Row):
+        return one.identity == other.identity
+    return one is None and other is None
 
 
-def same_row(one: Row | None, other: Row | None) -> bool:
-    """True if both hold the same value, or both are absent."""
-    if one is None or other is None:
-        return one is other
-    return one.identity == other.identity
+def _refuse(
+    merge: Merge,
+    name: str,
+    bases: Sequence[ColumnEntry | None],
+    ours: ColumnEntry | None,
+    theirs: ColumnEntry | None,
+    why: str = "",
+) -> None:
+    kind = _kind(any(base is not None for base in bases), ours, theirs)
+    merge.schemas.append(SchemaConflict(kind, name, ours, theirs, why))
+    _take(merge, name, ours)
 
 
 def _take(merge: Merge, name: str, entry: ColumnEntry | None) -> None:

@@ -175,9 +175,14 @@ class NodeReader:
                 return
             yield from self._leaves_between(child, low, high)
 
-    def local_leaves(self, root: NodeRef | None, schema: ColumnSchema) -> Iterator[NodeRef | None]:
-        """References to the leaves below `root` that are on this machine, and None for each node that is not."""
-        if root is None:
+    def local_leaves(
+        self, root: NodeRef | None, schema: ColumnSchema, low: bytes = b"", high: bytes | None = None
+    ) -> Iterator[NodeRef | None]:
+        """References to the leaves below `root` that are on this machine, and None for each node that is not.
+
+        Leaves that hold no key from encoded key `low` to below `high` may be left out.
+        """
+        if root is None or (high is not None and root.first >= high):
             return
         leaf_schema = schema if root.level == 0 else None
         name = (root.digest, leaf_schema or root.place)
@@ -186,8 +191,9 @@ class NodeReader:
         elif root.level == 0:
             yield root
         else:
-            for child in self.children(root):
-                yield from self.local_leaves(child, schema)
+            children = self.children(root)
+            for child in children[max(bisect_right(children, low, key=_first) - 1, 0) :]:
+                yield from self.local_leaves(child, schema, low, high)
 
     def forget(self) -> None:
         """Drop every decoded node."""

@@ -1,7 +1,8 @@
 """Moving staged changes onto a head that another writer moved meanwhile.
 
 Changes to different keys never conflict, and neither do equal changes. The same key changed to different
-values, a changed column that the other writer removed or gave another schema, and the like, do.
+values, a changed column that the other writer removed or gave another schema, and the like, do. A larger maximum
+of a variable shape does not: what fitted still fits.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.keys import RowKey
 from hangar_cloud.catalog.node_reader import NodeReader
 from hangar_cloud.catalog.records import Row
+from hangar_cloud.catalog.schema import ColumnSchema
 from hangar_cloud.catalog.working_set import WorkingColumn, WorkingSet
 
 _SHOWN: Final = 5
@@ -31,9 +33,12 @@ def find_conflicts(working: WorkingSet, head: dict[str, ColumnEntry], nodes: Nod
         conflicts += _column_conflicts(name, working.base.get(name), working.columns.get(name), head.get(name), nodes)
     for column in working.columns.values():
         # A renamed column holds what its old name held, so that must still be there, as it was.
-        if column.origin != column.name and column.entry.root is not None:
-            if not _same(working.base.get(column.origin), head.get(column.origin)):
-                conflicts.append(Conflict(column.origin, None))
+        renamed = column.origin != column.name and column.entry.root is not None
+        if renamed and not _same(working.base.get(column.origin), head.get(column.origin)):
+            conflicts.append(Conflict(column.origin, None))
+    for name in sorted(working.names_used & head.keys() - working.base.keys() - working.columns.keys()):
+        # Made here and gone again; taken up anew from the staging area, that would take away what is there.
+        conflicts.append(Conflict(name, None))
     return list(dict.fromkeys(conflicts))
 
 
@@ -89,7 +94,7 @@ def _column_conflicts(
         return [Conflict(name, None)] if base is not None else []
     if base is None and not ours.staged and _same(ours.entry, theirs):
         return []
-    if theirs.schema != ours.entry.schema or (base is not None and base.schema != ours.entry.schema):
+    if not _schemas_agree(None if base is None else base.schema, ours.entry.schema, theirs.schema):
         return [Conflict(name, None)]
     root = None if base is None else base.root
     if ours.entry.root != root:  # removed and made anew
@@ -116,6 +121,14 @@ def _same(one: ColumnEntry | None, other: ColumnEntry | None) -> bool:
     return one.schema == other.schema and digests[0] == digests[1]
 
 
+def _schemas_agree(base: ColumnSchema | None, ours: ColumnSchema, theirs: ColumnSchema) -> bool:
+    """True if all are the same, or one side only raised the maximum of the shapes."""
+    if base is None or base not in (ours, theirs):
+        return base is None and ours == theirs
+    new = theirs if ours == base else ours
+    return base.has_same_rows(new) and all(n <= most for n, most in zip(base.shape or (), new.shape or (), strict=True))
+
+
 def _same_setup(one: ColumnEntry, other: ColumnEntry) -> bool:
     return (one.schema, one.backend, one.backend_options) == (other.schema, other.backend, other.backend_options)
 
@@ -126,4 +139,5 @@ def _merged_entry(ours: ColumnEntry, base: ColumnEntry | None, theirs: ColumnEnt
         return ours
     if base is not None and _same_setup(base, ours):
         return theirs
-    return ColumnEntry(ours.schema, theirs.root, ours.backend, ours.backend_options)
+    schema = theirs.schema if base is not None and ours.schema == base.schema else ours.schema
+    return ColumnEntry(schema, theirs.root, ours.backend, ours.backend_options)

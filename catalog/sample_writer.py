@@ -76,9 +76,12 @@ class SampleWriter:
         self._find_numbers()
 
     def write(
-        self, column: str, entry: ColumnEntry, samples: Sequence[tuple[RowKey, Payload]]
+        self, column: str, entry: ColumnEntry, samples: Sequence[tuple[RowKey, Payload]], staged: bool = True
     ) -> list[tuple[RowKey, Row]]:
-        """Store samples of one column, each key once; durable on return."""
+        """Store samples of one column, each key once; durable on return.
+
+        Without `staged` the rows are the caller's alone: should the process die, no later writer finds them.
+        """
         identities = [sample_identity(p.prefix, p.data, p.shape) for _, p in samples]
         packed = [
             (identity[1:], payload.data, key)
@@ -94,7 +97,7 @@ class SampleWriter:
                 (key, self._row(entry, identity, payload))
                 for identity, (key, payload) in zip(identities, samples, strict=True)
             ]
-            self._staging.stage_samples(column, rows, extents, spares)
+            self._staging.stage_samples(column, rows if staged else [], extents, spares)
         except BaseException:
             # What was appended but not recorded will be cut off, so nothing may refer to it.
             self.close()

@@ -172,7 +172,8 @@ class StagingArea:
         """Everything staged, in the order it was staged."""
         columns = self._query("SELECT sequence, name, action, entry FROM columns ORDER BY sequence")
         samples = self._query(
-            'SELECT sequence, name, key_int, key_str, sub_int, sub_str, identity, pack, "offset", stored, start, size, value, shape '
+            "SELECT sequence, name, key_int, key_str, sub_int, sub_str, identity, "
+            'pack, "offset", stored, start, size, value, shape '
             "FROM samples ORDER BY sequence"
         )
         try:
@@ -245,11 +246,10 @@ class StagingArea:
         self._connection.close()
 
     def _flat(self, name: str, key: RowKey, row: Row | None) -> list[Any]:
-        keys = (
-            [*number_or_text(key[0]), *number_or_text(key[1])]
-            if isinstance(key, tuple)
-            else [*number_or_text(key), None, None]
-        )
+        if isinstance(key, tuple):
+            keys = [*number_or_text(key[0]), *number_or_text(key[1])]
+        else:
+            keys = [*number_or_text(key), None, None]
         if row is None:
             return [self._sequence, name, *keys, *[None] * 8]
         place = list(row.place) if row.place is not None else [None] * 5

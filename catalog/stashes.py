@@ -19,7 +19,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from hangar_cloud.backends.store.durable_files import disk_errors_told, flush_folder, make_folder, read_regular, write_flushed
+from hangar_cloud.backends.store.durable_files import (
+    disk_errors_told,
+    flush_folder,
+    make_folder,
+    read_regular,
+    write_flushed,
+)
 from hangar_cloud.catalog.errors import StagingError, StashExistsError, StashNotFoundError
 
 _ABOUT: Final = "stash.json"
@@ -70,7 +76,9 @@ class Stashes:
         try:
             lock.acquire(timeout=_LOCK_SECONDS)
         except Timeout:
-            raise StagingError(f"another process has moved stashes of {self._root} for {_LOCK_SECONDS} seconds") from None
+            raise StagingError(
+                f"another process has moved stashes of {self._root} for {_LOCK_SECONDS} seconds"
+            ) from None
         try:
             shutil.rmtree(self._discarded, ignore_errors=True)
             yield
@@ -97,7 +105,9 @@ class Stashes:
         except (FileNotFoundError, NotADirectoryError):
             raise StashNotFoundError(f"there is no stash {name!r}; there is: {self._names() or 'none'}") from None
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError, OSError) as error:
-            raise StagingError(f"the description of stash {name!r} in {self._folder / name} is damaged: {error!r}") from error
+            raise StagingError(
+                f"the description of stash {name!r} in {self._folder / name} is damaged: {error!r}"
+            ) from error
 
     def folder(self, name: str) -> Path:
         """The staging area of a stash."""

@@ -99,6 +99,7 @@ class WorkingColumn:
         column = WorkingColumn(name, self.entry, self._nodes)
         column.origin = self.origin
         column.staged, column._added, column._touched = dict(self.staged), self._added, self._touched
+        column._added_below = self._added_below
         return column
 
     def iterate(self) -> Iterator[tuple[RowKey, Found]]:
@@ -195,6 +196,8 @@ class WorkingSet:
         self._nodes = nodes
         self.base: dict[str, ColumnEntry] = {}
         self.columns: dict[str, WorkingColumn] = {}
+        self.names_used: set[str] = set()
+        """Names of columns that were made or renamed since the base, whether or not they are there now."""
         self.reload(base)
 
     @property
@@ -205,10 +208,11 @@ class WorkingSet:
     def rebase(self, base: dict[str, ColumnEntry]) -> None:
         """Start over from a commit's columns; handles of columns that stay keep working."""
         self.base = dict(base)
+        self.names_used = set()
         kept = {}
         for name, entry in base.items():
             column = self.columns.get(name)
-            if column is None:
+            if column is None or _layout(column.entry) != _layout(entry):
                 kept[name] = WorkingColumn(name, entry, self._nodes)
             else:
                 column.start(entry)
@@ -227,7 +231,7 @@ class WorkingSet:
                 self._writer.remember([row for _, row in event.rows if row is not None])
         for name, column in self.columns.items():
             old = before.get(name, column)
-            if old is not column:
+            if old is not column and _layout(old.entry) == _layout(column.entry):
                 old.start(column.entry)
                 old.origin = column.origin
                 old.restore(list(column.staged.items()))
@@ -236,6 +240,7 @@ class WorkingSet:
     def add_column(self, name: str, entry: ColumnEntry) -> WorkingColumn:
         """Stage a new column; durable on return."""
         self._staging.stage_column(ColumnEvent(name, "create", _entry_event(entry)))
+        self.names_used.add(name)
         self.columns[name] = WorkingColumn(name, entry, self._nodes)
         return self.columns[name]
 
@@ -264,6 +269,7 @@ class WorkingSet:
         """Stage another name for a column; durable on return. No row is touched."""
         self.flush(name)
         self._staging.stage_column(ColumnEvent(new, "rename", {"from": name}))
+        self.names_used.add(new)
         old = self.columns.pop(name)
         old.renamed = self.columns[new] = old.under(new)
         return self.columns[new]
@@ -322,6 +328,8 @@ class WorkingSet:
                 column.settle(list(self._writer.write(column.name, column.entry, written)))
 
     def _replay(self, event: ColumnEvent) -> None:
+        if event.action in ("create", "rename"):
+            self.names_used.add(event.name)
         if event.action == "remove":
             self.columns.pop(event.name, None)
             return
@@ -333,12 +341,15 @@ class WorkingSet:
             return
         schema = ColumnSchema.from_json(event.entry["schema"])
         backend, options = str(event.entry["backend"]), dict(event.entry["backend_options"])
-        if event.action in ("create", "alter") or event.name not in self.columns:
+        there = self.columns.get(event.name)
+        if event.action == "create" and there is not None and there.entry.schema == schema:
+            # Made while there was none; another writer made it too, and the base was moved onto that: see `rebase`.
+            there.entry = ColumnEntry(schema, there.entry.root, backend, options)
+        elif event.action in ("create", "alter") or there is None:
             entry = ColumnEntry(schema, None, backend, options)
             self.columns[event.name] = WorkingColumn(event.name, entry, self._nodes)
         else:
-            column = self.columns[event.name]
-            column.entry = replace(column.entry, schema=schema, backend=backend, backend_options=options)
+            there.entry = replace(there.entry, schema=schema, backend=backend, backend_options=options)
 
 
 def value_of(schema: ColumnSchema, payload: Payload) -> SampleValue:
@@ -351,6 +362,10 @@ def _rows(column: WorkingColumn) -> Iterator[tuple[RowKey, Row]]:
     for key, found in column.iterate():
         assert isinstance(found, Row)
         yield key, found
+
+
+def _layout(entry: ColumnEntry) -> str:
+    return entry.schema.column_layout
 
 
 def _entry_event(entry: ColumnEntry) -> dict[str, Any]:

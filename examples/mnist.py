@@ -1,7 +1,7 @@
 """MNIST as a versioned dataset: 70,000 images and their labels, committed, pushed and read in batches.
 
-    python examples/mnist.py --data FOLDER      # with the four *-ubyte.gz files
-    python examples/mnist.py                    # the digits that come with scikit-learn instead
+python examples/mnist.py --data FOLDER      # with the four *-ubyte.gz files
+python examples/mnist.py                    # the digits that come with scikit-learn instead
 """
 
 from __future__ import annotations

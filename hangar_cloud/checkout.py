@@ -15,6 +15,7 @@ from hangar_cloud.columns import Columns
 from hangar_cloud.errors import ColumnNotFoundError, InvalidArgumentError, SampleNotFoundError
 from hangar_cloud.metadata import MetadataReader
 from hangar_cloud.nested_reader import NestedSampleReader
+from hangar_cloud.notebook import columns_table, facts_table
 from hangar_cloud.storage import Storage
 from hangar_cloud.user_diff import DiffContext, ReaderUserDiff
 
@@ -72,10 +73,10 @@ class Checkout:
         self._alive()
         return iter(self._columns)
 
-    def keys(self) -> list[str]:
+    def keys(self) -> Iterator[str]:
         """Names of the columns."""
         self._alive()
-        return self._columns.keys()
+        return iter(self._columns.keys())
 
     def values(self) -> Iterator[Any]:
         """The columns."""
@@ -124,7 +125,20 @@ class Checkout:
             self._blocks.pop().close()
 
     def _ipython_key_completions_(self) -> list[str]:
-        return self.keys()
+        return self._columns.keys()
+
+    def __repr__(self) -> str:
+        kind, facts = self._facts()
+        return f"Hangar {kind}" + "".join(f"\n    {name:<12} : {value}" for name, value in facts)
+
+    def _repr_html_(self) -> str:
+        """The table that notebooks show; nothing is fetched for it."""
+        kind, facts = self._facts()
+        return facts_table(f"Hangar {kind}", facts) + columns_table(self._columns.values())
+
+    def _facts(self) -> tuple[str, list[tuple[str, object]]]:
+        """The name of this kind of checkout, and what it says of itself."""
+        raise NotImplementedError
 
     def _select(self, index: Any, default: Any) -> Any:
         if isinstance(index, str):
@@ -203,7 +217,7 @@ class ReaderCheckout(Checkout):
         self._blocks = []
         self._entries: dict[str, ColumnEntry] = storage.commit(digest).columns
         self._open: dict[str, ColumnReader] = {}
-        self._columns = Columns(lambda: self._entries, self._open_column, self._alive)
+        self._columns = Columns(lambda: self._entries, self._open_column, self._alive, checkout=lambda: self)
 
     @property
     def commit_hash(self) -> str:
@@ -265,14 +279,10 @@ class ReaderCheckout(Checkout):
         self._alive()
         return _reopen_checkout, (self._storage, self._digest)
 
-    def __repr__(self) -> str:
+    def _facts(self) -> tuple[str, list[tuple[str, object]]]:
         self._alive()
-        return (
-            "Hangar ReaderCheckout"
-            "\n    Writer       : False"
-            f"\n    Commit Hash  : {self._digest}"
-            f"\n    Num Columns  : {len(self._columns)}"
-        )
+        facts = [("Writer", False), ("Commit Hash", self._digest), ("Num Columns", len(self._columns))]
+        return "ReaderCheckout", facts
 
 
 def _reopen_checkout(storage: Storage, digest: str) -> ReaderCheckout:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final, TypeVar
@@ -22,9 +23,11 @@ from hangar_cloud.catalog.schema import Payload
 from hangar_cloud.catalog.segments import Leaf
 from hangar_cloud.catalog.working_set import Found
 from hangar_cloud.errors import SampleNotFoundError
+from hangar_cloud.notebook import facts_table, pictures_of
 from hangar_cloud.storage import Storage
 
 _READ_AHEAD: Final = 256
+_MOST_SHOWN: Final = 16 * 1024 * 1024
 _Key = TypeVar("_Key", bound=RowKey)
 
 
@@ -87,19 +90,19 @@ class ColumnReader:
 
     @property
     def column_type(self) -> str:
-        """"ndarray", "str" or "bytes"."""
+        """One of "ndarray", "str" and "bytes"."""
         self._alive()
         return self._entry.schema.column_type
 
     @property
     def column_layout(self) -> str:
-        """"flat" or "nested"."""
+        """Either "flat" or "nested"."""
         self._alive()
         return self._entry.schema.column_layout
 
     @property
     def schema_type(self) -> str:
-        """"fixed_shape" or "variable_shape"."""
+        """Either "fixed_shape" or "variable_shape"."""
         self._alive()
         return self._entry.schema.schema_type
 
@@ -158,23 +161,35 @@ class ColumnReader:
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         printer.text(str(self))
 
+    def _repr_html_(self) -> str:
+        """The table that notebooks show; nothing is fetched for it."""
+        self._alive()
+        return facts_table(f"Hangar {type(self).__qualname__}", self._facts(), pictures_of(self))
+
     def __str__(self) -> str:
         self._alive()
-        lines = [
+        return as_table(f"Hangar {type(self).__qualname__}", self._facts())
+
+    def _facts(self) -> list[tuple[str, object]]:
+        """What the column says of itself, by name; nothing is fetched for it."""
+        return [
             ("Column Name", self.column),
             ("Writeable", self.iswriteable),
             ("Column Type", self.column_type),
             ("Column Layout", self.column_layout),
             ("Schema Type", self.schema_type),
-            ("DType", getattr(self.dtype, "name", None) or self.dtype.__name__),
+            ("DType", self._dtype_name),
             ("Shape", self.shape),
             *self._sizes(),
             ("Partial Remote Data Refs", self.contains_remote_references),
         ]
-        return as_table(f"Hangar {type(self).__qualname__}", lines)
 
-    def _sizes(self) -> list[tuple[str, int]]:
+    def _sizes(self) -> list[tuple[str, object]]:
         raise NotImplementedError
+
+    @property
+    def _dtype_name(self) -> str:
+        return getattr(self.dtype, "name", None) or str(self.dtype.__name__)
 
     @property
     def _entry(self) -> ColumnEntry:
@@ -247,6 +262,30 @@ class ColumnReader:
                 return True
         return False
 
+    def _rows_here(self, low: bytes = b"", high: bytes | None = None) -> Iterator[tuple[RowKey, Found]]:
+        """The rows from encoded key `low` to below `high` that can be told without fetching records."""
+        schema = self._entry.schema
+        for ref in self._nodes.local_leaves(self._entry.root, schema, low, high):
+            if ref is None:
+                continue
+            leaf = self._nodes.leaf(ref, schema)
+            start = bisect_left(leaf.encoded_keys, low)
+            end = len(leaf) if high is None else bisect_left(leaf.encoded_keys, high)
+            for i in range(start, end):
+                yield leaf.keys[i], leaf.row(i)
+
+    def _value_here(self, key: RowKey, found: Found) -> SampleValue | None:
+        """The value of a row, None if it is too big to be shown, damaged, or not on this machine."""
+        try:
+            if isinstance(found, Payload) or found.place is None:
+                return self._value(key, found)
+            if found.place.size > _MOST_SHOWN:
+                return None
+            data = self._packs.read_local(self._packed(found))
+            return None if data is None else self._decode(key, data, found.shape)
+        except CorruptDataError:
+            return None
+
     def _read_all(self, keys: Sequence[RowKey]) -> list[SampleValue]:
         """The values of some keys, in their order; all must exist."""
         founds = self._find_all(keys)
@@ -267,6 +306,7 @@ class ColumnReader:
     def _read(self, waiting: Sequence[tuple[_Key, Found]]) -> Iterator[tuple[_Key, Any]]:
         payloads = self._payloads([key for key, _ in waiting], [found for _, found in waiting])
         for (key, found), data in zip(waiting, payloads, strict=True):
+            self._alive()
             yield key, self._decode(key, data, found.shape)
 
     def _value(self, key: RowKey, found: Found) -> SampleValue:

@@ -82,7 +82,7 @@ class FlatSampleReader(ColumnReader):
         self._alive()
         return tuple(key for key, found in self._samples() if not self._is_local(found))
 
-    def _sizes(self) -> list[tuple[str, int]]:
+    def _sizes(self) -> list[tuple[str, object]]:
         return [("Number of Samples", len(self))]
 
     def _row_key(self, key: Any) -> KeyType:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from heapq import merge
 from typing import Any, Final, TypeVar
 
 from hangar_cloud.alive import Alive
@@ -13,7 +14,7 @@ from hangar_cloud.backends.pack_reader import PackReader
 from hangar_cloud.backends.packs import staged_pack_number
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.errors import InvalidSampleError
-from hangar_cloud.catalog.keys import KeyType, RowKey, check_key
+from hangar_cloud.catalog.keys import KeyType, RowKey, check_key, encode_key
 from hangar_cloud.catalog.records import Row
 from hangar_cloud.catalog.sample_writer import BACKENDS, default_backend
 from hangar_cloud.catalog.schema import ColumnSchema, Payload
@@ -129,6 +130,12 @@ class ColumnWriter(ColumnReader):
             if self._entry.schema != schema:
                 raise StagingError(f"column {self._name!r} was altered while it was iterated over")
 
+    def _rows_here(self, low: bytes = b"", high: bytes | None = None) -> Iterator[tuple[RowKey, Found]]:
+        over = {**self._column.staged, **self._column.pending}
+        base = (row for row in super()._rows_here(low, high) if row[0] not in over)
+        new = [(key, found) for key, found in over.items() if found is not None and _within(key, low, high)]
+        yield from merge(base, sorted(new, key=_place_of), key=_place_of)
+
     def _encode(self, key: RowKey, value: Any) -> Payload:
         return self._entry.schema.encode(value, self._where(key))
 
@@ -233,6 +240,14 @@ def check_backend(code: Any, options: Any, schema: ColumnSchema) -> tuple[str, d
     except ValueError as error:
         raise InvalidArgumentError(str(error)) from None
     return chosen, dict(options or {})
+
+
+def _place_of(row: tuple[RowKey, Found]) -> bytes:
+    return encode_key(row[0])
+
+
+def _within(key: RowKey, low: bytes, high: bytes | None) -> bool:
+    return low <= encode_key(key) and (high is None or encode_key(key) < high)
 
 
 def _is_staged(found: Found) -> bool:

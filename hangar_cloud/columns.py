@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hangar_cloud.alive import Alive
 from hangar_cloud.catalog.keys import KeyType
 from hangar_cloud.column import ColumnReader
-from hangar_cloud.errors import ColumnNotFoundError
+from hangar_cloud.errors import ClosedError, ColumnNotFoundError, ReadOnlyError
+from hangar_cloud.notebook import columns_table, facts_table
 
 if TYPE_CHECKING:
     from hangar_cloud.schema_change import ColumnChanges
@@ -25,43 +26,45 @@ class Columns:
         alive: refuses once the checkout is closed.
         remove: removes a column; None in a reader.
         changes: alters and renames columns; None in a reader.
+        checkout: gives the checkout, for pickling; None in a writer.
     """
 
     def __init__(
         self,
-        names: Callable[[], Iterable[str]],
+        names: Callable[[], Collection[str]],
         open_column: Callable[[str], ColumnReader],
         alive: Alive,
         remove: Remover | None = None,
         changes: ColumnChanges | None = None,
+        checkout: Callable[[], Any] | None = None,
     ) -> None:
         self._names = names
         self._open = open_column
         self._alive = alive
         self._remove = remove
         self._changes = changes
+        self._checkout = checkout
 
     def __getitem__(self, key: str) -> Any:
         """The column of that name. Raises KeyError where there is none; it names those there are."""
         self._alive()
-        if key not in set(self._names()):
+        if key not in self:
             raise ColumnNotFoundError(f"there is no column {key!r}; there is: {', '.join(self._names()) or 'none'}")
         return self._open(key)
 
     def get(self, name: str, default: Any = None) -> Any:
         """The column of that name, or `default`."""
-        self._alive()
-        return self._open(name) if name in set(self._names()) else default
+        return self._open(name) if name in self else default
 
     def __contains__(self, key: object) -> bool:
         """True if there is a column of that name."""
         self._alive()
-        return key in set(self._names())
+        return isinstance(key, str) and key in self._names()
 
     def __len__(self) -> int:
         """Number of columns."""
         self._alive()
-        return len(list(self._names()))
+        return len(self._names())
 
     def __iter__(self) -> Iterator[str]:
         self._alive()
@@ -92,7 +95,7 @@ class Columns:
         """
         self._alive()
         if self._remove is None:
-            raise AttributeError("columns of a read-only checkout cannot be removed; use checkout(write=True)")
+            raise ReadOnlyError("columns of a read-only checkout cannot be removed; use checkout(write=True)")
         return self._remove(column)
 
     def alter(self, name: str, dtype: Any = None, shape: Any = None, variable_shape: bool | None = None) -> Any:
@@ -107,7 +110,7 @@ class Columns:
         Raises:
             ValueError: some value would lose something; the first is named, and nothing was changed.
             KeyError: no such column.
-            PermissionError: inside a ``with`` block.
+            PermissionError: inside a ``with`` block, or in a reader.
         """
         self._changer("altered").alter(name, dtype, shape, variable_shape)
         return self._open(name)
@@ -121,7 +124,7 @@ class Columns:
         Raises:
             ValueError: the name cannot be one.
             LookupError: there is a column of the new name, or (KeyError) none of the old.
-            PermissionError: inside a ``with`` block.
+            PermissionError: inside a ``with`` block, or in a reader.
         """
         self._changer("renamed").rename(name, new_name)
         return self._open(new_name)
@@ -129,7 +132,7 @@ class Columns:
     def _changer(self, what: str) -> ColumnChanges:
         self._alive()
         if self._changes is None:
-            raise AttributeError(f"columns of a read-only checkout cannot be {what}; use checkout(write=True)")
+            raise ReadOnlyError(f"columns of a read-only checkout cannot be {what}; use checkout(write=True)")
         return self._changes
 
     @property
@@ -148,8 +151,22 @@ class Columns:
         """For each column, the keys whose values are not on this machine."""
         return {name: column.remote_reference_keys for name, column in self.items()}
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        self._alive()
+        if self._checkout is None:
+            raise ClosedError(
+                "the columns of a checkout for writing cannot be pickled; pickle those of a reader checkout"
+            )
+        return _columns_of, (self._checkout(),)
+
     def _ipython_key_completions_(self) -> list[str]:
         return self.keys()
+
+    def _repr_html_(self) -> str:
+        """The table that notebooks show; nothing is fetched for it."""
+        self._alive()
+        facts = [("Writeable", self.iswriteable), ("Number of Columns", len(self))]
+        return facts_table("Hangar Columns", facts) + columns_table(self.values())
 
     def __repr__(self) -> str:
         self._alive()
@@ -160,3 +177,9 @@ class Columns:
             f"\n    Number of Columns : {len(self)}"
             "\n    Column Names / Partial Remote References:" + ("".join(rows) or "\n      -")
         )
+
+
+def _columns_of(checkout: Any) -> Columns:
+    """The columns of a checkout, from a pickle."""
+    columns: Columns = checkout.columns
+    return columns

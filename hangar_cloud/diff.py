@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 from hangar_cloud.catalog import history
 from hangar_cloud.catalog.commits import METADATA, ColumnEntry
 from hangar_cloud.catalog.keys import KeyType, RowKey, encode_key
 from hangar_cloud.catalog.merge import Merge, SampleConflict, SchemaConflict, merge_columns, same_row
+from hangar_cloud.catalog.node_reader import NodeReader
 from hangar_cloud.catalog.receipts import is_reserved
+from hangar_cloud.catalog.records import Row
 from hangar_cloud.catalog.schema import ColumnSchema
-from hangar_cloud.catalog.tree_diff import diff_trees
-from hangar_cloud.catalog.working_set import WorkingSet
+from hangar_cloud.catalog.tree_diff import RowChange, diff_trees
+from hangar_cloud.catalog.working_set import WorkingColumn, WorkingSet
 from hangar_cloud.storage import Storage
 
 Columns = dict[str, ColumnEntry]
@@ -93,10 +98,12 @@ def diff_columns(storage: Storage, before: Columns, after: Columns) -> Diff:
     added, deleted, mutated = _Collector(), _Collector(), _Collector()
     for name in sorted({*before, *after}):
         old, new = before.get(name), after.get(name)
-        if old is not None and new is not None and old.schema == new.schema:
+        if old is not None and new is not None and old.schema.has_same_rows(new.schema):
             for change in diff_trees(storage.nodes, (old.schema, old.root), (new.schema, new.root)):
                 into = added if change.before is None else deleted if change.after is None else mutated
                 into.add_keys(name, [change.key])
+            if old.schema != new.schema:
+                mutated.add_schema(name, new)
             continue
         if old is not None:
             deleted.add_keys(name, _keys(storage, old))
@@ -112,17 +119,17 @@ def diff_columns(storage: Storage, before: Columns, after: Columns) -> Diff:
 
 
 def collect_staged(storage: Storage, working: WorkingSet) -> Diff:
-    """What a working set changes of its base; reads no sample bytes, and only nodes with staged keys."""
+    """What a working set changes of its base; reads no sample bytes."""
     working.flush()
     added, deleted, mutated = _Collector(), _Collector(), _Collector()
     for name in sorted({*working.base, *working.columns}):
         base, column = working.base.get(name), working.columns.get(name)
-        same_start = base is not None and column is not None and column.entry.root == base.root
-        if same_start and base is not None and column is not None and column.entry.schema == base.schema:
-            for key in sorted(column.staged, key=encode_key):
-                was, row = storage.nodes.find(base.root, base.schema, key), column.staged[key]
-                if not same_row(was, row):
-                    (added if was is None else deleted if row is None else mutated).add_keys(name, [key])
+        if base is not None and column is not None and base.schema.has_same_rows(column.entry.schema):
+            if column.entry.schema != base.schema:
+                mutated.add_schema(name, column.entry)
+            for change in staged_changes(storage.nodes, base, column):
+                into = added if change.before is None else deleted if change.after is None else mutated
+                into.add_keys(name, [change.key])
             continue
         if base is not None:
             deleted.add_keys(name, _keys(storage, base))
@@ -137,6 +144,48 @@ def collect_staged(storage: Storage, working: WorkingSet) -> Diff:
     return Diff(added.changes(), deleted.changes(), mutated.changes())
 
 
+def staged_changes(nodes: NodeReader, base: ColumnEntry, column: WorkingColumn) -> Iterator[RowChange]:
+    """What a column that has nothing in memory changes of its base, in key order; both of schemas with the same rows.
+
+    Looks at staged keys only, unless the column was made anew or came by another name: then at all of both.
+    """
+    if column.entry.root == base.root:
+        for key in sorted(column.staged, key=encode_key):
+            was, row = nodes.find(base.root, base.schema, key), column.staged[key]
+            if not same_row(was, row):
+                yield RowChange(key, was, row)
+        return
+    before = ((encode_key(key), key, 0, row) for key, row in _rows(nodes, base))
+    after = ((encode_key(key), key, 1, found) for key, found in column.iterate())
+    for key, pair in groupby(heapq.merge(before, after, key=itemgetter(0)), itemgetter(1)):
+        rows: dict[int, Any] = {side: row for _, _, side, row in pair}
+        if not same_row(rows.get(0), rows.get(1)):
+            yield RowChange(key, rows.get(0), rows.get(1))
+
+
+def has_changes(nodes: NodeReader, base: dict[str, ColumnEntry], working: WorkingSet) -> bool:
+    """True if a commit would change anything; staged rows that say what the base says already are no change."""
+    names = {name for name, column in working.columns.items() if name != METADATA or name in base or len(column)}
+    if names != set(base):
+        return True
+    for name in names:
+        column = working.columns[name]
+        before, now = base[name], column.entry
+        if (now.schema, now.backend, now.backend_options) != (before.schema, before.backend, before.backend_options):
+            return True
+        if column.pending or _has_changed_rows(nodes, before, column):
+            return True
+    return False
+
+
+def _has_changed_rows(nodes: NodeReader, base: ColumnEntry, column: WorkingColumn) -> bool:
+    if column.entry.root != base.root:
+        return any(True for _ in staged_changes(nodes, base, column))
+    # In no order: sorting a million staged keys takes longer than finding the first that differs.
+    staged = column.staged.items()
+    return any(not same_row(nodes.find(base.root, base.schema, key), row) for key, row in staged)
+
+
 def diff_commits(storage: Storage, master: str, dev: str) -> DiffAndConflicts:
     """The diff of merging commit `dev` into commit `master`."""
     ours, theirs = storage.commit(master).trees, storage.commit(dev).trees
@@ -145,7 +194,7 @@ def diff_commits(storage: Storage, master: str, dev: str) -> DiffAndConflicts:
     if bases in ([master], [dev]):
         return DiffAndConflicts(diff, no_conflicts())
     merge = merge_columns(storage.nodes, [storage.commit(base).trees for base in bases], ours, theirs)
-    return DiffAndConflicts(diff, conflicts_of(merge, ours, theirs))
+    return DiffAndConflicts(diff, conflicts_of(merge))
 
 
 def no_conflicts() -> Conflicts:
@@ -154,11 +203,12 @@ def no_conflicts() -> Conflicts:
     return Conflicts(none, none, none, none, False)
 
 
-def conflicts_of(merge: Merge, ours: Columns, theirs: Columns) -> Conflicts:
+def conflicts_of(merge: Merge) -> Conflicts:
     """The conflicts of a merge, by kind."""
     kinds = {kind: _Collector() for kind in ("t1", "t21", "t22", "t3")}
     for conflict in merge.schemas:
-        entry = ours.get(conflict.column) or theirs[conflict.column]
+        entry = conflict.ours or conflict.theirs
+        assert entry is not None
         kinds[conflict.kind].add_schema(conflict.column, entry)
     for sample in merge.samples:
         kinds[sample.kind].add_keys(sample.column, [sample.key])
@@ -174,7 +224,7 @@ def describe_conflicts(schemas: Sequence[SchemaConflict], samples: Sequence[Samp
         "t22": "changed here, removed there",
         "t3": "changed on both sides",
     }
-    lines = [f"column {conflict.column!r} ({words[conflict.kind]})" for conflict in schemas]
+    lines = [f"column {conflict.column!r} ({conflict.why or words[conflict.kind]})" for conflict in schemas]
     lines += [f"{_place(c)} ({words[c.kind]})" for c in samples[:shown]]
     more = len(schemas) + len(samples) - shown
     return "; ".join(lines[:shown]) + (f"; and {more} more" if more > 0 else "")
@@ -215,3 +265,10 @@ class _Collector:
 def _keys(storage: Storage, entry: ColumnEntry) -> Iterable[RowKey]:
     for ref in storage.nodes.leaves(entry.root):
         yield from storage.nodes.leaf(ref, entry.schema).keys
+
+
+def _rows(nodes: NodeReader, entry: ColumnEntry) -> Iterator[tuple[RowKey, Row]]:
+    for ref in nodes.leaves(entry.root):
+        leaf = nodes.leaf(ref, entry.schema)
+        for i, key in enumerate(leaf.keys):
+            yield key, leaf.row(i)

@@ -39,6 +39,7 @@
     ├── ProtectedBranchError            (PermissionError)    the branch is in use, or the last one
     ├── WriterLockError                 (PermissionError)    another writer is open, or this one lost its lock
     ├── ClosedError                     (PermissionError)    used after close()
+    ├── ReadOnlyError                   (PermissionError)    writing in a checkout for reading
     ├── ColumnBusyError                 (PermissionError)    not while a ``with`` block is open
     ├── ColumnExistsError               (LookupError)
     ├── ColumnNotFoundError             (KeyError)
@@ -146,6 +147,10 @@ class ClosedError(HangarError, PermissionError):
     """Used after `close()`."""
 
 
+class ReadOnlyError(HangarError, PermissionError):
+    """A checkout for reading cannot be written to."""
+
+
 class ColumnBusyError(HangarError, PermissionError):
     """Columns cannot be added or removed while a ``with`` block is open."""
 
@@ -195,6 +200,7 @@ __all__ = [
     "ObjectNotFoundError",
     "ObjectTooLargeError",
     "ProtectedBranchError",
+    "ReadOnlyError",
     "ReadOnlyStoreError",
     "RefExistsError",
     "RefNotFoundError",

@@ -1,7 +1,8 @@
 """Checking a whole repository: everything that its heads reach, against every digest and rule.
 
 Reached as `Repository.fsck` and `Repository.verify_repo_integrity`. Nothing is repaired, fetched or kept, and caches
-are not believed: a bucket is read itself. The order is that of reference: names, commits, record trees, packs.
+are not believed: a bucket is read itself. The order is that of reference: names, commits, record trees, packs; then
+what is staged on top of them.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ from pathlib import Path
 from typing import Final
 
 from hangar_cloud.backends.held_objects import HeldObjects
+from hangar_cloud.backends.packs import pack_path
 from hangar_cloud.backends.sample_spool import SampleSpool
 from hangar_cloud.backends.store import ObjectStore, open_store
-from hangar_cloud.catalog.findings import Finding
+from hangar_cloud.catalog.commits import commit_path
+from hangar_cloud.catalog.findings import Finding, advice
 from hangar_cloud.catalog.fsck_history import walk_history
 from hangar_cloud.catalog.fsck_records import TreeCheck
 from hangar_cloud.catalog.fsck_refs import RefCheck
+from hangar_cloud.catalog.fsck_staging import StagingCheck
 from hangar_cloud.errors import InvalidArgumentError
 from hangar_cloud.pack_integrity import PackCheck
 from hangar_cloud.progress import byte_progress
@@ -34,12 +38,14 @@ _SCRATCH: Final = "verify-"
 _ABANDONED_SECONDS: Final = 7 * 24 * 3600
 
 
-def check_repository(storage: Storage, level: str, resume: bool) -> list[Finding]:
+def check_repository(storage: Storage, level: str, resume: bool, fetch: bool) -> list[Finding]:
     """See `Repository.fsck`."""
     if level not in LEVELS:
         raise InvalidArgumentError(f"level must be one of {', '.join(map(repr, LEVELS))}, not {level!r}")
     if storage.is_bucket and not storage.reads_in_place:
         storage.refuse_offline("verify what a bucket holds")
+    if fetch:
+        storage.refuse_offline("verify what only a remote holds")
     findings: list[Finding] = []
     refs = RefCheck(storage.store)
     findings += refs.repository_file()
@@ -47,7 +53,7 @@ def check_repository(storage: Storage, level: str, resume: bool) -> list[Finding
     if not storage.is_bucket:
         findings += refs.tracking(storage.root / "remotes")
     findings += refs.hint()
-    held = _held(storage)
+    held = _held(storage, fetch)
     verified = VerifiedPacks(storage.root / _PROGRESS_FILE, resume or level != "all")
     with _scratch(storage.root) as folder:
         spool = SampleSpool(folder)
@@ -59,6 +65,13 @@ def check_repository(storage: Storage, level: str, resume: bool) -> list[Finding
             trees.whole_objects()
         packs = PackCheck(held, trees, level == "all", verified, folder, findings.append)
         packs.run(spool)
+        findings += StagingCheck(
+            storage.root,
+            folder,
+            level == "all",
+            lambda digest: storage.store.exists(commit_path(digest)),
+            lambda pack: _lost(held, pack),
+        ).run()
     findings += _notes(held, trees.remote_rows, packs.remote_samples)
     if level == "all":
         verified.clear()
@@ -66,7 +79,7 @@ def check_repository(storage: Storage, level: str, resume: bool) -> list[Finding
 
 
 def report_lines(findings: Sequence[Finding], most: int = 50) -> Iterator[str]:
-    """What `Repository.verify_repo_integrity` prints: the findings, damage first, and a verdict."""
+    """What `Repository.verify_repo_integrity` prints: the findings, damage first, a verdict and what to do."""
     damage = [finding for finding in findings if finding.is_damage]
     yield from map(str, damage[:most])
     if len(damage) > most:
@@ -74,15 +87,22 @@ def report_lines(findings: Sequence[Finding], most: int = 50) -> Iterator[str]:
     yield from (str(finding) for finding in findings if not finding.is_damage)
     if damage:
         yield f"The repository is damaged: {len(damage):,} finding{'s' * (len(damage) > 1)}."
+        yield from advice(damage)
 
 
-def _held(storage: Storage) -> HeldObjects:
+def _held(storage: Storage, fetch: bool) -> HeldObjects:
     """What the repository holds itself, without the cache of a bucket."""
     if storage.is_bucket:
         return HeldObjects(storage.store)
     partial = open_store(str(storage.root / "partial"))
     asking = not (storage.offline and _remote_names(storage))
-    return HeldObjects(storage.store, partial, lambda: _remotes(storage), asking=asking)
+    return HeldObjects(storage.store, partial, lambda: _remotes(storage), asking=asking, fetching=fetch)
+
+
+def _lost(held: HeldObjects, pack: bytes) -> str | None:
+    path = pack_path(pack)
+    absence = None if held.info(path) is not None else held.absence(path)
+    return None if absence is None else str(absence)
 
 
 def _remote_names(storage: Storage) -> list[str]:
@@ -99,13 +119,13 @@ def _remotes(storage: Storage) -> list[ObjectStore]:
 
 
 def _notes(held: HeldObjects, rows: int, samples: int) -> Iterator[Finding]:
-    doubt = "; no remote could be asked whether it has them" if held.unasked else "; a remote has them"
-    if rows:
-        message = f"the records of {rows:,} samples are not on this machine and were not checked{doubt}"
-        yield Finding("remote", "", message=message)
-    if samples:
-        message = f"{samples:,} samples are not on this machine and were not checked{doubt}"
-        yield Finding("remote", "", message=message)
+    where = "a remote has them, and fetch=True (`hangar verify --fetch`) checks them there"
+    if held.unasked:
+        where = "no remote could be asked whether it has them"
+    unchecked = {f"the records of {rows:,} samples (over all commits)": rows, f"{samples:,} samples": samples}
+    for what, count in unchecked.items():
+        if count:
+            yield Finding("remote", "", message=f"{what} are not on this machine and were not checked; {where}")
 
 
 @contextmanager

@@ -27,6 +27,10 @@ from hangar_cloud.storage import Storage
 OURS: Final = "ours"
 THEIRS: Final = "theirs"
 _METADATA_NAME: Final = "metadata"
+_OR_FUNCTION: Final = {
+    False: ", strategy='theirs', or a function that decides for each sample",
+    True: " or strategy='theirs' (a function is asked about samples, not about columns as a whole)",
+}
 
 Resolver = Callable[[str, RowKey, "LazyValue", "LazyValue", "LazyValue"], Any]
 Strategy = str | Resolver | None
@@ -36,7 +40,8 @@ Strategy = str | Resolver | None
 class LazyValue:
     """One side of a conflict: read when it is asked for, and only then.
 
-    `exists` tells whether that side has the sample at all.
+    `exists` tells whether that side has the sample at all. The ancestor of a large sample whose column was altered to
+    another dtype is not known: it does not `exist` either, and cannot be returned.
     """
 
     _packs: PackReader
@@ -86,6 +91,7 @@ class Merger:
         self._publisher = Publisher(storage.store, storage.cache)
         self._watch = Watch(storage.store if storage.is_bucket else None)
         self._sealed: dict[int, bytes] = {}
+        self._reused: dict[str, bytes] = {}
 
     def merge(self, message: str, branch: str, dev: str, dev_name: str, strategy: Strategy = None) -> Merged:
         """Merge commit `dev` into a branch and move the branch.
@@ -116,13 +122,13 @@ class Merger:
         ours, theirs = storage.commit(master).trees, storage.commit(dev).trees
         merge = merge_columns(storage.nodes, [storage.commit(base).trees for base in bases], ours, theirs)
         if merge.conflict and strategy is not None:
-            self._resolve(merge, ours, theirs, strategy)
+            self._resolve(merge, strategy)
         if merge.conflict:
             raise MergeConflictError(
                 f"{dev_name!r} cannot be merged into {branch!r}; nothing was changed. In conflict: "
                 f"{describe_conflicts(merge.schemas, merge.samples)}. Change one side so that they agree, or merge "
-                "with strategy='ours', strategy='theirs', or a function that decides for each sample",
-                conflicts_of(merge, ours, theirs),
+                f"with strategy='ours'{_OR_FUNCTION[bool(merge.schemas)]}",
+                conflicts_of(merge),
             )
         parents = (master, dev)
         made: list[Commit] = []
@@ -139,13 +145,11 @@ class Merger:
         assert digest is not None
         return Merged(digest, "three-way")
 
-    def _resolve(
-        self, merge: Merge, ours: dict[str, ColumnEntry], theirs: dict[str, ColumnEntry], strategy: str | Resolver
-    ) -> None:
+    def _resolve(self, merge: Merge, strategy: str | Resolver) -> None:
         """Settle conflicts in place; what the strategy refuses stays one."""
         if isinstance(strategy, str):
             for conflict in merge.schemas:
-                _choose_column(merge, conflict.column, ours if strategy == OURS else theirs)
+                _choose_column(merge, conflict.column, conflict.ours if strategy == OURS else conflict.theirs)
             for sample in merge.samples:
                 merge.columns[sample.column].changes[sample.key] = sample.ours if strategy == OURS else sample.theirs
             merge.schemas, merge.samples = [], []
@@ -158,14 +162,17 @@ class Merger:
                 LazyValue(self._storage.packs, column.entry, row) for row in (sample.base, sample.ours, sample.theirs)
             ]
             name = _METADATA_NAME if sample.column == METADATA else sample.column
+            where = f"the merge strategy's value for column {name!r}, sample {sample.key!r}"
             decision = strategy(name, sample.key, *sides)
             if decision is None:
                 refused.append(sample)
-            elif isinstance(decision, LazyValue):
+            elif isinstance(decision, LazyValue) and (decision.row is None or any(decision is side for side in sides)):
+                _refuse_unknown(sample, decision is sides[0], where)
                 column.changes[sample.key] = decision.row
             else:
-                where = f"the merge strategy's value for column {name!r}, sample {sample.key!r}"
-                new.setdefault(sample.column, []).append((sample.key, column.entry.schema.encode(decision, where)))
+                # Another sample's side may be of another column, whose rows would not fit here: only its value does.
+                value = decision.get() if isinstance(decision, LazyValue) else decision
+                new.setdefault(sample.column, []).append((sample.key, column.entry.schema.encode(value, where)))
         merge.samples = refused
         if not merge.conflict:
             self._store(merge, new)
@@ -173,7 +180,10 @@ class Merger:
     def _store(self, merge: Merge, new: dict[str, list[tuple[RowKey, Payload]]]) -> None:
         """Write the new values of resolved conflicts, and publish the packs they are in."""
         for name, payloads in new.items():
-            merge.columns[name].changes.update(self._samples.write(name, merge.columns[name].entry, payloads))
+            rows = self._samples.write(name, merge.columns[name].entry, payloads, staged=False)
+            merge.columns[name].changes.update(rows)
+            packs = {row.place.pack for _, row in rows if row.place is not None}
+            self._reused |= {pack_path(pack): pack for pack in packs if staged_pack_number(pack) is None}
         self._sealed = sealed = self._samples.seal()
         for column in merge.columns.values():
             column.changes = {key: sealed_row(row, sealed) for key, row in column.changes.items()}
@@ -182,7 +192,7 @@ class Merger:
         """Publish the packs of new values; gives the names of those of others that new values were found in."""
         for number, pack in self._sealed.items():
             self._publisher.pack(self._staging.pack_file(number), pack_path(pack))
-        reused = {pack_path(pack): pack for pack in self._staging.packs() if staged_pack_number(pack) is None}
+        reused = self._reused
         if reused and self._watch.watching:
             self._watch.announce(reused.keys(), None)
             lost = self._watch.missing(reused.keys())
@@ -196,9 +206,18 @@ class Merger:
         return set(reused)
 
 
-def _choose_column(merge: Merge, name: str, side: dict[str, ColumnEntry]) -> None:
-    if name in side:
-        merge.columns[name] = ColumnMerge(side[name])
+def _refuse_unknown(sample: SampleConflict, chose_ancestor: bool, where: str) -> None:
+    """Raises InvalidArgumentError where the ancestor was chosen that is there but not known; that is no deletion."""
+    if chose_ancestor and sample.base is None and sample.kind != "t1":
+        raise InvalidArgumentError(
+            f"{where}: the ancestor was chosen, but its value is not known, as the column was altered since; choose "
+            "ours, theirs or a new value. Nothing was changed"
+        )
+
+
+def _choose_column(merge: Merge, name: str, entry: ColumnEntry | None) -> None:
+    if entry is not None:
+        merge.columns[name] = ColumnMerge(entry)
     else:
         merge.columns.pop(name, None)
 

@@ -9,6 +9,7 @@ from hangar_cloud.catalog.errors import InvalidNameError
 from hangar_cloud.catalog.keys import KeyType, check_key
 from hangar_cloud.catalog.receipts import RESERVED_PREFIX, is_reserved
 from hangar_cloud.column_reader import FlatSampleReader
+from hangar_cloud.column_writer import MISSING, pairs_of
 from hangar_cloud.errors import InvalidArgumentError, SampleNotFoundError
 
 
@@ -55,7 +56,7 @@ class MetadataReader:
         """Keys in order."""
         self._check()
         column = self._column()
-        return iter(()) if column is None else (key for key in column.keys() if not is_reserved(key))
+        return iter(()) if column is None else (key for key in column if not is_reserved(key))
 
     def values(self) -> Iterator[str]:
         """Texts in key order."""
@@ -110,9 +111,8 @@ class MetadataWriter(MetadataReader):
     def update(self, other: Mapping[KeyType, str] | Iterable[tuple[KeyType, str]] | None = None, **kwargs: str) -> None:
         """Store many texts; all are checked before any is written."""
         self._check()
-        items: dict[KeyType, str] = dict(other or ())
-        items.update(kwargs)
-        for key, value in items.items():
+        items = list(pairs_of(other, kwargs, "metadata"))
+        for key, value in items:
             _check_item(key, value)
         if items:
             self._writer().update(items)
@@ -124,8 +124,10 @@ class MetadataWriter(MetadataReader):
             raise SampleNotFoundError(f"the metadata has no key {key!r} to remove")
         del self._writer()[key]
 
-    def pop(self, key: KeyType) -> str:
-        """Remove a key and return its text. Raises KeyError where there is none."""
+    def pop(self, key: KeyType, default: Any = MISSING) -> Any:
+        """Remove a key and return its text, or `default` if given and there is none; else raises KeyError."""
+        if default is not MISSING and key not in self:
+            return default
         value = self[key]
         del self[key]
         return value

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 from types import EllipsisType
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from hangar_cloud.backends.errors import CorruptDataError, DataNotLocalError
 from hangar_cloud.catalog.errors import InvalidNameError
@@ -13,9 +13,11 @@ from hangar_cloud.catalog.keys import KeyType, RowKey, check_key, key_range
 from hangar_cloud.catalog.working_set import Found
 from hangar_cloud.column import ColumnReader, as_table
 from hangar_cloud.errors import SampleNotFoundError
+from hangar_cloud.notebook import facts_table, pictures_of
 
 Pair = tuple[KeyType, KeyType]
 SubsampleIndex = KeyType | EllipsisType | slice
+NOT_COUNTED: Final = "not counted: some records are not on this machine"
 
 
 class NestedSampleReader(ColumnReader):
@@ -60,6 +62,8 @@ class NestedSampleReader(ColumnReader):
         """True if there is a sample of that key; or of a pair, if the sample has that subsample."""
         self._alive()
         try:
+            if isinstance(key, tuple) and len(key) == 1:
+                key = key[0]
             if isinstance(key, tuple):
                 return self._find(self._row_key(key)) is not None
             return self._count_below(check_key(key)) > 0
@@ -102,8 +106,17 @@ class NestedSampleReader(ColumnReader):
         self._alive()
         return tuple(sample for sample, here in self._whether_here() if not here)
 
-    def _sizes(self) -> list[tuple[str, int]]:
-        return [("Number of Samples", len(self)), ("Number of Subsamples", self.num_subsamples)]
+    def _sizes(self) -> list[tuple[str, object]]:
+        # Counting the samples reads their records.
+        samples = len(self) if self._holds_records() else NOT_COUNTED
+        return [("Number of Samples", samples), ("Number of Subsamples", self.num_subsamples)]
+
+    def _holds_records(self, low: bytes = b"", high: bytes | None = None) -> bool:
+        """Whether all records, or those from encoded key `low` to below `high`, are on this machine."""
+        if self._storage.holds_everything:
+            return True
+        entry = self._entry
+        return all(ref is not None for ref in self._nodes.local_leaves(entry.root, entry.schema, low, high))
 
     def _row_key(self, key: Any) -> Pair:
         if not isinstance(key, (tuple, list)) or len(key) != 2:
@@ -171,7 +184,6 @@ class FlatSubsampleReader:
     def __init__(self, column: NestedSampleReader, sample: KeyType) -> None:
         self._parent = column
         self._name = sample
-        self._number: int | None = None
 
     def __getitem__(self, key: SubsampleIndex) -> Any:
         """The value of a subsample; ``[...]`` and slices give dicts.
@@ -183,7 +195,7 @@ class FlatSubsampleReader:
             CorruptDataError: the stored bytes are damaged.
             FileNotFoundError: not on this machine, and the repository is offline.
         """
-        self._present()
+        self._check()
         if key is ... or (isinstance(key, slice) and key == slice(None)):
             return self.data
         if isinstance(key, slice):
@@ -193,7 +205,7 @@ class FlatSubsampleReader:
 
     def get(self, key: SubsampleIndex, default: Any = None) -> Any:
         """As indexing, with `default` where there is no such subsample."""
-        self._present()
+        self._check()
         try:
             return self[key]
         except SampleNotFoundError:
@@ -201,12 +213,13 @@ class FlatSubsampleReader:
 
     def __contains__(self, key: object) -> bool:
         """True if the sample has a subsample of that key."""
-        self._present()
+        self._check()
         return (self._name, key) in self._parent
 
     def __len__(self) -> int:
         """Number of subsamples."""
-        return self._present()
+        self._check()
+        return self._parent._count_below(self._name)
 
     def __iter__(self) -> Iterator[KeyType]:
         """Subsample keys in order: numbers by value, then text."""
@@ -214,7 +227,7 @@ class FlatSubsampleReader:
 
     def keys(self, local: bool = False) -> Iterator[KeyType]:
         """Subsample keys in order; with `local` only those whose value is on this machine."""
-        self._present()
+        self._check()
         return (sub for (_, sub), found in self._rows() if not local or self._parent._is_local(found))
 
     def values(self, local: bool = False) -> Iterator[Any]:
@@ -226,7 +239,7 @@ class FlatSubsampleReader:
 
         What has to be fetched is fetched some hundred values at a time.
         """
-        self._present()
+        self._check()
         return ((sub, value) for (_, sub), value in self._parent._read_ahead(self._rows(), local))
 
     @property
@@ -237,37 +250,37 @@ class FlatSubsampleReader:
     @property
     def sample(self) -> KeyType:
         """Key of the sample."""
-        self._present()
+        self._check()
         return self._name
 
     @property
     def column(self) -> str:
         """Name of the column."""
-        self._present()
+        self._check()
         return self._parent.column
 
     @property
     def iswriteable(self) -> bool:
         """True in a checkout for writing."""
-        self._present()
+        self._check()
         return self._parent.iswriteable
 
     @property
     def remote_reference_keys(self) -> tuple[KeyType, ...]:
         """Keys of the subsamples whose value is not on this machine."""
-        self._present()
+        self._check()
         return tuple(sub for (_, sub), found in self._rows() if not self._parent._is_local(found))
 
     @property
     def contains_remote_references(self) -> bool:
         """True if the value of any subsample is not on this machine."""
-        self._present()
+        self._check()
         if self._parent._storage.holds_everything:
             return False
         return any(not self._parent._is_local(found) for _, found in self._rows())
 
     def __enter__(self) -> Any:
-        self._present()
+        self._check()
         self._parent.__enter__()
         return self
 
@@ -275,36 +288,40 @@ class FlatSubsampleReader:
         self._parent.__exit__(*problem)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        self._present()
+        self._check()
         return type(self), (self._parent, self._name)
 
     def __repr__(self) -> str:
-        self._present()
+        self._check()
         return f"{type(self).__qualname__}(column_name={self._parent.column!r}, sample_name={self._name!r})"
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         printer.text(str(self))
 
     def __str__(self) -> str:
-        lines = [
+        return as_table(f"Hangar {type(self).__qualname__}", self._facts())
+
+    def _repr_html_(self) -> str:
+        """The table that notebooks show; nothing is fetched for it."""
+        self._check()
+        rows = self._parent._rows_here(*key_range(self._name))
+        return facts_table(f"Hangar {type(self).__qualname__}", self._facts(), pictures_of(self._parent, rows))
+
+    def _facts(self) -> list[tuple[str, object]]:
+        here = self._parent._holds_records(*key_range(self._name))
+        return [
             ("Column Name", self.column),
             ("Sample Name", self.sample),
             ("Writeable", self.iswriteable),
-            ("Number of Subsamples", len(self)),
+            ("Number of Subsamples", len(self) if here else NOT_COUNTED),
         ]
-        return as_table(f"Hangar {type(self).__qualname__}", lines)
 
     def _ipython_key_completions_(self) -> list[KeyType]:
         return list(self.keys())
 
-    def _present(self) -> int:
-        """Number of subsamples. Raises KeyError if the sample is gone, PermissionError after `close()`."""
+    def _check(self) -> None:
+        """Raises PermissionError after `close()`."""
         self._parent._alive()
-        if self._number is None:
-            self._number = self._parent._count_below(self._name)
-        if self._number == 0:
-            raise SampleNotFoundError(f"column {self._parent.column!r} has no sample {self._name!r} any more")
-        return self._number
 
     def _rows(self) -> Iterator[tuple[Pair, Found]]:
         return self._parent._below(self._name)

@@ -12,6 +12,7 @@ from hangar_cloud.catalog.keys import KeyType, RowKey, check_key
 from hangar_cloud.catalog.schema import Payload
 from hangar_cloud.catalog.working_set import Found
 from hangar_cloud.column_writer import MISSING, ColumnWriter, fresh_key, pairs_of
+from hangar_cloud.errors import SampleNotFoundError
 from hangar_cloud.nested_reader import FlatSubsampleReader, NestedSampleReader, Pair
 
 Subsamples = Mapping[KeyType, Any] | Iterable[tuple[KeyType, Any]]
@@ -136,12 +137,12 @@ class FlatSubsampleWriter(FlatSubsampleReader):
             ValueError: the key or the value is not suitable; nothing was written.
             KeyError: the sample is gone.
         """
-        self._present()
+        self._check()
         self._parent[self._name, key] = value
 
     def update(self, other: Subsamples | None = None, **kwargs: Any) -> None:
         """Store many values, from a mapping, pairs or keywords; all are checked before any is written."""
-        self._present()
+        self._check()
         where = f"column {self._parent.column!r}, sample {self._name!r}"
         self._parent[self._name] = list(pairs_of(other, kwargs, where))
 
@@ -156,17 +157,19 @@ class FlatSubsampleWriter(FlatSubsampleReader):
 
     def __delitem__(self, key: KeyType) -> None:
         """Remove a subsample. Raises KeyError where there is none. With the last, the sample is gone."""
-        self._present()
+        self._check()
         del self._parent[self._name, key]
 
     def pop(self, key: KeyType, default: Any = MISSING) -> Any:
         """Remove a subsample and return its value, or `default` if given and there is none."""
-        self._present()
+        self._check()
         return self._parent.pop((self._name, key), default)
 
-    def _present(self) -> int:
-        self._number = None
-        return super()._present()
+    def _check(self) -> None:
+        """Raises KeyError if the sample is gone, PermissionError after `close()`."""
+        super()._check()
+        if self._parent._count_below(self._name) == 0:
+            raise SampleNotFoundError(f"column {self._parent.column!r} has no sample {self._name!r} any more")
 
 
 def _checked_key(key: Any, where: str) -> KeyType:

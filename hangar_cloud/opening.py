@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hangar_cloud import writer_lock
 from hangar_cloud.catalog.staging import StagingArea
 from hangar_cloud.checkout import Logger
@@ -10,8 +12,6 @@ from hangar_cloud.errors import DirtyStagingError, RefNotFoundError
 from hangar_cloud.storage import Storage
 from hangar_cloud.writer_checkout import WriterCheckout
 from hangar_cloud.writer_lock import WriterLock
-
-_MOST_AREAS = 256
 
 
 def open_writer(storage: Storage, branch: str, user: tuple[str, str], log: Logger) -> WriterCheckout:
@@ -23,37 +23,49 @@ def open_writer(storage: Storage, branch: str, user: tuple[str, str], log: Logge
         PermissionError: another writer is open.
         ValueError: changes for another branch are staged.
     """
-    skipped: list[WriterLock] = []
+    lock, staging = _choose_area(storage, branch) if storage.is_bucket else _open_area(storage, [])
     try:
-        while True:
-            lock = writer_lock.acquire_any(storage.root, storage.is_bucket, [held.area for held in skipped])
-            try:
-                staging = StagingArea(lock.folder)
-            except BaseException:
-                lock.release()
-                raise
-            try:
-                base = _prepare(storage, staging, branch)
-            except DirtyStagingError:
-                staging.close()
-                if storage.is_bucket and lock.area + 1 < _MOST_AREAS:
-                    skipped.append(lock)
-                    continue
-                lock.release()
-                raise
-            except BaseException:
-                staging.close()
-                lock.release()
-                raise
-            try:
-                return WriterCheckout(storage, branch, base, lock, staging, user, log)
-            except BaseException:
-                staging.close()
-                lock.release()
-                raise
+        base = _prepare(storage, staging, branch)
+        return WriterCheckout(storage, branch, base, lock, staging, user, log)
+    except BaseException:
+        staging.close()
+        lock.release()
+        raise
+
+
+def _choose_area(storage: Storage, branch: str) -> tuple[WriterLock, StagingArea]:
+    """The free staging area that holds changes for a branch of a bucket; else the first that holds none."""
+    opened: list[tuple[WriterLock, StagingArea]] = []
+    chosen: tuple[WriterLock, StagingArea] | None = None
+    clean: tuple[WriterLock, StagingArea] | None = None
+    try:
+        last = writer_lock.last_area(storage.root)
+        while chosen is None:
+            lock, staging = _open_area(storage, [held.area for held, _ in opened])
+            opened.append((lock, staging))
+            _resolve_landing(storage, staging)
+            if not staging.dirty:
+                clean = clean or opened[-1]
+            elif staging.setting("branch") == branch:
+                chosen = opened[-1]
+            if chosen is None and clean is not None and lock.area >= last:
+                chosen = clean
+        return chosen
     finally:
-        for held in skipped:
-            held.release()
+        for one in opened:
+            if one is not chosen:
+                one[1].close()
+                one[0].release()
+
+
+def _open_area(storage: Storage, skip: Sequence[int]) -> tuple[WriterLock, StagingArea]:
+    """The first free staging area, but for some."""
+    lock = writer_lock.acquire_any(storage.root, storage.is_bucket, skip)
+    try:
+        return lock, StagingArea(lock.folder)
+    except BaseException:
+        lock.release()
+        raise
 
 
 def _prepare(storage: Storage, staging: StagingArea, branch: str) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
@@ -13,7 +13,7 @@ from hangar_cloud.backends.errors import CorruptDataError, HangarError, ObjectNo
 from hangar_cloud.backends.held_objects import HeldObjects, concerns_object
 from hangar_cloud.backends.pack_check import PackFault, check_contents, check_extent, check_frame
 from hangar_cloud.backends.packs import pack_path
-from hangar_cloud.backends.sample_spool import AskedSample, SampleSpool, fingerprint
+from hangar_cloud.backends.sample_spool import AskedSample, AskedSamples, SampleSpool, fingerprint
 from hangar_cloud.backends.store import ObjectStore
 from hangar_cloud.backends.store.port import ObjectInfo
 from hangar_cloud.catalog.findings import Finding
@@ -79,20 +79,20 @@ class PackCheck:
                     progress(outcome.read)
                     self._take(outcome)
 
-    def _outcomes(self, group: dict[bytes, list[AskedSample]]) -> Iterator[_Outcome]:
+    def _outcomes(self, group: dict[bytes, AskedSamples]) -> Iterator[_Outcome]:
         pool = ThreadPoolExecutor(_AT_ONCE)
         try:
             yield from pool.map(self._check, group.items())
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _check(self, item: tuple[bytes, list[AskedSample]]) -> _Outcome:
+    def _check(self, item: tuple[bytes, AskedSamples]) -> _Outcome:
         pack, asked = item
         info = self._held.info(pack_path(pack))
         if info is None:
             return self._check_absent(pack, asked)
         if not self._contents:
-            file = cast(BinaryIO, _ObjectEnd(self._held.store, info))
+            file = cast(BinaryIO, _ObjectEnd(self._held.store_of(info.path), info))
             return _Outcome(pack, len(asked), _caught(lambda: check_frame(file, info.size, asked)))
         print_ = fingerprint(asked)
         if (pack, info, print_) in self._verified:
@@ -100,19 +100,20 @@ class PackCheck:
         faults = _caught(lambda: self._check_whole(pack, asked))
         return _Outcome(pack, len(asked), faults, 0, None if faults else (info, print_), info.size)
 
-    def _check_whole(self, pack: bytes, asked: Sequence[AskedSample]) -> Iterable[PackFault]:
+    def _check_whole(self, pack: bytes, asked: AskedSamples) -> Iterable[PackFault]:
         path = pack_path(pack)
-        local = self._held.store.local_path(path)
+        store = self._held.store_of(path)
+        local = store.local_path(path)
         if local is not None:
             return list(check_contents(local, pack, asked))
         copy = self._scratch / f"{pack.hex()}.pack"
         try:
-            self._held.store.download(path, copy)
+            store.download(path, copy)
             return list(check_contents(copy, pack, asked))
         finally:
             copy.unlink(missing_ok=True)
 
-    def _check_absent(self, pack: bytes, asked: list[AskedSample]) -> _Outcome:
+    def _check_absent(self, pack: bytes, asked: AskedSamples) -> _Outcome:
         """A pack that is not here as a whole: what there is of it, and whether a remote has it."""
         path = pack_path(pack)
         absence = self._held.absence(path)
@@ -143,7 +144,7 @@ class PackCheck:
         for fault in outcome.faults:
             if fault.asked is None:
                 lost = f"; {len(samples)} of the {outcome.asked} samples in it cannot be read" if samples else ""
-                message = f"{fault.message} (pack {outcome.pack.hex()[:12]}){lost}"
+                message = f"{fault.message} (pack {outcome.pack.hex()[:12]}){lost}{self._held.origin(path)}"
                 self._report(Finding(fault.kind, path, message=message))
         for fault in samples[:_MOST_SAMPLES]:
             self._report(self._sample_finding(path, fault))
@@ -157,7 +158,8 @@ class PackCheck:
             owner, key = self._trees.owner_of(fault.asked.leaf, fault.asked.row)
         except HangarError:
             return Finding(fault.kind, path, message=fault.message)
-        return Finding(fault.kind, path, owner.column, key, owner.commit, fault.message)
+        message = fault.message + self._held.origin(path)
+        return Finding(fault.kind, path, owner.column, key, owner.commit, message)
 
 
 class _ObjectEnd(io.RawIOBase):
@@ -196,8 +198,8 @@ def _caught(check: Callable[[], Iterable[PackFault]]) -> list[PackFault]:
         return [PackFault("damaged", str(error))]
 
 
-def _blocks(asked: Sequence[AskedSample]) -> list[list[AskedSample]]:
-    return [list(block) for _, block in groupby(asked, key=lambda one: one.sample.place[1:3])]
+def _blocks(asked: AskedSamples) -> Iterator[list[AskedSample]]:
+    return (list(block) for _, block in groupby(asked, key=lambda one: one.sample.place[1:3]))
 
 
 def _all_lost(absence: HangarError, asked: Iterable[AskedSample]) -> list[PackFault]:

@@ -22,17 +22,18 @@ from hangar_cloud.errors import (
     RepositoryExistsError,
     UncommittedChangesError,
 )
-from hangar_cloud.integrity import report_lines
 from hangar_cloud.merging import Strategy
+from hangar_cloud.notebook import facts_table
 from hangar_cloud.opening import open_writer
 from hangar_cloud.reports import log_contents, log_lines, summary_lines
+from hangar_cloud.repository_care import RepositoryCare
 from hangar_cloud.repository_upkeep import RepositoryUpkeep
 from hangar_cloud.revisions import check_time
 from hangar_cloud.storage import Storage
 from hangar_cloud.writer_checkout import WriterCheckout
 
 
-class Repository(RepositoryUpkeep):
+class Repository(RepositoryUpkeep, RepositoryCare):
     """A versioned dataset, in a local folder or directly in a bucket.
 
     Args:
@@ -206,8 +207,8 @@ class Repository(RepositoryUpkeep):
             dev: likewise.
 
         Returns:
-            ``(diff, conflict)``: ``diff.added``, ``.deleted`` and ``.mutated`` (samples in dev and not in master, and so
-            on), and ``conflict.t1``, ``.t21``, ``.t22``, ``.t3`` and ``.conflict``; see `hangar_cloud.diff`.
+            ``(diff, conflict)``: ``diff.added``, ``.deleted`` and ``.mutated`` (samples in dev and not in master, and
+            so on), and ``conflict.t1``, ``.t21``, ``.t22``, ``.t3`` and ``.conflict``; see `hangar_cloud.diff`.
 
         Raises:
             ValueError: no such branch or commit.
@@ -226,12 +227,12 @@ class Repository(RepositoryUpkeep):
             master_branch: merged into.
             dev_branch: merged; may be a remote-tracking branch such as ``origin/master``, a tag, or a commit.
             strategy: what to do about conflicts. None refuses them. "ours" keeps what `master_branch` has, "theirs"
-                takes what `dev_branch` has. A function is called with ``(column, key, ancestor, ours, theirs)`` for each
-                sample in conflict; the last three are lazy (``.exists``, ``.get()``). It returns one of them to
+                takes what `dev_branch` has. A function is called with ``(column, key, ancestor, ours, theirs)`` for
+                each sample in conflict; the last three are lazy (``.exists``, ``.get()``). It returns one of them to
                 keep that side, a new value, or None to refuse.
 
         Raises:
-            ValueError: there are conflicts (`MergeConflictError` carries them all as ``.conflicts``), or no such branch.
+            ValueError: there are conflicts (`MergeConflictError` carries them as ``.conflicts``), or no such branch.
             RuntimeError: there are staged changes, or another writer moved the branch.
             PermissionError: a writer is open.
         """
@@ -298,17 +299,6 @@ class Repository(RepositoryUpkeep):
         for line in summary_lines(self._storage, self.size_human, digest):
             print(line)
 
-    def verify_repo_integrity(self, *, level: str = "all", resume: bool = True) -> bool:
-        """Check everything that any branch reaches, and print what is wrong; see `fsck`.
-
-        Returns:
-            True if nothing is damaged. Samples that a clone does not hold are no damage.
-        """
-        findings = self.fsck(level=level, resume=resume)
-        for line in report_lines(findings):
-            print(line)
-        return not any(finding.is_damage for finding in findings)
-
     @cached_property
     def remote(self) -> Any:
         """The remotes of a local repository; see `hangar_cloud.remotes.Remotes`."""
@@ -361,13 +351,15 @@ class Repository(RepositoryUpkeep):
                 "Repository('./data'), and clone the bucket into it; or read and write the bucket directly"
             )
 
-    def __repr__(self) -> str:
+    def _facts(self) -> list[tuple[str, object]]:
         self._require()
-        return (
-            "Hangar Repository"
-            f"\n    Repository Path  : {self._storage.location}"
-            f"\n    Writer-Lock Free : {not self.writer_lock_held}"
-        )
+        return [("Repository Path", self._storage.location), ("Writer-Lock Free", not self.writer_lock_held)]
+
+    def __repr__(self) -> str:
+        return "Hangar Repository" + "".join(f"\n    {name:<16} : {value}" for name, value in self._facts())
+
+    def _repr_html_(self) -> str:
+        return facts_table("Hangar Repository", self._facts())
 
 
 def _check_user(name: object, email: object) -> None:

@@ -1,4 +1,4 @@
-"""Keeping a repository in order: its size, its lock, checking it, and giving back what nothing refers to."""
+"""Keeping a repository in order: its size, its lock, and giving back what nothing refers to."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from datetime import timedelta
 from typing import Any
 
 from hangar_cloud import writer_lock
-from hangar_cloud.catalog.findings import Finding
 from hangar_cloud.collection import DEFAULT_GRACE, DEFAULT_KEEP_REFLOG, collect_garbage
 from hangar_cloud.garbage import GarbageReport
-from hangar_cloud.integrity import check_repository
 from hangar_cloud.reports import human_size
 from hangar_cloud.repository_refs import RepositoryRefs
 
@@ -52,28 +50,6 @@ class RepositoryUpkeep(RepositoryRefs):
         )
         writer_lock.force_release(self._storage.root)
         return True
-
-    def fsck(self, *, level: str = "all", resume: bool = True) -> list[Finding]:
-        """Check everything that any branch reaches, and return what is wrong; nothing is changed, repaired or fetched.
-
-        Pointers, commits, record trees and packs are read, each once, and all their digests computed again. A bucket
-        is read itself, not the cache. A clone checks what it holds, and asks its remotes only whether they have
-        the rest.
-
-        Args:
-            level: "all", or "records": everything except sample bytes.
-            resume: go on where a check was interrupted, without reading the packs that it found intact (for a week;
-                and only if they did not change). False reads all of them.
-
-        Returns:
-            the findings, see `hangar_cloud.Finding`. Those whose ``is_damage`` is False are notes.
-
-        Raises:
-            ValueError: no such level.
-            OSError: the store cannot be reached. Calling it again goes on from there.
-        """
-        self._require()
-        return check_repository(self._storage, level, resume)
 
     def gc(
         self,

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from hangar_cloud.backends.pack_reader import PackReader
+from hangar_cloud.backends.pack_reader import PackedSample, PackReader
 from hangar_cloud.catalog.commits import METADATA
 from hangar_cloud.catalog.keys import check_name
 from hangar_cloud.catalog.schema import array_schema
 from hangar_cloud.catalog.working_set import WorkingSet
 from hangar_cloud.column_writer import OpenBlocks
 from hangar_cloud.errors import ColumnExistsError, ColumnNotFoundError, InvalidArgumentError, InvalidSchemaError
+from hangar_cloud.progress import byte_progress
 
 
 class ColumnChanges:
@@ -51,7 +53,14 @@ class ColumnChanges:
                 f"{len(new.shape or ())}, shape {new.shape}"
             )
         if new != old:
-            self._working.alter_column(name, new, self._packs.read_many)
+            with byte_progress(f"altering {name!r}, reading") as progress:
+
+                def read(samples: Sequence[PackedSample]) -> list[memoryview]:
+                    payloads = self._packs.read_many(samples)
+                    progress(sum(map(len, payloads)))
+                    return payloads
+
+                self._working.alter_column(name, new, read)
 
     def rename(self, name: str, new: str) -> None:
         """Give a column another name."""

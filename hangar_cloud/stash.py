@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timezone
-from typing import Optional
 
 from hangar_cloud.alive import Alive
 from hangar_cloud.backends.pack_reader import PackReader
@@ -42,7 +41,7 @@ class Stash:
         packs: PackReader,
         alive: Alive,
         blocks: OpenBlocks,
-        stand: Callable[[], tuple[str, Optional[str]]],
+        stand: Callable[[], tuple[str, str | None]],
     ) -> None:
         self._storage = storage
         self._staging = staging
@@ -151,13 +150,15 @@ class Stash:
             was = area.setting("base")
             writer = SampleWriter(area, storage.index, storage.has_pack, lambda _: None)
             columns = {} if was is None else storage.commit(was).trees
-            conflicts = find_conflicts(WorkingSet(columns, area, writer, storage.nodes), self._working.base, storage.nodes)
+            conflicts = find_conflicts(
+                WorkingSet(columns, area, writer, storage.nodes), self._working.base, storage.nodes
+            )
             if conflicts:
                 raise StashConflictError(
-                    f"stash {info.name!r} cannot be brought back onto commit {(base or 'none')[:12]} of branch {branch!r}: "
-                    f"{describe(conflicts)} was changed there, in another way, since commit {(was or 'none')[:12]} that "
-                    "the stash was made on. The stash is kept; bring it back on a branch made from that commit, commit it "
-                    "there and merge",
+                    f"stash {info.name!r} cannot be brought back onto commit {(base or 'none')[:12]} of branch "
+                    f"{branch!r}: {describe(conflicts)} was changed there, in another way, since commit "
+                    f"{(was or 'none')[:12]} that the stash was made on. The stash is kept; bring it back on a branch "
+                    "made from that commit, commit it there and merge",
                     conflicts,
                 )
             area.set_settings(branch=branch, base=base, landing=None)
@@ -183,5 +184,3 @@ class Stash:
     def _is_touched(self, name: str) -> bool:
         base, column = self._working.base.get(name), self._working.columns.get(name)
         return base is None or column is None or bool(column.staged) or column.entry != base
-
-

@@ -81,9 +81,7 @@ def read_status(storage: Storage, branch: str) -> RepositoryStatus:
         StagingError: a staging area is damaged.
     """
     pointer = storage.head(branch)
-    status = RepositoryStatus(
-        branch, None if pointer is None else pointer.commit, writer_lock.is_held(storage.root)
-    )
+    status = RepositoryStatus(branch, None if pointer is None else pointer.commit, writer_lock.is_held(storage.root))
     for folder in _areas(storage.root / "staging"):
         try:
             area = _read_area(storage, folder, branch)

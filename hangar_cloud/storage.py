@@ -248,11 +248,13 @@ class Storage:
         self._commits.clear()
         self._pointer_logs.clear()
 
-    def require(self) -> None:
-        """Raises NotInitializedError where there is no repository."""
-        if self.repository_id() is None:
+    def refuse_lost_file(self) -> None:
+        """Raises NotInitializedError if a local store has branches, but nothing that marks it as a repository."""
+        store = self.root / "store"
+        if not self.is_bucket and (store / "refs" / "heads").is_dir() and not (store / REPOSITORY_PATH).exists():
             raise NotInitializedError(
-                f"there is no Hangar repository at {self.location}; make one with Repository.init() (or `hangar init`)"
+                f"{REPOSITORY_PATH} is gone from {store}, though there are branches: copy it from a clone or a remote "
+                "of this repository, where it is the same"
             )
 
     @property

@@ -121,9 +121,11 @@ def fetch_samples(storage: Storage, digest: str, column: str, keys: Iterable[Any
         rows = _rows(storage, entry, key)
         if not rows:
             raise SampleNotFoundError(f"column {column!r} has no sample {key!r} at commit {digest[:12]}")
-        for row in rows:
-            if row.place is not None:
-                samples.append(PackedSample(row.place, row.identity[1:], entry.schema.prefix(row.shape)))
+        samples += [
+            PackedSample(row.place, row.identity[1:], entry.schema.prefix(row.shape))
+            for row in rows
+            if row.place is not None
+        ]
     storage.packs.fetch(samples)
 
 

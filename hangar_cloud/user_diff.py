@@ -6,9 +6,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from hangar_cloud.branches import Branches
-from hangar_cloud.catalog.merge import same_row
 from hangar_cloud.catalog.working_set import WorkingSet
-from hangar_cloud.diff import DiffAndConflicts, collect_staged, diff_commits, no_conflicts
+from hangar_cloud.diff import DiffAndConflicts, collect_staged, diff_commits, has_changes, no_conflicts
 from hangar_cloud.errors import RefNotFoundError
 from hangar_cloud.storage import Storage
 
@@ -59,23 +58,7 @@ class WriterUserDiff(ReaderUserDiff):
         return DiffAndConflicts(collect_staged(self._context.storage, self._working), no_conflicts())
 
     def status(self) -> str:
-        """"CLEAN" if a commit would change nothing, else "DIRTY"."""
+        """ "CLEAN" if a commit would change nothing, else "DIRTY"."""
         self._context.check()
-        working, nodes = self._working, self._context.storage.nodes
-        if set(working.base) != set(working.columns):
-            return "DIRTY"
-        for name, column in working.columns.items():
-            base = working.base[name]
-            if (column.entry.schema, column.entry.root, column.entry.backend, column.entry.backend_options) != (
-                base.schema,
-                base.root,
-                base.backend,
-                base.backend_options,
-            ):
-                return "DIRTY"
-            if column.pending:
-                return "DIRTY"
-            for key, row in column.staged.items():
-                if not same_row(nodes.find(base.root, base.schema, key), row):
-                    return "DIRTY"
-        return "CLEAN"
+        changed = has_changes(self._context.storage.nodes, self._working.base, self._working)
+        return "DIRTY" if changed else "CLEAN"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import time
 import warnings
 from pathlib import Path
@@ -27,10 +28,13 @@ from hangar_cloud.columns import Columns
 from hangar_cloud.committing import make_committer
 from hangar_cloud.config import is_writable_text
 from hangar_cloud.errors import (
+    ClosedError,
     ColumnExistsError,
     ColumnNotFoundError,
+    HangarError,
     InvalidArgumentError,
     NothingToCommitError,
+    StagingError,
     UncommittedChangesError,
 )
 from hangar_cloud.merging import Merger, Strategy, announce
@@ -78,6 +82,7 @@ class WriterCheckout(Checkout):
         self._working = WorkingSet(base_columns, staging, self._samples, storage.nodes)
         self._packs = PackReader(storage.source, Path(staging.folder))
         self._open: dict[str, ColumnWriter] = {}
+        self._closed_by_reset = False
         changes = self._changes()
         self._columns = Columns(self._column_names, self._open_column, self._alive, self._remove_column, changes)
         self._at_exit = close_at_exit(self)
@@ -185,7 +190,8 @@ class WriterCheckout(Checkout):
                 the two changed different samples, or the same ones alike, and raises where they did not. "fail"
                 raises in any case. "ours" keeps what is staged of samples that both changed, "theirs" what the other
                 writer committed, and a function is called with ``(column, key, ancestor, ours, theirs)`` and decides
-                as in `Repository.merge`. Columns that both changed (their schema, or whether they are there) always raise.
+                as in `Repository.merge`. Columns that both changed (their schema, or whether they are there) always
+                raise.
             attempts: how often to try while other writers are first, with growing random waits between.
             idempotency_key: names this piece of work, in 1 to 120 bytes. If the branch holds a commit with this key
                 already, nothing is committed, and the digest of that commit is returned: a job that does not know how
@@ -202,29 +208,32 @@ class WriterCheckout(Checkout):
             ValueError: an argument cannot be meant.
         """
         self._alive()
-        if not isinstance(commit_message, str):
-            raise InvalidArgumentError(f"a commit message must be str, not {type(commit_message).__name__}")
-        if not is_writable_text(commit_message):
-            raise InvalidArgumentError(f"a commit message is text without lone surrogates, not {commit_message[:80]!r}")
+        _check_message(commit_message)
         rules = commit_rules(on_conflict, attempts, idempotency_key, self._storage.nodes, self._packs)
         if not self._working.dirty:
             done = None if idempotency_key is None else self._find_done(idempotency_key)
             if done is not None:
                 return done
             raise NothingToCommitError(f"nothing to commit on branch {self._branch!r}: nothing was changed")
-        with byte_progress("uploading", enabled=self._storage.is_bucket) as progress:
-            landed = self._committer.commit(
-                self._working,
-                self._staging,
-                self._samples,
-                branch=self._branch,
-                base=self._base,
-                author=self._user[0],
-                email=self._user[1],
-                message=commit_message,
-                rules=rules,
-                progress=progress,
-            )
+        try:
+            with byte_progress("uploading", enabled=self._storage.is_bucket) as progress:
+                landed = self._committer.commit(
+                    self._working,
+                    self._staging,
+                    self._samples,
+                    branch=self._branch,
+                    base=self._base,
+                    author=self._user[0],
+                    email=self._user[1],
+                    message=commit_message,
+                    rules=rules,
+                    progress=progress,
+                )
+        except HangarError:
+            # What is staged may be on top of another writer's commit by now.
+            with contextlib.suppress(StagingError):
+                self._base = self._staging.setting("base")
+            raise
         if landed.repeated:
             self._drop_repeated(landed.digest, landed.pointer.commit, idempotency_key)
         else:
@@ -269,6 +278,7 @@ class WriterCheckout(Checkout):
             RuntimeError: there are staged changes.
         """
         self._alive()
+        _check_message(message)
         dev = Branches(self._storage).find(dev_branch)
         if self._working.dirty:
             raise UncommittedChangesError(
@@ -305,10 +315,17 @@ class WriterCheckout(Checkout):
         self._working.rebase(self._working.base)
         digest = self._base or ""
         self._shut()
+        self._closed_by_reset = True
         return digest
 
     def close(self) -> None:
-        """Release the writer lock. What is staged is kept for the next writer."""
+        """Release the writer lock. What is staged is kept for the next writer.
+
+        `reset_staging_area` closes the checkout too; one call of `close` after it is accepted and does nothing.
+        """
+        if self._closed_by_reset:
+            self._closed_by_reset = False
+            return
         self._alive()
         self._working.flush()
         self._shut()
@@ -390,10 +407,20 @@ class WriterCheckout(Checkout):
             self._open[name] = handle
         return handle
 
-    def __repr__(self) -> str:
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise ClosedError("a checkout for writing cannot be pickled; pickle a reader, Repository.checkout()")
+
+    def _facts(self) -> tuple[str, list[tuple[str, object]]]:
         self._alive()
-        rows = f"\n    Base Branch  : {self._branch}\n    Num Columns  : {len(self._columns)}"
-        return f"Hangar WriterCheckout\n    Writer       : True{rows}"
+        facts = [("Writer", True), ("Base Branch", self._branch), ("Num Columns", len(self._columns))]
+        return "WriterCheckout", facts
+
+
+def _check_message(message: Any) -> None:
+    if not isinstance(message, str):
+        raise InvalidArgumentError(f"a commit message must be str, not {type(message).__name__}")
+    if not is_writable_text(message):
+        raise InvalidArgumentError(f"a commit message is text without lone surrogates, not {message[:80]!r}")
 
 
 def _layout(contains_subsamples: bool) -> str:

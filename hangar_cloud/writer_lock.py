@@ -96,6 +96,12 @@ def acquire_any(root: Path, several: bool, skip: Sequence[int] = ()) -> WriterLo
     raise WriterLockError(_held_message(root))
 
 
+def last_area(root: Path) -> int:
+    """The highest number of a staging area that is there, whoever holds it; -1 where there is none."""
+    names = (re.fullmatch(r"(\d+)(\.\d+)?", path.name) for path in (root / "staging").glob("*"))
+    return max((int(match[1]) for match in names if match), default=-1)
+
+
 def is_held(root: Path) -> bool:
     """True if any writer is open on this machine."""
     for area in _areas(root):

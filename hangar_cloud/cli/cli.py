@@ -24,6 +24,7 @@ _COMMANDS: Final = {
     "column": ("column_commands", "column"),
     "status": ("history_commands", "status"),
     "commit": ("history_commands", "commit"),
+    "stash": ("stash_commands", "stash"),
     "log": ("history_commands", "log"),
     "summary": ("history_commands", "summary"),
     "branch": ("branch_commands", "branch"),
@@ -55,6 +56,10 @@ _OBJECTS: Final = {
     "list_remotes": "remote_commands",
     "ping_remote": "remote_commands",
     "remove_remote": "remote_commands",
+    "drop_stash": "stash_commands",
+    "list_stashes": "stash_commands",
+    "pop_stash": "stash_commands",
+    "save_stash": "stash_commands",
 }
 
 

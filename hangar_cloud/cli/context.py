@@ -56,6 +56,7 @@ def with_repository(command: Callable[..., None]) -> Callable[..., None]:
     def run(ctx: click.Context, /, **arguments: Any) -> None:
         repository = place_of(ctx)
         if not repository.initialized:
+            repository._storage.refuse_lost_file()
             raise click.ClickException(_nothing_here(repository._storage.location))
         command(repository, **arguments)
 

@@ -26,6 +26,7 @@ _IN_THE_SHELL: Final = (
         "or give --storage-option key=... --storage-option secret=...; for a public bucket --storage-option anon=true",
     ),
     ("open that branch to commit them or to call reset_staging_area()", "`hangar commit` them"),
+    ("commit them, stash them too, or call reset_staging_area(),", "`hangar commit` or `hangar stash save` them"),
 )
 
 

@@ -42,10 +42,14 @@ OURS = {
     "branch restore": set(),
     "reflog": {"-n", "--limit"},
     "remote ping": set(),
+    "stash drop": set(),
+    "stash list": set(),
+    "stash pop": set(),
+    "stash save": set(),
     "tag create": {"-m", "--message"},
     "tag delete": set(),
     "tag list": set(),
-    "verify": {"--level", "--json", "--restart"},
+    "verify": {"--level", "--json", "--restart", "--fetch"},
     "gc": {"--dry-run", "--grace", "--keep-reflog", "--names"},
 }
 

@@ -29,7 +29,7 @@ def golden(tmp_path: Path) -> Repository:
 def test_every_value_of_format_1_reads_back(golden: Repository) -> None:
     checkout = golden.checkout()
     contents = expected()
-    assert checkout.keys() == sorted(contents)
+    assert list(checkout.keys()) == sorted(contents)
     for name, samples in contents.items():
         column = checkout[name]
         assert set(column.keys()) == set(samples)

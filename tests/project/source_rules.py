@@ -24,6 +24,7 @@ OUTERMOST = ("hangar_cloud/cli/", "hangar_cloud/demo", "infra/")
 # Who else may print, each with its reason.
 ALSO_PRINTS = {
     "hangar_cloud/repository.py",  # log() and summary(): users of Hangar expect them to
+    "hangar_cloud/repository_care.py",  # verify_repo_integrity(): likewise
     "hangar_cloud/merging.py",  # which kind of merge was done, as Hangar's users expect
     "hangar_cloud/graph.py",  # the picture that log() prints
     "hangar_cloud/progress.py",  # asks whether standard error is a terminal before it draws a bar there

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from hangar_cloud import Repository
+from tests.repository.filling import fill
+from tests.repository.forging import Forger, store_files
 from tests.repository.making import add_commit, make_repository, noise
 
 
@@ -62,3 +64,23 @@ def clone(pushed, s3_url, s3_options, tmp_path):
     made = Repository(tmp_path / "clone", exists=False)
     assert made.clone("Clone User", "clone@example.org", s3_url, storage_options=s3_options) == "master"
     return made
+
+
+@pytest.fixture
+def healthy(tmp_path):
+    """A local repository of two commits and two packs."""
+    return fill(make_repository(tmp_path / "repository"))
+
+
+@pytest.fixture
+def packs(healthy):
+    """The files of its two packs."""
+    found = store_files(healthy, "packs/*/*.pack")
+    assert len(found) == 2
+    return found
+
+
+@pytest.fixture
+def forger(empty):
+    """Commits what it is told to the repository `empty`."""
+    return Forger(empty)

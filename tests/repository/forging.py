@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import xxhash
 from blake3 import blake3
 
 from hangar_cloud import Finding, Repository
+from hangar_cloud.backends.packs import BlockExtent, read_index
 from hangar_cloud.backends.values import sample_identity
 from hangar_cloud.catalog.commits import ColumnEntry, commit_path, make_commit
 from hangar_cloud.catalog.keys import encode_key
@@ -36,6 +39,19 @@ class Forger:
     def leaf(self, entries: Sequence[LeafEntry], schema: ColumnSchema) -> NodeRef:
         """A leaf of these rows, in this order."""
         place = self._put(encode_leaf(entries, schema))
+        return NodeRef(0, entries[0][0], len(entries), leaf_digest(entries), place)
+
+    def edited_leaf(self, entries: Sequence[LeafEntry], schema: ColumnSchema, columns: dict[str, Any]) -> NodeRef:
+        """A leaf of these rows, some of its Parquet columns replaced, added, or left out where None is given."""
+        table = pq.read_table(pa.BufferReader(encode_leaf(entries, schema)))
+        for name, values in columns.items():
+            if name in table.column_names:
+                table = table.drop_columns(name)
+            if values is not None:
+                table = table.append_column(name, values)
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, store_schema=False)
+        place = self._put(bytes(sink.getvalue()))
         return NodeRef(0, entries[0][0], len(entries), leaf_digest(entries), place)
 
     def inner(self, children: Sequence[NodeRef]) -> NodeRef:
@@ -84,6 +100,12 @@ def store_files(repository: Repository, pattern: str) -> list[Path]:
     return sorted(path for path in store.parent.glob(pattern) if path.is_file())
 
 
+def extents_of(pack: Path) -> list[BlockExtent]:
+    """The extents in a pack's index."""
+    with pack.open("rb") as file:
+        return read_index(file)
+
+
 def flip(path: Path, position: int, bits: int = 0x10) -> None:
     """Change one byte of a file."""
     data = bytearray(path.read_bytes())
@@ -108,3 +130,8 @@ def damage(repository: Repository, **how: Any) -> list[Finding]:
 def kinds(repository: Repository, **how: Any) -> set[str]:
     """The kinds of damage that a check finds."""
     return {finding.kind for finding in damage(repository, **how)}
+
+
+def messages(repository: Repository) -> str:
+    """The messages of all the damage that a check finds."""
+    return " ".join(finding.message for finding in damage(repository))

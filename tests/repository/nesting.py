@@ -9,6 +9,7 @@ import numpy as np
 from tests.repository.making import same
 
 KINDS = ["fixed", "variable", "big", "text", "blob"]
+FLAT = [f"flat-{kind}" for kind in KINDS]
 KEYS = [0, "0", 15, "15", 2**63 - 1, "dir/a.png"]
 
 
@@ -66,3 +67,24 @@ def agree(column: Any, expected: dict[Any, dict[Any, Any]]) -> bool:
     pairs = [(sample, sub) for sample, subs in expected.items() for sub in subs]
     found = column.get_batch(pairs)
     return all(same(one, expected[s][sub]) for one, (s, sub) in zip(found, pairs, strict=True))
+
+
+def all_same(found: Any, expected: list[Any]) -> bool:
+    """Whether an answer is a list of these values."""
+    assert type(found) is type(expected) is list
+    assert len(found) == len(expected)
+    return all(same(one, other) for one, other in zip(found, expected, strict=True))
+
+
+def fill_every_kind(checkout: Any) -> None:
+    """Columns of every kind, nested and flat. Flat samples are 0, "0" and "k"; nested "a" (0, "0", 7) and 3 ("x")."""
+    add_columns(checkout)
+    checkout.add_ndarray_column("flat-fixed", shape=3, dtype=np.float32)
+    checkout.add_ndarray_column("flat-variable", shape=(4, 3), dtype=np.int16, variable_shape=True)
+    checkout.add_ndarray_column("flat-big", shape=(40, 40), dtype=np.uint8)
+    checkout.add_str_column("flat-text")
+    checkout.add_bytes_column("flat-blob")
+    for kind in KINDS:
+        checkout[kind]["a"] = {0: value_of(kind, 1), "0": value_of(kind, 2), 7: value_of(kind, 3)}
+        checkout[kind, 3, "x"] = value_of(kind, 4)
+        checkout[f"flat-{kind}"].update({0: value_of(kind, 5), "0": value_of(kind, 6), "k": value_of(kind, 7)})

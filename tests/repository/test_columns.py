@@ -304,5 +304,5 @@ def test_removing_a_missing_column(writer):
 
 def test_asking_for_a_missing_column_names_those_there_are(writer):
     for use in (lambda: writer["nope"], lambda: writer.columns["nope"], lambda: writer["nope", 1]):
-        with pytest.raises(KeyError, match="no column 'nope'; there is: array, text, blob"):
+        with pytest.raises(KeyError, match="no column 'nope'; there is: array, blob, text"):
             use()

@@ -171,7 +171,7 @@ def test_a_damaged_record_names_column_and_sample(original, tmp_path):
             data[4 : len(data) - 8] = bytes(len(data) - 12)
             file.write_bytes(data)
     checkout = Repository(copy).checkout(commit=next(iter(expected)))
-    with pytest.raises(CorruptDataError, match=r"column 'packed', record of sample 3: records/"):
+    with pytest.raises(CorruptDataError, match=r"column 'packed', sample 3: its record: records/"):
         checkout["packed", 3]
     with pytest.raises(CorruptDataError, match=r"column 'packed', its records: records/"):
         list(checkout["packed"])

@@ -1,19 +1,17 @@
-"""Integrity where not everything is here: clones, buckets with caches, remotes that do not answer; and going on."""
+"""Integrity where not everything is here: clones, and remotes that do not answer."""
 
 from __future__ import annotations
 
-import os
 import shutil
 
 import numpy as np
 import pytest
 
-from hangar_cloud import Repository, pack_integrity
-from hangar_cloud.backends.store import open_store
+from hangar_cloud import Repository
 from hangar_cloud.errors import StoreUnavailableError
+from tests.repository.filling import fill, noise
 from tests.repository.forging import damage, flip, kinds, store_files
 from tests.repository.making import add_commit, files_of, make_repository
-from tests.repository.test_integrity import fill, noise
 
 
 @pytest.fixture
@@ -40,22 +38,14 @@ def notes(repository, **how):
     return [(finding.kind, finding.message) for finding in findings]
 
 
-def held(repository):
-    """The files of a repository without what reading commits may leave."""
-    return files_of(repository._storage.root)
-
-
-# ---------------------------------------------------------------- clones
-
-
 @pytest.mark.parametrize("level", ["all", "records"])
 def test_a_clone_without_data_has_notes_and_fetches_nothing(clone, level, capsys):
-    before = held(clone)
+    before = files_of(clone._storage.root)
     ((kind, message),) = notes(clone, level=level)
     assert kind == "remote"
-    assert "records of 123 samples" in message
+    assert "records of 121 samples" in message
     assert "a remote has them" in message
-    assert held(clone) == before
+    assert files_of(clone._storage.root) == before
     assert clone.verify_repo_integrity(level=level) is True
     assert capsys.readouterr().out.splitlines()[-1].startswith("note: the records")
 
@@ -99,7 +89,7 @@ def test_what_neither_clone_nor_remote_has_is_missing(clone, tmp_path, what, lev
     if what == "packs":
         list(clone._storage.nodes.leaves(clone._storage.commit(checkout.commit_hash).columns["shared"].root))
         assert checkout["labels", 3] == "label 3"
-        5 in checkout["shared"]  # noqa: B015 - reads the records
+        assert 5 in checkout["shared"]
     checkout.close()
     shutil.rmtree(tmp_path / "bucket" / what)
     assert kinds(clone, level=level) == {"missing"}
@@ -114,7 +104,6 @@ def test_a_pack_lost_from_a_repository_whose_remote_never_had_it(bucket, tmp_pat
     }
     lost.unlink()
     assert [(f.kind, f.column, f.key) for f in damage(source)] == [("missing", None, None), ("missing", "late", "mine")]
-    assert notes(source) if False else True
 
 
 def test_a_pack_lost_that_the_remote_has_is_a_note(bucket, tmp_path):
@@ -123,7 +112,7 @@ def test_a_pack_lost_that_the_remote_has_is_a_note(bucket, tmp_path):
         pack.unlink()
     ((kind, message),) = notes(source)
     assert kind == "remote"
-    assert message.startswith("32 samples are not on this machine")
+    assert message.startswith("31 samples are not on this machine")
 
 
 def test_a_remote_that_is_gone_or_may_not_be_asked(bucket, clone, tmp_path):
@@ -154,217 +143,48 @@ def test_a_remote_tracking_branch_is_a_head_too(bucket, clone, tmp_path):
     assert [(f.kind, f.commit) for f in damage(clone)] == [("damaged", digest)]
 
 
-# ---------------------------------------------------------------- buckets
+def test_fetching_checks_what_only_a_remote_has_and_keeps_nothing(clone):
+    before = files_of(clone._storage.root)
+    assert clone.fsck(fetch=True) == []
+    assert clone.fsck(fetch=True, level="records") == []
+    assert files_of(clone._storage.root) == before
 
 
-@pytest.fixture
-def cached(tmp_path):
-    """A repository in a bucket that is not on this disk, all of it cached on this machine."""
-    return fill(make_repository(f"memory://{tmp_path.name}-cached", cache_dir=tmp_path / "cache"), big=False)
+@pytest.mark.parametrize("folder", ["packs", "records"])
+def test_fetching_finds_damage_at_the_remote_and_says_where(clone, tmp_path, folder):
+    path = next((tmp_path / "bucket" / folder).rglob("*.p*"))
+    flip(path, 100)
+    assert notes(clone), "without fetching, the remote is only asked what it has"
+    findings = damage(clone, fetch=True)
+    assert {finding.object.rpartition("/")[2] for finding in findings} == {path.name}
+    assert all(f"(as read from {tmp_path / 'bucket'})" in finding.message for finding in findings)
 
 
-def test_a_bucket_is_read_itself_and_not_its_cache(cached):
-    store = cached._storage.store
-    for info in list(store.list("packs/")):
-        data = bytearray(store.get(info.path))
-        data[100] ^= 1
-        store.put(info.path, bytes(data))
-    assert "damaged" in kinds(cached)
-    assert kinds(cached, level="records") == set()
+def test_fetching_leaves_alone_what_is_here(clone, tmp_path):
+    clone.remote.fetch_data("origin", "master", retrieve_all_history=True)
+    shutil.rmtree(tmp_path / "bucket")
+    assert clone.fsck(fetch=True) == []
 
 
-@pytest.mark.parametrize("folder", ["packs/", "records/", "commits/"])
-def test_an_object_gone_from_a_bucket_is_missing_though_it_is_cached(cached, folder):
-    store = cached._storage.store
-    store.delete([info.path for info in store.list(folder)])
-    assert kinds(cached) == {"missing"}
+def test_fetching_what_no_remote_has(clone, tmp_path):
+    shutil.rmtree(tmp_path / "bucket" / "packs")
+    findings = damage(clone, fetch=True)
+    assert {finding.kind for finding in findings} == {"missing"}
+    assert {finding.column for finding in findings} == {None, "shared"}
 
 
-@pytest.mark.parametrize("folder", ["packs/", "records/"])
-def test_an_object_cut_short_in_a_bucket(cached, folder):
-    store = cached._storage.store
-    for info in list(store.list(folder)):
-        store.put(info.path, store.get(info.path)[:-1])
-    assert kinds(cached)
-    assert kinds(cached, level="records")
-
-
-def test_damage_in_a_cache_is_not_the_buckets(cached):
-    for path in cached._storage.root.rglob("*.pack"):
-        flip(path, 100)
-    assert cached.fsck() == []
-
-
-def test_an_offline_bucket_cannot_be_verified(cached, tmp_path):
-    offline = Repository(cached.path, cache_dir=tmp_path / "cache", offline=True)
+def test_fetching_is_refused_offline(clone, tmp_path):
+    offline = Repository(tmp_path / "clone", offline=True)
     with pytest.raises(StoreUnavailableError, match="offline=True"):
-        offline.fsck()
+        offline.fsck(fetch=True)
 
 
-def test_checking_a_bucket_leaves_nothing_on_this_machine(cached):
-    before = held(cached)
-    assert cached.fsck() == []
-    assert held(cached) == before
-
-
-def test_a_bucket_that_stops_answering_is_an_error_and_no_finding(cached, monkeypatch):
-    def silent(*_, **__):
-        raise StoreUnavailableError("no network")
-
-    monkeypatch.setattr(cached._storage.store, "get_ranges", silent)
-    with pytest.raises(StoreUnavailableError):
-        cached.fsck()
-    monkeypatch.undo()
-    monkeypatch.setattr(cached._storage.store, "download", silent)
-    with pytest.raises(StoreUnavailableError):
-        cached.fsck()
-    monkeypatch.undo()
-    assert cached.fsck() == []
-
-
-# ---------------------------------------------------------------- going on after an interruption
-
-
-@pytest.fixture
-def many_packs(tmp_path):
-    """A local repository of six packs."""
-    repository = make_repository(tmp_path / "many")
-    for n in range(6):
-        add_commit(repository, {n: noise(n)})
-    return repository
-
-
-@pytest.fixture
-def reads(monkeypatch):
-    """The packs read so far; raises KeyboardInterrupt at the one given as `reads.stop_at`."""
-
-    class Reads(list):
-        stop_at: int | None = None
-
-    seen = Reads()
-    real = pack_integrity.check_contents
-
-    def counted(path, pack, asked):
-        if seen.stop_at is not None and len(seen) >= seen.stop_at:
-            raise KeyboardInterrupt
-        seen.append(pack)
-        return real(path, pack, asked)
-
-    monkeypatch.setattr(pack_integrity, "check_contents", counted)
-    monkeypatch.setattr(pack_integrity, "_AT_ONCE", 1)
-    return seen
-
-
-def interrupt(repository, reads, after):
-    reads.stop_at = after
-    with pytest.raises(KeyboardInterrupt):
-        repository.fsck()
-    reads.stop_at = None
-    done = list(reads)
-    reads.clear()
-    return done
-
-
-def progress_file(repository):
-    return repository._storage.root / "verified.jsonl"
-
-
-def test_an_interrupted_check_goes_on_where_it_was(many_packs, reads):
-    done = interrupt(many_packs, reads, 3)
-    again = Repository(many_packs.path)
-    assert again.fsck() == []
-    assert len(reads) == 3
-    assert not set(done) & set(reads)
-    assert not progress_file(many_packs).exists()
-    reads.clear()
-    assert again.fsck() == []
-    assert len(reads) == 6, "a check that came to its end is no reason to believe the disk"
-
-
-def test_starting_anew_reads_everything(many_packs, reads):
-    interrupt(many_packs, reads, 3)
-    assert many_packs.fsck(resume=False) == []
-    assert len(reads) == 6
-
-
-def test_the_level_without_samples_keeps_what_was_verified(many_packs, reads):
-    interrupt(many_packs, reads, 3)
-    assert many_packs.fsck(level="records", resume=False) == []
-    assert many_packs.fsck() == []
-    assert len(reads) == 3
-
-
-def test_a_pack_that_changed_is_read_again(many_packs, reads):
-    done = interrupt(many_packs, reads, 3)
-    path = next(path for path in store_files(many_packs, "packs/*/*") if path.stem == done[0].hex())
-    flip(path, 40)
-    assert "damaged" in kinds(many_packs)
-    assert done[0] in reads
-
-
-def test_a_pack_of_which_more_is_asked_is_read_again(many_packs, reads):
-    interrupt(many_packs, reads, 6) if False else None
-    done = interrupt(many_packs, reads, 5)
-    n = next(n for n in range(6) if _pack_of(many_packs, n) == done[0])
-    # The same bytes under another key ask for the same sample; as another type they would be stored anew.
-    add_commit(many_packs, {100 + n: noise(n)})
-    assert many_packs.fsck() == []
-    assert done[0] not in reads
-
-
-def _pack_of(repository, key):
-    entry = repository._storage.commit(repository.log(return_contents=True)["head"]).columns["array"]
-    return repository._storage.nodes.find(entry.root, entry.schema, key).place.pack
-
-
-def test_a_damaged_pack_is_told_again_after_an_interruption(many_packs, reads):
-    for path in store_files(many_packs, "packs/*/*"):
-        flip(path, 40)
-    interrupt(many_packs, reads, 3)
-    assert len([finding for finding in damage(many_packs) if finding.key is None]) == 6
-
-
-def test_old_or_damaged_progress_is_not_believed(many_packs, reads, monkeypatch):
-    interrupt(many_packs, reads, 3)
-    file = progress_file(many_packs)
-    with file.open("a") as stream:
-        stream.write('[1, "cut sho')
-    assert many_packs.fsck() == []
-    assert len(reads) == 3
-    interrupt(many_packs, reads, 3) if False else None
-    reads.clear()
-    interrupt(many_packs, reads, 3)
-    import time
-
-    now = time.time()
-    monkeypatch.setattr("hangar_cloud.verified_packs.time.time", lambda: now + 8 * 24 * 3600)
-    assert many_packs.fsck() == []
-    assert len(reads) == 6
-
-
-def test_a_bucket_goes_on_too(tmp_path, reads):
-    repository = make_repository(f"memory://{tmp_path.name}-resumed", cache_dir=tmp_path / "cache")
-    for n in range(4):
-        add_commit(repository, {n: noise(n)})
-    interrupt(repository, reads, 2)
-    assert repository.fsck() == []
-    assert len(reads) == 2
-    assert not list(repository._storage.root.glob("verify-*"))
-
-
-def test_what_a_killed_check_left_is_removed_after_a_week(many_packs):
-    root = many_packs._storage.root
-    for name in ("verify-old", "verify-new"):
-        (root / name).mkdir()
-        (root / name / "00.samples").write_bytes(b"x")
-    os.utime(root / "verify-old", (1, 1))
-    assert many_packs.fsck() == []
-    assert [path.name for path in root.glob("verify-*")] == ["verify-new"]
-
-
-def test_other_remote_stores_are_not_needed(many_packs, tmp_path):
-    many_packs.remote.add("nonsense", "gopher://x")
-    assert many_packs.fsck() == []
-    store_files(many_packs, "packs/*/*")[0].unlink()
-    assert kinds(many_packs) == {"missing"}
-    assert open_store(str(tmp_path)).can_list
+def test_a_damaged_pack_is_whole_again_once_it_is_deleted_and_fetched(clone):
+    """What the documentation advises."""
+    clone.remote.fetch_data("origin", "master", retrieve_all_history=True)
+    pack = store_files(clone, "packs/*/*")[0]
+    flip(pack, 40)
+    (name,) = {finding.object for finding in damage(clone)}
+    (clone._storage.root / "store" / name).unlink()
+    clone.remote.fetch_data("origin", "master", retrieve_all_history=True)
+    assert clone.fsck() == []

@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
-from hangar_cloud.backends.blocks import Place
-from hangar_cloud.backends.values import sample_digest
 from hangar_cloud.catalog.keys import encode_key
-from hangar_cloud.catalog.records import Row, leaf_digest
+from hangar_cloud.catalog.records import leaf_digest
 from hangar_cloud.catalog.schema import ColumnSchema, array_schema
 from hangar_cloud.errors import CorruptDataError
-from tests.repository.forging import Forger, boundaries, damage, inline, kinds, text_rows
-from tests.repository.making import add_commit
+from tests.repository.forging import boundaries, damage, inline, kinds, messages, text_rows
 
 TEXT = ColumnSchema("str")
 KEYS = list(range(20_000))
 CUTS = boundaries(KEYS[1:])
 
 
-@pytest.fixture
-def forger(empty):
-    return Forger(empty)
-
-
 def leaves_of(forger, keys=KEYS, cuts=CUTS):
     """Leaves of these rows, cut before these keys."""
     edges = [keys[0], *cuts, keys[-1] + 1]
-    return [forger.leaf(text_rows(range(a, b)), TEXT) for a, b in zip(edges, edges[1:], strict=False)]
-
-
-def messages(repository):
-    return " ".join(finding.message for finding in damage(repository))
+    return [forger.leaf(text_rows(range(a, b)), TEXT) for a, b in itertools.pairwise(edges)]
 
 
 def test_there_are_leaves_to_break():
@@ -164,103 +154,6 @@ def test_a_leaf_of_another_column(empty, forger):
     assert kinds(empty) == {"damaged"}
 
 
-# ---------------------------------------------------------------- rows that their schema does not allow
-
-
-def packed_row(schema, value, place):
-    payload = schema.encode(value, "x")
-    return Row(b"\1" + sample_digest(payload.prefix, payload.data), place, None, payload.shape)
-
-
-def committed_row(repository, value):
-    """Commit a sample that is packed; its schema and row."""
-    digest = add_commit(repository, {0: value}, column="real")
-    entry = repository._storage.commit(digest).columns["real"]
-    row = repository._storage.nodes.find(entry.root, entry.schema, 0)
-    assert row is not None
-    assert row.place is not None
-    return entry.schema, row
-
-
-IMAGE = np.arange(400, dtype=np.uint8)
-
-
-@pytest.mark.parametrize(
-    ("change", "kind"),
-    [
-        ({"offset": 9}, "place"),
-        ({"stored": 30}, "place"),
-        ({"offset": 2**40}, "place"),
-        ({"stored": 2**62}, "place"),
-        ({"start": 1}, "place"),
-        ({"start": 2**62}, "place"),
-        ({"size": 399}, "value"),
-        ({"size": 16}, "value"),
-        ({"pack": b"y" * 16}, "missing"),
-    ],
-)
-def test_a_place_where_no_sample_is(empty, forger, change, kind):
-    schema, row = committed_row(empty, IMAGE)
-    wrong = row._replace(place=row.place._replace(**change))
-    forger.commit(schema, forger.leaf([(encode_key(0), row), (encode_key(1), wrong)], schema))
-    found = damage(empty)
-    assert (kind, "forged", 1) in {(finding.kind, finding.column, finding.key) for finding in found}
-    assert not any(finding.key == 0 for finding in found)
-    if kind == "place" and "start" not in change:
-        assert kinds(empty, level="records") == {"place"}
-
-
-def test_the_place_of_another_sample(empty, forger):
-    schema, row = committed_row(empty, IMAGE)
-    wrong = packed_row(schema, IMAGE[::-1].copy(), row.place)
-    forger.commit(schema, forger.leaf([(encode_key(0), row), (encode_key(1), wrong)], schema))
-    assert {(finding.kind, finding.key) for finding in damage(empty)} <= {("digest", 1), ("damaged", 1)}
-    assert damage(empty)
-    assert damage(empty, level="records") == []
-
-
-def test_a_short_value_in_a_pack(empty, forger):
-    schema, row = committed_row(empty, IMAGE)
-    small = array_schema((4,), np.uint8, None, False, False, "x")
-    wrong = packed_row(small, IMAGE[:4].copy(), row.place._replace(size=4))
-    forger.commit(small, forger.leaf([(encode_key(0), wrong)], small))
-    assert "must stand in its record" in messages(empty)
-    assert schema.shape == (400,)
-
-
-def test_a_shape_beyond_the_maximum(empty, forger):
-    wide = array_schema((9,), np.uint8, None, True, False, "x")
-    narrow = array_schema((4,), np.uint8, None, True, False, "x")
-    forger.commit(narrow, forger.leaf([(encode_key(0), inline(wide, IMAGE[:7].copy()))], wide))
-    assert [(f.kind, f.key) for f in damage(empty)] == [("value", 0)]
-
-
-@pytest.mark.parametrize("value", [b"123", b"12345"])
-def test_a_payload_of_another_length(empty, forger, value):
-    schema = array_schema((4,), np.uint8, None, False, False, "x")
-    row = Row(b"\0" + value, None, value, None)
-    forger.commit(schema, forger.leaf([(encode_key(0), row)], schema))
-    assert f"has {len(value)} bytes, not 4" in messages(empty)
-
-
-def test_a_text_that_is_none(empty, forger):
-    forger.commit(TEXT, forger.leaf([(encode_key(0), Row(b"\0\xff\xfe", None, b"\xff\xfe", None))], TEXT))
-    assert "not UTF-8" in messages(empty)
-
-
-@pytest.mark.parametrize("key", ["a b", "../x", "/x", "x" * 1025])
-def test_a_key_that_none_may_be(empty, forger, key):
-    forger.commit(TEXT, forger.leaf([(encode_key(key), inline(TEXT, "x"))], TEXT))
-    assert [(f.kind, f.key) for f in damage(empty)] == [("value", key)]
-
-
-def test_a_row_with_neither_value_nor_place(empty, forger):
-    schema = ColumnSchema("bytes")
-    rows = [(encode_key(0), inline(schema, b"x")), (encode_key(1), Row(b"\0", None, None, None))]
-    forger.commit(schema, forger.leaf(rows, schema))
-    assert kinds(empty) == {"damaged"}
-
-
 def test_damage_in_a_node_that_many_commits_share_is_told_once(empty, forger):
     for n in range(4):
         forger.commit(TEXT, forger.leaf(text_rows([1, 3, 2]), TEXT) if n == 0 else _last(empty), "forged")
@@ -280,10 +173,3 @@ def test_reading_notices_less_than_the_check(empty, forger):
     checkout.close()
     assert empty.verify_repo_integrity() is False
     assert issubclass(CorruptDataError, ValueError)
-
-
-def test_a_staged_place_in_a_commit(empty, forger):
-    place = Place(b"staging\0" + bytes(8), 8, 100, 0, 50)
-    schema = ColumnSchema("bytes")
-    forger.commit(schema, forger.leaf([(encode_key(0), packed_row(schema, bytes(50), place))], schema))
-    assert "missing" in kinds(empty)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,7 @@ import pytest
 from hangar_cloud import Repository
 from hangar_cloud.diff import ColumnSchemaKey, FlatColumnDataKey, MetadataRecordKey
 from hangar_cloud.errors import MergeConflictError
-
-Change = Callable[[Any], None]
-
-
-def array(value: int) -> Any:
-    return np.full((3, 20), value, np.uint16)
+from tests.repository.branching import Change, array, change, drop, put, values
 
 
 @pytest.fixture
@@ -34,39 +28,11 @@ def repository(tmp_path: Path) -> Repository:
     return repository
 
 
-def change(repository: Repository, branch: str, edit: Change, message: str = "change") -> str:
-    checkout = repository.checkout(write=True, branch=branch)
-    try:
-        edit(checkout)
-        return str(checkout.commit(message))
-    finally:
-        checkout.close()
-
-
-def put(key: Any, value: int) -> Change:
-    def edit(checkout: Any) -> None:
-        checkout["images", key] = array(value)
-
-    return edit
-
-
-def drop(key: Any) -> Change:
-    def edit(checkout: Any) -> None:
-        del checkout["images"][key]
-
-    return edit
-
-
-def values(repository: Repository, branch: str = "master") -> dict[Any, int]:
-    checkout = repository.checkout(branch=branch)
-    return {key: int(value[0, 0]) for key, value in checkout["images"].items()}
-
-
 def test_a_branch_without_commits_of_its_own_moves_forward(repository: Repository, capsys: Any) -> None:
     head = change(repository, "dev", put(9, 90))
     assert repository.merge("not used", "master", "dev") == head
     assert "Fast-Forward" in capsys.readouterr().out
-    assert repository.log(branch="master", return_contents=True)["head"] == head  # type: ignore[index]
+    assert repository.log(branch="master", return_contents=True)["head"] == head
     assert values(repository)[9] == 90
 
 
@@ -78,7 +44,7 @@ def test_a_three_way_merge_has_two_parents_and_leaves_dev_alone(repository: Repo
     assert log is not None
     assert log["ancestors"][digest] == [master, dev]
     assert log["specs"][digest]["commit_message"] == "both"
-    assert repository.log(branch="dev", return_contents=True)["head"] == dev  # type: ignore[index]
+    assert repository.log(branch="dev", return_contents=True)["head"] == dev
     assert values(repository) == {0: 0, 1: 1, 2: 2, 3: 3, 4: 4, 8: 80, 9: 90}
 
 
@@ -114,7 +80,7 @@ def test_each_kind_of_conflict_is_found_and_changes_nothing(
         expected = (FlatColumnDataKey("images", key),) if name == kind else ()
         assert getattr(conflicts, name).samples == expected
     assert repository.diff("master", "dev").conflict == conflicts
-    assert repository.log(branch="master", return_contents=True)["head"] == head  # type: ignore[index]
+    assert repository.log(branch="master", return_contents=True)["head"] == head
     assert not repository.writer_lock_held
 
 
@@ -188,7 +154,7 @@ def test_a_writer_merges_and_goes_on(repository: Repository) -> None:
 
 def test_diffs_are_equal_however_they_are_reached(repository: Repository) -> None:
     dev = change(repository, "dev", lambda co: (put(0, 9)(co), put(9, 9)(co), drop(1)(co), co.add_str_column("s"))[0])
-    master = repository.log(branch="master", return_contents=True)["head"]  # type: ignore[index]
+    master = repository.log(branch="master", return_contents=True)["head"]
     result = repository.diff("master", "dev")
     reader = repository.checkout(branch="master")
     writer = repository.checkout(write=True, branch="master")
@@ -278,10 +244,30 @@ def test_a_criss_cross_history_takes_what_either_base_explains(repository: Repos
     assert values(repository) == {0: 0, 1: 11, 2: 22, 3: 33, 4: 44}
 
 
-def test_unrelated_histories_merge_like_additions(repository: Repository, tmp_path: Path) -> None:
-    other = Repository(f"memory://{tmp_path.name}-unrelated", exists=False, cache_dir=tmp_path / "cache")
-    other.init("Other", "other@example.org")
-    assert repository.diff("master", "dev").conflict.conflict is False
+def test_what_two_merge_bases_explain_in_two_ways_is_a_conflict(repository: Repository) -> None:
+    """One sample each way: no side is taken as a whole because one base happens to equal it."""
+    one = change(repository, "master", put(1, 11))
+    two = change(repository, "dev", put(1, 22))
+    repository.create_branch("at-one", one)
+    repository.create_branch("at-two", two)
+    repository.merge("m", "master", "at-two", strategy="ours")
+    repository.merge("d", "dev", "at-one", strategy="ours")
+    change(repository, "dev", put(4, 44))
+    conflict = repository.diff("master", "dev").conflict
+    assert conflict.t3.samples == (FlatColumnDataKey("images", 1),)
+    with pytest.raises(MergeConflictError):
+        repository.merge("criss-cross", "master", "dev")
+    repository.merge("criss-cross", "master", "dev", strategy="theirs")
+    assert values(repository) == {**values(repository), 1: 22, 4: 44}
+
+
+def test_a_merge_base_that_is_a_root_commit(repository: Repository) -> None:
+    log = repository.log(branch="master", return_contents=True)
+    assert log["ancestors"][log["head"]] == []
+    change(repository, "master", drop(0))
+    change(repository, "dev", drop(1))
+    repository.merge("both", "master", "dev")
+    assert values(repository) == {2: 2, 3: 3, 4: 4}
 
 
 def test_a_clone_without_data_diffs_and_merges(repository: Repository, tmp_path: Path) -> None:
@@ -314,3 +300,23 @@ def test_a_merge_on_a_bucket_is_seen_by_others(tmp_path: Path) -> None:
     change(repository, "master", put(2, 2))
     repository.merge("both", "master", "dev")
     assert values(Repository(url, cache_dir=tmp_path / "two")) == {0: 0, 1: 1, 2: 2}
+
+
+def test_a_column_made_anew_is_compared_with_the_old_one_sample_by_sample(repository: Repository) -> None:
+    """A staged diff and status say what the diff of the commit will say, however the contents came about."""
+    checkout = repository.checkout(write=True, branch="master")
+    checkout.columns.delete("images")
+    column = checkout.add_ndarray_column("images", prototype=array(0))
+    column.update({key: array(key) for key in range(5)})
+    assert checkout.diff.status() == "CLEAN"
+    assert checkout.diff.staged().diff == repository.diff("master", "master").diff
+    column[1] = array(100)
+    del column[2]
+    assert checkout.diff.status() == "DIRTY"
+    staged = checkout.diff.staged().diff
+    before, after = checkout.commit_hash, checkout.commit("made anew, and changed")
+    checkout.close()
+    assert staged == repository.diff(before, after).diff
+    assert staged.mutated.samples == (FlatColumnDataKey("images", 1),)
+    assert staged.deleted.samples == (FlatColumnDataKey("images", 2),)
+    assert not staged.mutated.schema

@@ -83,7 +83,7 @@ def test_staged_changes_go_on_top_of_where_a_branch_was_reset(three):
 
 
 def test_a_deleted_branch_comes_back_by_its_name(three):
-    repository, digests, _ = three
+    repository, _, _ = three
     repository.create_branch("side")
     tip = add_commit(repository, {5: SAMPLE}, branch="side")
     repository.checkout(write=True, branch="master").close()

@@ -1,9 +1,7 @@
-"""Putting staged changes away and bringing them back, here or elsewhere, whatever dies meanwhile."""
+"""Putting staged changes away and bringing them back, here or elsewhere."""
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 from uuid import uuid4
 
@@ -14,27 +12,8 @@ from hypothesis import strategies as st
 
 from hangar_cloud import Repository
 from hangar_cloud.errors import HangarError, StashConflictError, StashExistsError, StashNotFoundError
-from tests.repository.making import add_commit, finish, make_repository, read_all, same_columns, start_process, wait_for_line
-
-BIG = np.arange(9000, dtype=np.float32)
-
-
-def contents(checkout):
-    return {name: dict(column.items()) for name, column in checkout.items()}
-
-
-def change_everything(writer):
-    """Staged changes of every kind; returns what the checkout holds then."""
-    writer["array", 0] = np.full(3, 77, np.float32)
-    del writer["array"][1]
-    writer["array", "new"] = np.full(3, 78, np.float32)
-    del writer.columns["blob"]
-    writer.columns.rename("text", "words")
-    writer["words", 3] = "three"
-    writer.add_ndarray_column("big", prototype=BIG).update({key: BIG + key for key in range(5)})
-    writer.columns.alter("big", variable_shape=True)
-    writer.metadata["licence"] = "CC0"
-    return contents(writer)
+from tests.repository.making import add_commit, make_repository, read_all, same_columns
+from tests.repository.stashing import BIG, change_everything, contents
 
 
 def test_everything_goes_and_comes_back(committed):
@@ -106,12 +85,14 @@ def test_several_stashes_of_the_same_samples(committed):
     assert [info.name for info in writer.stash.list()] == ["s3", "s2", "s1", "s0"]
     assert len(writer.stash) == 4
     assert writer.stash.pop().name == "s3"
-    assert writer["array", 0][0] == 103 and writer["text", 3][-1] == "3"
+    assert writer["array", 0][0] == 103
+    assert writer["text", 3][-1] == "3"
     writer.reset_staging_area()
     writer = committed.checkout(write=True)
     assert writer.stash.drop("s2") == "s2"
     writer.stash.pop("s0")
-    assert writer["array", 0][0] == 100 and writer["text", 0] == "x" * 5000 + "0"
+    assert writer["array", 0][0] == 100
+    assert writer["text", 0] == "x" * 5000 + "0"
     writer.commit("s0")
     with pytest.raises(StashConflictError, match="column 'array' sample 0") as caught:
         writer.stash.pop("s1")
@@ -171,6 +152,35 @@ def test_equal_changes_are_no_conflict(committed):
     writer.close()
 
 
+def test_a_repository_that_is_made_anew_has_no_stash(committed):
+    writer = committed.checkout(write=True)
+    writer["text", 0] = "old"
+    writer.stash("one")
+    writer.close()
+    committed.init("Test", "test@example.org", remove_old=True)
+    writer = committed.checkout(write=True)
+    assert writer.stash.list() == []
+    writer.close()
+
+
+def test_a_writer_that_lost_its_lock_may_not_touch_stashes(committed):
+    old = committed.checkout(write=True)
+    old["text", 0] = "old"
+    old.stash("one")
+    old["text", 1] = "older"
+    with pytest.warns(ResourceWarning):
+        committed.force_release_writer_lock()
+    for use in (lambda: old.stash("two"), lambda: old.stash.pop("one"), lambda: old.stash.drop("one")):
+        with pytest.raises(PermissionError):
+            use()
+    writer = committed.checkout(write=True)
+    writer.reset_staging_area(force=True)
+    writer = committed.checkout(write=True)
+    assert writer.stash.pop().name == "one"
+    assert writer["text", 0] == "old"
+    writer.close()
+
+
 def test_before_the_first_commit(empty):
     writer = empty.checkout(write=True)
     writer.add_str_column("text")[0] = "zero"
@@ -185,7 +195,7 @@ def test_before_the_first_commit(empty):
 def test_what_is_refused(committed):
     writer = committed.checkout(write=True)
     stash = writer.stash
-    for nothing in (lambda: stash.pop(), lambda: stash.pop("one"), lambda: stash.drop("one")):
+    for nothing in (stash.pop, lambda: stash.pop("one"), lambda: stash.drop("one")):
         with pytest.raises(StashNotFoundError):
             nothing()
     with pytest.raises(RuntimeError, match="nothing is staged"):
@@ -199,7 +209,7 @@ def test_what_is_refused(committed):
     with pytest.raises(ValueError):
         stash.drop("..")
     with writer["text"]:
-        for use in (lambda: stash("one"), lambda: stash.pop()):
+        for use in (lambda: stash("one"), stash.pop):
             with pytest.raises(PermissionError):
                 use()
     stash("one")
@@ -252,183 +262,8 @@ def test_bytes_of_one_stash_are_never_taken_for_those_of_another(committed):
     writer.close()
     found = read_all(committed)["big"]
     for number in range(3):
-        assert np.array_equal(found[number], BIG * number) and np.array_equal(found[10 + number], BIG + number)
-
-
-class Copier:
-    """Copies a repository's folder before and after every step that moves or writes something: as a kill leaves it."""
-
-    def __init__(self, folder, target, monkeypatch):
-        self.folder, self.target, self.copies = Path(folder), target, []
-        for module, name in [
-            (os, "rename"),
-            (os, "replace"),
-            (shutil, "rmtree"),
-        ]:
-            self._wrap(monkeypatch, module, name)
-        for name in ("open", "close", "clear", "set_settings"):
-            self._wrap(monkeypatch, __import__("hangar_cloud.catalog.staging", fromlist=["x"]).StagingArea, name)
-
-    def _wrap(self, monkeypatch, owner, name):
-        step = getattr(owner, name)
-
-        def watched(*arguments, **options):
-            self.copy()
-            try:
-                return step(*arguments, **options)
-            finally:
-                self.copy()
-
-        monkeypatch.setattr(owner, name, watched)
-
-    def copy(self):
-        if self.folder.exists():
-            target = self.target / str(len(self.copies))
-            # Real calls: the copying itself is not watched.
-            finish_copy(self.folder, target)
-            self.copies.append(target)
-
-
-def finish_copy(folder, target):
-    for here, _, names in os.walk(folder):
-        there = target / Path(here).relative_to(folder)
-        there.mkdir(parents=True, exist_ok=True)
-        for name in names:
-            (there / name).write_bytes((Path(here) / name).read_bytes())
-
-
-@pytest.mark.parametrize("operation", ["stash", "pop", "pop elsewhere", "drop"])
-def test_killed_after_any_step_it_has_happened_or_not(committed, tmp_path, monkeypatch, operation):
-    before = read_all(committed)
-    committed.create_branch("dev")
-    writer = committed.checkout(write=True)
-    changed = change_everything(writer)
-    branch = "master"
-    if operation != "stash":
-        writer.stash("one")
-    if operation == "pop elsewhere":
-        writer.close()
-        add_commit(committed, {0: "elsewhere"} and {5: BIG}, column="elsewhere", branch="dev")
-        before["elsewhere"] = changed["elsewhere"] = {5: BIG}
-        before, changed = dict(sorted(before.items())), dict(sorted(changed.items()))
-        branch = "dev"
-        writer = committed.checkout(write=True, branch=branch)
-    with monkeypatch.context() as patched:
-        copier = Copier(committed.path, tmp_path / "copies", patched)
-        if operation == "stash":
-            writer.stash("one")
-        elif operation == "drop":
-            writer.stash.drop("one")
-        else:
-            writer.stash.pop("one")
-    writer.close()
-    seen = []
-    for copy in copier.copies:
-        checkout = Repository(copy).checkout(write=True, branch=branch)
-        stashes = [info.name for info in checkout.stash.list()]
-        staged = checkout.diff.status() == "DIRTY"
-        seen.append((staged, stashes))
-        assert same_columns(contents(checkout), changed if staged else before)
-        if operation == "drop":
-            assert not staged
-        else:
-            assert staged != bool(stashes), "the changes are in one place, whole"
-        if stashes:
-            checkout.stash.pop("one")
-        if staged or stashes:
-            assert same_columns(contents(checkout), changed)
-            checkout.commit("changed")
-            assert same_columns(contents(checkout), changed)
-        checkout.close()
-    first, last = (True, []), (False, ["one"])
-    if operation.startswith("pop"):
-        first, last = last, first
-    elif operation == "drop":
-        first, last = (False, ["one"]), (False, [])
-    assert seen[0] == first and seen[-1] == last
-    assert seen == sorted(seen, key=lambda item: item == last), "and it happens at one moment"
-
-
-STASHING = """
-    import sys
-    import numpy as np
-    from hangar_cloud import Repository
-    writer = Repository(sys.argv[1]).checkout(write=True)
-    print("ready", flush=True)
-    while True:
-        if writer.diff.status() == "DIRTY":
-            writer.stash("one")
-        else:
-            writer.stash.pop("one")
-"""
-
-
-def test_killed_at_random(committed):
-    import random
-    import time
-
-    writer = committed.checkout(write=True)
-    changed = change_everything(writer)
-    writer.close()
-    for seed in range(6):
-        process = start_process(STASHING, committed.path)
-        assert wait_for_line(process) == "ready"
-        time.sleep(random.Random(seed).uniform(0, 0.4))
-        process.kill()
-        process.communicate()
-        writer = committed.checkout(write=True)
-        staged = writer.diff.status() == "DIRTY"
-        assert staged != bool(writer.stash.list())
-        if not staged:
-            writer.stash.pop()
-        assert same_columns(contents(writer), changed)
-        writer.close()
-
-
-def test_a_failing_rename_leaves_everything_as_it_was(committed, monkeypatch):
-    writer = committed.checkout(write=True)
-    changed = change_everything(writer)
-
-    def fail(*_):
-        raise OSError("no")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "rename", fail)
-        with pytest.raises(OSError, match="no"):
-            writer.stash("one")
-    assert same_columns(contents(writer), changed)
-    writer.stash("one")
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "rename", fail)
-        with pytest.raises(OSError, match="no"):
-            writer.stash.pop("one")
-    assert writer.diff.status() == "CLEAN"
-    writer.stash.pop("one")
-    assert same_columns(contents(writer), changed)
-    writer.close()
-
-
-def test_after_a_release_by_force_the_old_changes_do_not_come_back(committed):
-    writer = committed.checkout(write=True)
-    writer["text", 0] = "staged"
-    writer.close()
-    with pytest.warns(ResourceWarning):
-        committed.force_release_writer_lock()
-    left = Path(committed.path) / ".hangar" / "staging" / "0"
-    kept = left.with_name("kept")
-    shutil.copytree(left, kept)
-    writer = committed.checkout(write=True)
-    writer.close()
-    os.rename(kept, left)  # as if the process had died before it removed what it took over
-    writer = committed.checkout(write=True)
-    writer.stash("one")
-    folder = Path(writer._staging.folder)
-    writer.close()
-    shutil.rmtree(folder)  # as if the process had died before it made a new area
-    writer = committed.checkout(write=True)
-    assert writer.diff.status() == "CLEAN"
-    assert [info.name for info in writer.stash.list()] == ["one"]
-    writer.close()
+        assert np.array_equal(found[number], BIG * number)
+        assert np.array_equal(found[10 + number], BIG + number)
 
 
 def test_a_damaged_description_is_named(committed):
@@ -461,24 +296,17 @@ def test_in_a_bucket_with_two_writers_of_one_machine(tmp_path):
     two.close()
     one.close()
     found = read_all(Repository(place, cache_dir=tmp_path / "other"))["array"]
-    assert np.array_equal(found[10], BIG * 10) and np.array_equal(found[11], BIG * 11)
+    assert np.array_equal(found[10], BIG * 10)
+    assert np.array_equal(found[11], BIG * 11)
 
 
-def test_after_a_commit_whose_answer_never_came(committed, monkeypatch):
-    writer = committed.checkout(write=True)
-    writer["text", 0] = "staged"
-    with monkeypatch.context() as patched:
-        patched.setattr("hangar_cloud.catalog.committer.Committer._settle", lambda *_: (_ for _ in ()).throw(OSError("gone")))
-        with pytest.raises(OSError, match="gone"):
-            writer.commit("landed, but nobody knows")
-    writer.stash("one")
-    writer["text", 1] = "more"
-    writer.commit("more")
-    writer.stash.pop("one")
-    with pytest.raises(RuntimeError, match="nothing to commit"):
-        writer.commit("nothing")
-    writer.close()
-    assert read_all(committed)["text"][0] == "staged"
+def conflicts_of_pop(writer, name):
+    """Keys that a stash could not be brought back for; empty if it was."""
+    try:
+        writer.stash.pop(name)
+    except StashConflictError as error:
+        return {conflict.key for conflict in error.conflicts}
+    return set()
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -492,37 +320,41 @@ def test_any_sequence_against_dicts(tmp_path, data):
     held: dict[int, str] = {}
     stashes: dict[str, tuple[dict[int, str], dict[int, str]]] = {}
     keys = st.integers(0, 3)
+    staged = False
     for step in range(data.draw(st.integers(3, 12))):
-        action = data.draw(st.sampled_from(["set", "set", "delete", "stash", "stash", "pop", "pop", "commit", "reopen"]))
-        dirty = writer.diff.status() == "DIRTY"
+        action = data.draw(
+            st.sampled_from(["set", "set", "delete", "stash", "stash", "pop", "pop", "commit", "reopen"])
+        )
         if action == "set":
             key = data.draw(keys)
             writer["a", key] = held[key] = f"{step} " * data.draw(st.sampled_from([1, 100]))
+            staged = True
         elif action == "delete" and held:
             key = data.draw(st.sampled_from(sorted(held)))
             del writer["a"][key], held[key]
-        elif action == "stash" and dirty:
+            staged = True
+        elif action == "stash" and staged:
+            staged = False
             writer.stash(f"s{step}")
             stashes[f"s{step}"] = (base, held)
             held = dict(base)
-        elif action == "pop" and stashes and not dirty:
+        elif action == "pop" and stashes and not staged:
             name = data.draw(st.sampled_from(sorted(stashes)))
             was, wanted = stashes[name]
             touched = {key for key in range(4) if was.get(key) != wanted.get(key)}
             clash = {key for key in touched if base.get(key) not in (was.get(key), wanted.get(key))}
-            try:
-                writer.stash.pop(name)
-            except StashConflictError as error:
-                # A key set and set back is staged too, and so may conflict without having changed.
-                assert clash <= {conflict.key for conflict in error.conflicts}
-            else:
-                assert not clash
+            found = conflicts_of_pop(writer, name)
+            # A key set and set back is staged too, and so may conflict without having changed.
+            assert clash <= found
+            if not found:
+                staged = True
                 del stashes[name]
                 for key in touched:
                     held.pop(key, None)
                     if key in wanted:
                         held[key] = wanted[key]
-        elif action == "commit" and dirty:
+        elif action == "commit" and staged:
+            staged = False
             try:
                 writer.commit(f"{step}")
             except RuntimeError:
@@ -537,3 +369,51 @@ def test_any_sequence_against_dicts(tmp_path, data):
         assert dict(writer["a"].items()) == dict(sorted(held.items()))
         assert {info.name for info in writer.stash.list()} == set(stashes)
     writer.close()
+
+
+def test_a_column_of_another_layout_under_the_same_name_comes_and_goes(committed):
+    writer = committed.checkout(write=True)
+    writer.columns.delete("text")
+    nested = writer.add_str_column("text", contains_subsamples=True)
+    nested["x"] = {1: "nested"}
+    writer.stash("one")
+    assert writer["text", 3] == "text 3"
+    assert len(writer["text"]) == 10
+    with pytest.raises(PermissionError):
+        nested["x"]
+    writer.stash.pop()
+    assert writer["text", "x", 1] == "nested"
+    assert list(writer["text"]) == ["x"]
+    writer.close()
+
+
+def test_a_name_that_was_used_and_given_up_does_not_take_away_a_column_of_that_name(committed):
+    writer = committed.checkout(write=True)
+    writer.add_str_column("passing")
+    writer.columns.rename("passing", "other")
+    writer["array", 0] = np.full(3, 50, np.float32)
+    writer.stash("one")
+    writer.add_bytes_column("passing")[0] = b"kept"
+    writer.commit("a column of that name")
+    with pytest.raises(StashConflictError) as caught:
+        writer.stash.pop()
+    assert caught.value.conflicts == [("passing", None)]
+    assert writer["passing", 0] == b"kept"
+    writer.close()
+
+
+def test_a_column_made_in_both_keeps_what_the_commit_has_in_it(committed):
+    """What is staged is a log: taken up on top of a commit that made the column too, it must not empty it."""
+    writer = committed.checkout(write=True)
+    writer.add_str_column("both")["mine"] = "stashed"
+    writer.stash("one")
+    writer.add_str_column("both")["theirs"] = "committed"
+    writer.commit("made here too")
+    writer.stash.pop()
+    assert dict(writer["both"].items()) == {"mine": "stashed", "theirs": "committed"}
+    writer.close()
+    writer = committed.checkout(write=True)
+    assert dict(writer["both"].items()) == {"mine": "stashed", "theirs": "committed"}
+    writer.commit("both")
+    writer.close()
+    assert read_all(committed)["both"] == {"mine": "stashed", "theirs": "committed"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -258,3 +259,26 @@ def test_two_repositories_do_not_mix(tmp_path):
         checkout = one.checkout()
         checkout.close()
         checkout.close()
+
+
+def test_in_a_bucket_what_was_staged_for_a_branch_is_found_though_an_earlier_area_is_free(tmp_path):
+    """Each branch has a staging area of its own; the first one is free again after a commit."""
+    bucket = make_repository(f"memory://areas-{uuid4().hex}", cache_dir=tmp_path)
+    add_commit(bucket, {0: np.zeros(1)})
+    bucket.create_branch("dev")
+    for branch, key in (("master", 1), ("dev", 2)):
+        writer = bucket.checkout(write=True, branch=branch)
+        writer["array", key] = np.ones(1)
+        writer.close()
+    writer = bucket.checkout(write=True, branch="master")
+    assert list(writer["array"]) == [0, 1]
+    writer.commit("the first area is free now")
+    writer.close()
+    writer = bucket.checkout(write=True, branch="dev")
+    assert list(writer["array"]) == [0, 2]
+    writer.close()
+    with pytest.warns(ResourceWarning):
+        bucket.force_release_writer_lock()
+    writer = bucket.checkout(write=True, branch="dev")
+    assert list(writer["array"]) == [0, 2]
+    writer.close()

@@ -1,0 +1,76 @@
+"""Stashes: putting staged changes away, and bringing them back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from hangar_cloud.cli.context import with_repository, writing
+from hangar_cloud.cli.guard import GuardedGroup
+
+if TYPE_CHECKING:
+    from hangar_cloud.catalog.stashes import StashInfo
+    from hangar_cloud.repository import Repository
+
+
+@click.group(cls=GuardedGroup)
+def stash() -> None:
+    """Put staged changes away, and bring them back.
+
+    Stashes are kept on this machine; they are not pushed.
+    """
+
+
+@stash.command("save")
+@click.argument("name")
+@with_repository
+def save_stash(repository: Repository, name: str) -> None:
+    """Put everything that is staged away under NAME.
+
+    The staging area is clean then.
+    """
+    with writing(repository) as writer:
+        info = writer.stash(name)
+    click.echo(f"Stashed {_describe(info)}; `hangar stash pop {name}` brings it back.")
+
+
+@stash.command("list")
+@with_repository
+def list_stashes(repository: Repository) -> None:
+    """Show the stashes, the newest first."""
+    from hangar_cloud.catalog.stashes import Stashes
+
+    for info in Stashes(repository._storage.root).all():
+        click.echo(f"{info.name}  {info.time[:19].replace('T', ' ')} UTC  {_describe(info)}")
+
+
+@stash.command("pop")
+@click.argument("name", required=False)
+@with_repository
+def pop_stash(repository: Repository, name: str | None) -> None:
+    """Stage the changes of a stash again and forget it: NAME, or the newest.
+
+    They come on top of the branch that is checked out, whatever branch they were made on. If that changed the
+    same samples in another way, nothing happens and the stash stays.
+    """
+    with writing(repository) as writer:
+        info = writer.stash.pop(name)
+        where = writer.branch_name
+    click.echo(f"Stash {info.name} is staged on branch {where} again; `hangar commit` records it.")
+
+
+@stash.command("drop")
+@click.argument("name")
+@with_repository
+def drop_stash(repository: Repository, name: str) -> None:
+    """Delete the stash NAME, with the changes in it."""
+    with writing(repository) as writer:
+        writer.stash.drop(name)
+    click.echo(f"Dropped stash {name}.")
+
+
+def _describe(info: StashInfo) -> str:
+    samples = "1 sample" if info.samples == 1 else f"{info.samples} samples"
+    columns = ", ".join(name or "metadata" for name in info.columns)
+    return f"{samples} of {columns} (branch {info.branch}, at {info.base[:12] or 'no commit'})"
