@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import random
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,13 +18,14 @@ from hangar_cloud.backends.blocks import Place
 from hangar_cloud.backends.errors import CorruptDataError, DataNotLocalError
 from hangar_cloud.backends.packs import pack_path
 from hangar_cloud.backends.store import ObjectStore
+from hangar_cloud.catalog.backoff import ATTEMPTS, back_off
 from hangar_cloud.catalog.commits import METADATA, ColumnEntry, Commit, commit_path, make_commit
 from hangar_cloud.catalog.digest_index import DigestIndex
 from hangar_cloud.catalog.errors import CommitConflictError, HeadMovedError, NothingToCommitError
 from hangar_cloud.catalog.node_reader import NodeReader
 from hangar_cloud.catalog.pointers import Pointer, PointerLog
 from hangar_cloud.catalog.publishing import Progress, Publisher
-from hangar_cloud.catalog.rebase import Conflict, describe, find_conflicts, rebase
+from hangar_cloud.catalog.rebase import Conflict, changes_nothing, describe, find_conflicts, rebase
 from hangar_cloud.catalog.receipts import NEW_METADATA, find_commit, receipt_change
 from hangar_cloud.catalog.record_writer import RecordWriter
 from hangar_cloud.catalog.records import NodeRef
@@ -40,9 +39,6 @@ from hangar_cloud.catalog.working_set import WorkingSet
 _COVER_LIMIT: Final = 250_000
 _LOOK_BACK: Final = 1_000
 _RECENT: Final = 64
-ATTEMPTS: Final = 20
-_BACK_OFF_SECONDS: Final = 0.2
-_MOST_BACK_OFF_SECONDS: Final = 5.0
 
 Settle = Callable[[WorkingSet, dict[str, ColumnEntry], list[Conflict]], list[Conflict]]
 
@@ -91,10 +87,12 @@ class _Work:
     staging: StagingArea
     writer: SampleWriter
     branch: str
+    head: Pointer | None
     base: str | None
     signature: tuple[str, str, str]
-    idempotency_key: str | None
+    rules: CommitRules
     progress: Progress | None
+    attempt: int
     rows: Rows = field(default_factory=dict)
     sealed: dict[int, bytes] = field(default_factory=dict)
     commit: Commit | None = None
@@ -135,6 +133,7 @@ class Committer:
         self._index = index
         self._look_up = look_up
         self._tried: set[bytes] = set()
+        self._lost: set[str] = set()
 
     def commit(
         self,
@@ -184,7 +183,7 @@ class Committer:
                 base = there
                 working.flush()
             work = _Work(
-                working, staging, writer, branch, base, (author, email, message), rules.idempotency_key, progress
+                working, staging, writer, branch, head, base, (author, email, message), rules, progress, attempt
             )
             publish = functools.partial(self._publish, work)
             move = functools.partial(self._pointers.move, branch, head, action="commit")
@@ -193,7 +192,9 @@ class Committer:
             except HeadMovedError:
                 if not rules.rebase or attempt == rules.attempts - 1:
                     raise
-                time.sleep(random.uniform(0, min(_MOST_BACK_OFF_SECONDS, _BACK_OFF_SECONDS * (attempt + 1))))
+                if work.commit is not None:
+                    self._lost.add(work.commit.digest())
+                back_off(attempt)
                 continue
             assert work.commit is not None
             landed = Landed(work.commit.digest(), work.commit, pointer)
@@ -238,20 +239,23 @@ class Committer:
         if METADATA not in work.working.base and METADATA in trees and trees[METADATA][1] is None:
             # A writer that died after its first half step, or took back what it wrote, made no metadata.
             del trees[METADATA]
-        if not _differs(work.working, trees):
+        if changes_nothing(work.working, trees):
             raise NothingToCommitError(
                 f"nothing to commit on branch {work.branch!r}: the staged contents equal those of its last commit. "
                 "reset_staging_area() clears them"
             )
-        if work.idempotency_key is not None:
+        if work.rules.idempotency_key is not None:
             entry = entries.setdefault(METADATA, NEW_METADATA)
-            receipt = receipt_change(work.idempotency_key)
+            receipt = receipt_change(work.rules.idempotency_key)
             changes = sorted([*work.rows.get(METADATA, ()), receipt], key=lambda change: change[0])
             trees[METADATA] = (entry.schema, records.edit(entry.root, entry.schema, changes))
         used = {row.place.pack for rows in work.rows.values() for _, row in rows if row is not None and row.place}
         for number, name in work.sealed.items():
             if name in used:
                 self._publisher.pack(work.staging.pack_file(number), pack_path(name), work.progress)
+        # Uploading takes a while, and where others were first once they may be again: asking is cheaper than trying.
+        if work.commit is None and (used or work.attempt) and not self._pointers.is_head(work.branch, work.head):
+            raise HeadMovedError(f"branch {work.branch!r} was moved by another writer while this one uploaded")
         roots = records.write(trees, self._publisher.put)
         return {name: replace(entries[name], root=root) for name, root in roots.items()}
 
@@ -294,7 +298,8 @@ class Committer:
 
     def landed(self, staging: StagingArea) -> Earlier | None:
         """The earlier attempt to commit what is staged that is on its branch, if there is one."""
-        landings, branch, base = staging.landings(), staging.setting("branch"), staging.setting("base")
+        branch, base = staging.setting("branch"), staging.setting("base")
+        landings = {digest: last for digest, last in staging.landings().items() if digest not in self._lost}
         if not landings or branch is None:
             return None
         head = pointer = self._pointers.head(branch)
@@ -337,6 +342,7 @@ class Committer:
     def _reassure(self, staging: StagingArea) -> None:
         """Make once more what a collection removed of a commit that landed late, as its writer was gone."""
         packs = {pack_path(name): number for number, name in staging.sealed().items()}
+        self._publisher.start_over()
         for name in self._watch.missing(staging.dependencies()):
             if name in packs:
                 self._publisher.pack(staging.pack_file(packs[name]), name)
@@ -380,25 +386,10 @@ class Committer:
             self._index.add(fresh.items(), covered)
         staging.clear(branch, landed.digest)
         self._publisher.start_over()
+        self._lost.clear()
         self._uprooted = False
         writer.start_over()
         working.rebase(landed.commit.trees)
 
     def _was_covered(self, entry: ColumnEntry) -> bool:
         return entry.root is None or self._index.covers(entry.root.digest)
-
-
-def _differs(working: WorkingSet, trees: dict[str, tuple[ColumnSchema, NodeRef | None]]) -> bool:
-    if set(trees) != set(working.base):
-        return True
-    for name, (schema, root) in trees.items():
-        before, after = working.base[name], working.columns[name].entry
-        if schema != before.schema or _digest(root) != _digest(before.root):
-            return True
-        if (after.backend, after.backend_options) != (before.backend, before.backend_options):
-            return True
-    return False
-
-
-def _digest(root: NodeRef | None) -> bytes | None:
-    return None if root is None else root.digest

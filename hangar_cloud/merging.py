@@ -9,7 +9,9 @@ from typing import Any, Final
 from hangar_cloud.backends.pack_reader import PackedSample, PackReader
 from hangar_cloud.backends.packs import pack_path, staged_pack_number
 from hangar_cloud.catalog import history
+from hangar_cloud.catalog.backoff import ATTEMPTS, back_off
 from hangar_cloud.catalog.commits import METADATA, ColumnEntry, Commit, commit_path
+from hangar_cloud.catalog.errors import HeadMovedError
 from hangar_cloud.catalog.keys import RowKey
 from hangar_cloud.catalog.merge import ColumnMerge, Merge, SampleConflict, merge_columns
 from hangar_cloud.catalog.merge_commit import publish_merge
@@ -103,13 +105,24 @@ class Merger:
             dev_name: what the user called it, for messages.
             strategy: what to do about conflicts, see `Repository.merge`.
 
+        Of a race that is lost, the merge is made anew with what the other writer committed.
+
         Raises:
             MergeConflictError: there are conflicts that the strategy does not resolve; nothing was changed.
-            HeadMovedError: another writer moved the branch meanwhile.
+            HeadMovedError: other writers were first time after time; nothing was changed.
         """
         if strategy is not None and strategy not in (OURS, THEIRS) and not callable(strategy):
             raise InvalidArgumentError(f"strategy must be 'ours', 'theirs', a function or None, not {strategy!r}")
+        for attempt in range(ATTEMPTS - 1):
+            try:
+                return self._merge(message, branch, dev, dev_name, strategy)
+            except HeadMovedError:
+                back_off(attempt)
+        return self._merge(message, branch, dev, dev_name, strategy)
+
+    def _merge(self, message: str, branch: str, dev: str, dev_name: str, strategy: Strategy) -> Merged:
         storage = self._storage
+        self._sealed, self._reused = {}, {}
         pointers = storage.pointers(f"{self._user[0]} <{self._user[1]}>")
         head = pointers.head(branch)
         master = None if head is None else head.commit

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import random
-import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from hangar_cloud import transfer, upload
 from hangar_cloud.backends.errors import redact_url
 from hangar_cloud.backends.store import ObjectStore
 from hangar_cloud.branches import Branches
 from hangar_cloud.catalog import history
+from hangar_cloud.catalog.backoff import back_off
 from hangar_cloud.catalog.keys import KeyType, check_name
 from hangar_cloud.catalog.pointers import PointerLog
 from hangar_cloud.config import is_writable_text
@@ -29,8 +28,6 @@ from hangar_cloud.merging import Strategy
 from hangar_cloud.referring import alone_with_refs
 from hangar_cloud.storage import Storage
 from hangar_cloud.tags import Tags
-
-_BACK_OFF_SECONDS: Final = 0.1
 
 
 class RemoteInfo(NamedTuple):
@@ -149,7 +146,7 @@ class Remotes:
                 if on_conflict == "fail" or attempt == attempts - 1:
                     raise
                 if attempt:
-                    time.sleep(random.uniform(0, _BACK_OFF_SECONDS * 2 ** min(attempt, 5)))
+                    back_off(attempt)
             self._take_in(remote, branch, None if on_conflict == "merge" else on_conflict)
         raise AssertionError("unreachable")
 

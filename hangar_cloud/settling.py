@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from hangar_cloud.backends.pack_reader import PackReader
+from hangar_cloud.catalog.backoff import ATTEMPTS
 from hangar_cloud.catalog.commits import METADATA, ColumnEntry
-from hangar_cloud.catalog.committer import ATTEMPTS, CommitRules
+from hangar_cloud.catalog.committer import CommitRules
 from hangar_cloud.catalog.keys import RowKey
 from hangar_cloud.catalog.node_reader import NodeReader
 from hangar_cloud.catalog.rebase import Conflict

@@ -12,8 +12,8 @@ from typing import Any, cast
 from hangar_cloud.alive import Alive
 from hangar_cloud.backends.pack_reader import PackReader
 from hangar_cloud.branches import Branches
+from hangar_cloud.catalog.backoff import ATTEMPTS
 from hangar_cloud.catalog.commits import METADATA, ColumnEntry
-from hangar_cloud.catalog.committer import ATTEMPTS
 from hangar_cloud.catalog.keys import check_name
 from hangar_cloud.catalog.rebase import adds_nothing
 from hangar_cloud.catalog.receipts import find_commit

@@ -16,8 +16,7 @@ from hangar_cloud.backends.store import ObjectStore
 from hangar_cloud.backends.store.counting import CountingStore
 from hangar_cloud.backends.store.local import LocalStore
 from hangar_cloud.backends.store.memory import MemoryStore
-from hangar_cloud.catalog import committer as committer_module
-from hangar_cloud.catalog import publishing
+from hangar_cloud.catalog import backoff, publishing
 from hangar_cloud.catalog.errors import CommitConflictError, HeadMovedError, NothingToCommitError
 from tests.catalog.bench import BRANCH, Bench, committed, image, plains, run_python
 
@@ -419,7 +418,7 @@ class Beaten(StepStore):
 
 
 def test_a_writer_who_always_loses_is_told_and_keeps_everything(tmp_path, monkeypatch):
-    monkeypatch.setattr(committer_module, "_BACK_OFF_SECONDS", 0.0)
+    monkeypatch.setattr(backoff, "_SECONDS", 0.0)
     bench, _ = prepared(tmp_path)
     monkeypatch.setattr(bench.pointers, "_store", Beaten(LocalStore(tmp_path / "store")))
     with pytest.raises(HeadMovedError):
