@@ -21,7 +21,7 @@ endif
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test model lint types check servers servers-stop clean
+.PHONY: help demo test model soak lint types check servers servers-stop clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -34,6 +34,9 @@ test: $(VENV)/.installed-test ## Run the whole test suite
 
 model: $(VENV)/.installed-test ## Try everything at random against plain dicts, for hours
 	@HANGAR_MODEL_EXAMPLES=$(MODEL_TIMES) $(BIN)/python -m pytest -n $(JOBS) -o faulthandler_timeout=0 tests/model
+
+soak: $(VENV)/.installed-test ## Many writers, bad networks, and garbage collections beside them, for an hour
+	@$(BIN)/python -m pytest -o faulthandler_timeout=0 -m soak -rP tests/faults
 
 lint: $(VENV)/.installed-lint ## Look for mistakes in the source
 	@$(BIN)/ruff check .

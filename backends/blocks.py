@@ -73,6 +73,17 @@ def encode_sample(payload: bytes | memoryview, codec: Codec, digest: bytes) -> b
     )
 
 
+def is_bound(data: bytes | memoryview) -> bool:
+    """Whether a block (or the first of a run) is bound to the one sample that it holds."""
+    return bool(_HEADER.unpack_from(data)[3] & _BOUND)
+
+
+def encode_alike(raw: bytes | memoryview, old: bytes | memoryview) -> bytes:
+    """A block of other raw bytes, encoded as another block is, and not bound."""
+    _, number, shuffle, *_ = _HEADER.unpack_from(old)
+    return encode_block(raw, Codec(number, shuffle))
+
+
 def decode_blocks(data: bytes | memoryview, digest: bytes, expected: int) -> memoryview:
     """Decode the block or run of blocks that fills `data`, with every checksum verified.
 
@@ -103,7 +114,32 @@ def decode_blocks(data: bytes | memoryview, digest: bytes, expected: int) -> mem
     return memoryview(b"".join(parts))
 
 
+def check_blocks(data: bytes | memoryview, digest: bytes) -> None:
+    """Verify the checksums of the block or run of blocks that fills `data`, without decoding it.
+
+    Args:
+        data: the extent of a `Place`.
+        digest: of a sample in it; its first 8 bytes are enough.
+
+    Raises:
+        CorruptDataError: a header, a checksum or a length is wrong.
+    """
+    view = memoryview(data)
+    position = number = 0
+    while position < len(view) or not number:
+        *_, position = _checked(view, position, digest, number)
+        number += 1
+
+
 def _decode_one(view: memoryview, position: int, digest: bytes, place_in_run: int, room: int) -> tuple[memoryview, int]:
+    number, shuffle, encoded, raw_length, end = _checked(view, position, digest, place_in_run, room)
+    return decompress(number, shuffle, encoded, raw_length), end
+
+
+def _checked(
+    view: memoryview, position: int, digest: bytes, place_in_run: int, room: int = MAX_BLOCK_BYTES
+) -> tuple[int, int, memoryview, int, int]:
+    """Codec number, shuffle size, encoded bytes, raw length and end of the intact block at a position."""
     if len(view) - position < HEADER_LENGTH:
         raise CorruptDataError("a block header is cut short")
     magic, number, shuffle, flags, raw_length, length, checksum = _HEADER.unpack_from(view, position)
@@ -118,7 +154,7 @@ def _decode_one(view: memoryview, position: int, digest: bytes, place_in_run: in
     seed = _seed(digest if flags & _BOUND else None, place_in_run)
     if _checksum(number, shuffle, flags, raw_length, encoded, seed) != checksum:
         raise CorruptDataError("a block fails its checksum")
-    return decompress(number, shuffle, encoded, raw_length), start + length
+    return number, shuffle, encoded, raw_length, start + length
 
 
 def _seed(binding: bytes | None, number: int) -> int:

@@ -14,6 +14,7 @@
     ├── UnsupportedStoreError       (ValueError)         unknown kind of URL, or its driver is not installed
     ├── DataNotLocalError           (FileNotFoundError)  not on this machine, and not to be fetched
     ├── CorruptDataError            (ValueError)         bytes that are not what they should be
+    ├── PurgedBytesError            (LookupError)        bytes that were removed from all history
     └── UnsupportedFormatError      (RuntimeError)       written by a newer version, or not ours
 
 Every message says what happened, to which URL or object, and what to do next. No message contains a
@@ -33,6 +34,7 @@ __all__ = [
     "HangarError",
     "InvalidPathError",
     "ObjectNotFoundError",
+    "PurgedBytesError",
     "ReadOnlyStoreError",
     "StoreError",
     "StoreUnavailableError",
@@ -98,6 +100,10 @@ class DataNotLocalError(HangarError, FileNotFoundError):
 
 class CorruptDataError(HangarError, ValueError):
     """Bytes are not what their name, checksum or digest says they are."""
+
+
+class PurgedBytesError(HangarError, LookupError):
+    """Bytes of an object were removed on purpose, for good; the store's log of moves says so."""
 
 
 class UnsupportedFormatError(HangarError, RuntimeError):

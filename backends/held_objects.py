@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from hangar_cloud.backends.errors import (
@@ -15,9 +15,12 @@ from hangar_cloud.backends.errors import (
     CorruptDataError,
     HangarError,
     ObjectNotFoundError,
+    PurgedBytesError,
     StoreError,
     TruncatedObjectError,
 )
+from hangar_cloud.backends.move_log import MoveLogs, check_rewritten
+from hangar_cloud.backends.moves import Spot
 from hangar_cloud.backends.store import ObjectStore
 from hangar_cloud.backends.store.port import ObjectInfo
 from hangar_cloud.backends.store.ranges import RangeRequest
@@ -38,12 +41,14 @@ class Held(NamedTuple):
     """The answer to one request for bytes.
 
     `data` is None where they are not here. `error` then says why they cannot be read, and is None where a remote
-    has them. `sparse` bytes are from a file of parts: those that fail their check are simply not here.
+    has them. `sparse` bytes are from a file of parts: those that fail their check are simply not here. `rewritten`
+    ones were put in the place of others by a purge, and are intact as such.
     """
 
     data: bytes | None
     error: HangarError | None = None
     sparse: bool = False
+    rewritten: bool = False
 
 
 class HeldObjects:
@@ -56,6 +61,7 @@ class HeldObjects:
         asking: False if remotes must not be asked; everything absent then counts as being there.
         fetching: read what is not here as a whole from the remotes, as if it were here; nothing is kept. Parts are
             looked at where no remote has it.
+        moves: knows where objects were moved to; by default nothing ever is.
 
     `unasked` are the absent objects about which some remote gave no answer.
     """
@@ -68,8 +74,11 @@ class HeldObjects:
         *,
         asking: bool = True,
         fetching: bool = False,
+        moves: MoveLogs | None = None,
     ) -> None:
         self._store = store
+        self._moves = moves or MoveLogs()
+        self._fresh: set[str] = set()
         self._partial = partial
         self._fetching = fetching
         self._remotes = remotes
@@ -103,15 +112,32 @@ class HeldObjects:
 
     def read_each(self, requests: Sequence[RangeRequest]) -> list[Held]:
         """Bytes of many ranges, each answered for itself, in the order asked."""
-        answers: list[Held | None] = [self._without_reading(request) for request in requests]
+        spots = [self.locate(*request) for request in requests]
+        answers: list[Held | None] = [self._without_reading(spot) for spot in spots]
         by_store: dict[ObjectStore, list[int]] = {}
-        for i, (path, _, _) in enumerate(requests):
-            if answers[i] is None:
-                by_store.setdefault(self.store_of(path), []).append(i)
+        for i, spot in enumerate(spots):
+            if answers[i] is None and spot.path is not None:
+                by_store.setdefault(self.store_of(spot.path), []).append(i)
         for store, open_ in by_store.items():
-            for i, answer in zip(open_, _read_all(store, [requests[i] for i in open_]), strict=True):
-                answers[i] = answer
+            ranges = [(spots[i].path or "", spots[i].offset, spots[i].length) for i in open_]
+            for i, answer in zip(open_, _read_all(store, ranges), strict=True):
+                answers[i] = _checked(answer, spots[i])
         return [answer for answer in answers if answer is not None]
+
+    def locate(self, path: str, offset: int, length: int) -> Spot:
+        """Where bytes are that records or commits say are at a place: there, or where that was moved to.
+
+        If they are nowhere, it is where they should be.
+        """
+        spots = self._spots(self._store, path, offset, length)
+        found = next((spot for spot in spots if spot.path is None or self.info(spot.path) is not None), None)
+        if found is not None:
+            return found
+        for remote in self._remotes() if self._fetching else ():
+            for spot in self._spots(remote, path, offset, length):
+                if spot.path is None or self.info(spot.path) is not None:
+                    return spot
+        return spots[0]
 
     def read_part(self, path: str, offset: int, length: int) -> bytes | None:
         """Bytes of a file of parts, None where they are not there (or are a hole)."""
@@ -129,18 +155,54 @@ class HeldObjects:
         """Whether parts of an object are here."""
         return self._partial is not None and self._partial.exists(path)
 
-    def absence(self, path: str) -> HangarError | None:
-        """What is wrong with an object being absent: None if a remote has it, or could not be asked."""
+    def absence(self, path: str, ranges: Iterable[tuple[int, int]] = ()) -> HangarError | None:
+        """What is wrong with an object being absent: None if a remote has it, or could not be asked.
+
+        Args:
+            path: its name.
+            ranges: offsets and lengths of all that is wanted of it; a remote that moved these elsewhere has them.
+        """
         if path not in self._absent:
             self._absent[path] = self._ask(path)
-        return self._absent[path]
+        error = self._absent[path]
+        wanted = list(ranges) if error is not None else []
+        return None if any(self._moved_all(remote, path, wanted) for remote in self._asked()) else error
 
-    def _without_reading(self, request: RangeRequest) -> Held | None:
-        path, offset, length = request
+    def is_moved(self, path: str) -> bool:
+        """Whether something of an object lies elsewhere in the store, or in a remote, by now."""
+        for store in (self._store, *self._asked()):
+            self._spots(store, path, 0, 0)
+            log = self._moves.of(store.url)
+            if log is not None and any(store.exists(target) for target in log.moves.targets(path)):
+                return True
+        return False
+
+    def _spots(self, store: ObjectStore, path: str, offset: int, length: int) -> list[Spot]:
+        log = self._moves.of(store.url)
+        if log is None:
+            return [Spot(path, offset, length)]
+        if store.url not in self._fresh:
+            self._fresh.add(store.url)
+            log.refresh(store.get_many)
+        return log.moves.spots(path, offset, length)
+
+    def _moved_all(self, store: ObjectStore, path: str, ranges: Sequence[tuple[int, int]]) -> bool:
+        """Whether a store, though it lacks an object, has what is wanted of it in others."""
+        found = [self._spots(store, path, offset, length)[0] for offset, length in ranges]
+        targets = {spot.path for spot in found if spot.path is not None}
+        return bool(found) and path not in targets and all(store.exists(target) for target in targets)
+
+    def _asked(self) -> Sequence[ObjectStore]:
+        return self._remotes() if self._asking else ()
+
+    def _without_reading(self, spot: Spot) -> Held | None:
+        path, offset, length, _ = spot
+        if path is None:
+            return Held(None, PurgedBytesError("they were purged"))
         info = self.info(path)
         if info is None:
             part = self.read_part(path, offset, length)
-            return Held(None, self.absence(path)) if part is None else Held(part, sparse=True)
+            return Held(None, self.absence(path, [(offset, length)])) if part is None else Held(part, sparse=True)
         # Looked at first: no buffer is made for what a damaged record asks for.
         if offset + length > info.size:
             wanted = f"bytes {offset} to {offset + length} are wanted"
@@ -156,7 +218,7 @@ class HeldObjects:
         return None
 
     def _ask(self, path: str) -> HangarError | None:
-        remotes = self._remotes() if self._asking else []
+        remotes = self._asked()
         silent = not self._asking
         for remote in remotes:
             try:
@@ -181,6 +243,17 @@ def _read_all(store: ObjectStore, requests: Sequence[RangeRequest]) -> list[Held
         if not concerns_object(error):
             raise
         return [_read_one(store, request) for request in requests]
+
+
+def _checked(held: Held, spot: Spot) -> Held:
+    """An answer, told from what stands in for other bytes."""
+    if held.data is None or spot.checksum is None:
+        return held
+    try:
+        check_rewritten(held.data, spot)
+    except CorruptDataError as error:
+        return Held(None, error)
+    return held._replace(rewritten=True)
 
 
 def _read_one(store: ObjectStore, request: RangeRequest) -> Held:

@@ -5,17 +5,17 @@ part of one lies in a sparse file at the same offsets, under `partial/`. There i
 of what such a file holds: every extent carries a checksum, a hole reads as zeros and fails it, so
 "is it here?" and "is it intact?" are one question. Two processes that fill one file write the same
 bytes to the same places, and a crash in the middle leaves only extents that fail.
+
+An object that is gone may have been moved (`backends/moves.py`): in the local store, and in each remote by itself.
+What is kept of it stays under the name, and at the offset, that it was asked for by.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, TypeVar
 
 from hangar_cloud.backends.cache_limit import CacheLimit
 from hangar_cloud.backends.errors import (
@@ -23,32 +23,21 @@ from hangar_cloud.backends.errors import (
     DataNotLocalError,
     HangarError,
     ObjectNotFoundError,
-    StoreError,
+    PurgedBytesError,
     TruncatedObjectError,
 )
+from hangar_cloud.backends.extents import Extent, Verify, verified
+from hangar_cloud.backends.kept_objects import KeptObjects, unreadable_told
 from hangar_cloud.backends.local_files import LocalFiles
+from hangar_cloud.backends.move_log import Fetched, MoveLogs, check_rewritten
 from hangar_cloud.backends.store import ObjectStore
 from hangar_cloud.backends.store.durable_files import disk_errors_told, publish_over, read_regular, temporary_sibling
 from hangar_cloud.backends.store.ranges import RangeRequest
 
+__all__ = ["Extent", "ObjectSource", "Verify"]
+
 _MAX_OBJECT_BYTES: Final = 64 * 1024 * 1024
-_LET_GO_SECONDS: Final = 1.0
 T = TypeVar("T")
-Verify = Callable[[memoryview, bool], T]
-
-
-@dataclass(frozen=True)
-class Extent(Generic[T]):
-    """A part of an object, and the check that turns its bytes into what the caller wants.
-
-    `verify(data, fetched)` returns the wanted value or raises `CorruptDataError`; `fetched` says
-    that the bytes came from a remote and are about to be kept.
-    """
-
-    path: str
-    offset: int
-    length: int
-    verify: Verify[T]
 
 
 class ObjectSource:
@@ -60,6 +49,7 @@ class ObjectSource:
         remotes: stores to ask for what is not here, in order.
         offline: never ask them; what is not here raises `DataNotLocalError`.
         limit: size limit of the cache, None for no limit.
+        moves: knows where objects were moved to; by default nothing ever is.
     """
 
     def __init__(
@@ -70,15 +60,16 @@ class ObjectSource:
         *,
         offline: bool = False,
         limit: CacheLimit | None = None,
+        moves: MoveLogs | None = None,
     ) -> None:
         self.store = store
         self.partial = partial
         self.offline = offline
         self._remotes = remotes
-        self._limit = limit
         self._files = LocalFiles()
+        self._kept = KeptObjects(store, partial, limit, self._files)
+        self._moves = moves or MoveLogs()
         self._ahead: dict[str, tuple[int, bytes]] = {}
-        self._let_go_at = 0.0
 
     def read(self, extent: Extent[T], ahead: int = 0) -> T:
         """The verified value of one extent.
@@ -124,14 +115,14 @@ class ObjectSource:
             CorruptDataError: a local copy is there and damaged.
             DataNotLocalError: it is not here.
         """
-        self._let_go()
+        self._kept.let_go()
         path = self.store / extent.path
         try:
-            with _explained(path):
+            with unreadable_told(path):
                 data = self._files.view(path, extent.offset, extent.length)
         except (FileNotFoundError, NotADirectoryError):
-            return self._read_partial(extent)
-        return _verified(extent, data, fetched=False)
+            return self._read_moved(extent)
+        return verified(extent, data, fetched=False)
 
     def is_local(self, extent: Extent[Any]) -> bool:
         """True if the extent is here and intact."""
@@ -146,7 +137,7 @@ class ObjectSource:
         local = self.store / path
         reason: HangarError
         try:
-            with _explained(local):
+            with unreadable_told(local):
                 text = read_regular(local, _MAX_OBJECT_BYTES)
             return verify(text)
         except (FileNotFoundError, NotADirectoryError):
@@ -166,7 +157,7 @@ class ObjectSource:
                 problem.__cause__ = error
                 continue
             with contextlib.suppress(OSError):  # a full disk is no reason not to read
-                self._keep_whole(local, data)
+                self._kept.keep_whole(path, data)
             return value
         raise problem or self._nowhere(path, reason, remotes)
 
@@ -191,7 +182,7 @@ class ObjectSource:
                 with disk_errors_told(local), temporary_sibling(local) as incoming:
                     remote.download(path, incoming, progress=progress)
                     verify(incoming)
-                    self._make_room(incoming.stat().st_size)
+                    self._kept.make_room(incoming.stat().st_size)
                     publish_over(incoming, local)
             except ObjectNotFoundError:
                 continue
@@ -199,35 +190,57 @@ class ObjectSource:
                 problem = CorruptDataError(f"{error} (as read from {remote.url})")
                 problem.__cause__ = error
                 continue
-            self._drop_partial(path)
+            self._kept.drop_parts(path)
             return True
         raise problem or self._nowhere(path, missing, remotes)
 
+    def was_moved(self, path: str) -> bool:
+        """Whether a local object that is not here was moved elsewhere in the local store, or some of it was."""
+        return self._moves.moved_in_folder(self.store, path)
+
     def refuse_to_keep(self, size: int) -> None:
         """Raises StoreError if the cache cannot hold `size` bytes of parts of objects, which were asked to be kept."""
-        if self._limit is not None and not self._limit.fits(size):
-            raise StoreError(
-                f"{size:,} bytes are asked to be kept on this machine, in a cache of at most "
-                f"{self._limit.max_bytes:,}. Ask for less, or open the repository with a larger cache_size, or "
-                "without one"
-            )
+        self._kept.refuse_too_much(size)
 
     def forget(self) -> None:
         """Close every local file held open."""
         self._files.forget_all()
+        self._ahead.clear()
+
+    def _read_moved(self, extent: Extent[T]) -> T:
+        """An extent whose object is not here: where the local store moved it to, else from a file of parts."""
+        for spot in self._moves.spots_in_folder(self.store, extent.path, extent.offset, extent.length):
+            if spot.path is None:
+                raise PurgedBytesError(f"bytes {extent.offset}+{extent.length} of {extent.path} were purged")
+            try:
+                with unreadable_told(self.store / spot.path):
+                    data = self._files.view(self.store / spot.path, spot.offset, spot.length)
+                check_rewritten(data, spot)
+                return verified(extent, data, fetched=False, rewritten=spot.checksum is not None)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except CorruptDataError:
+                with contextlib.suppress(CorruptDataError, DataNotLocalError):
+                    return self._read_partial(extent)
+                raise
+        return self._read_partial(extent)
 
     def _read_partial(self, extent: Extent[T]) -> T:
+        rewritten = self._kept.rewritten(extent)
+        if rewritten is not None:
+            with contextlib.suppress(CorruptDataError):
+                return verified(extent, memoryview(rewritten), fetched=True, rewritten=True)
         absent = DataNotLocalError(f"bytes {extent.offset}+{extent.length} of {extent.path} are not here")
         if self.partial is None:
             raise absent
         try:
-            with _explained(self.partial / extent.path):
+            with unreadable_told(self.partial / extent.path):
                 data = self._files.read(self.partial / extent.path, extent.offset, extent.length)
         except (FileNotFoundError, NotADirectoryError):
             raise absent from None
         if len(data) < extent.length or not any(data[:64]):
             raise absent
-        return _verified(extent, memoryview(data), fetched=False)
+        return verified(extent, memoryview(data), fetched=False)
 
     def _fetch_ahead(self, extent: Extent[T], ahead: int, reason: HangarError) -> T:
         start, blob = self._ahead.get(extent.path, (0, b""))
@@ -235,27 +248,35 @@ class ObjectSource:
         if not start <= extent.offset <= end <= start + len(blob):
             start, blob = max(extent.offset - ahead, 0), b""
 
-        def take(data: bytes) -> T:
+        def take(data: bytes, start: int) -> T:
             part = data[extent.offset - start : extent.offset - start + extent.length]
-            value = _verified(extent, memoryview(part), fetched=True)
-            self._keep_parts([(extent, part, reason)])
+            value = verified(extent, memoryview(part), fetched=True)
+            self._kept.keep_parts([(extent, part, reason)])
             return value
 
         if blob:
             with contextlib.suppress(CorruptDataError):  # asked for once more, if need be of another remote
-                return take(blob)
+                return take(blob, start)
 
-        def take_wide(blobs: list[bytes]) -> T:
-            value = take(blobs[0])
-            self._ahead = {extent.path: (start, blobs[0])}
+        def take_wide(blobs: list[Fetched]) -> T:
+            (data, rewritten), *_ = blobs
+            if rewritten:
+                value = verified(extent, memoryview(data), fetched=True, rewritten=True)
+                self._kept.keep_parts((), rewritten=[(extent, data)])
+                return value
+            first = end - len(data)  # less than was asked for, where only this was moved
+            value = take(data, first)
+            self._ahead = {extent.path: (first, data)}
             return value
 
-        return self._ask([(extent.path, start, end - start)], reason, take_wide)
+        return self._ask([(extent.path, start, end - start)], reason, take_wide, extent.length)
 
     def _fetch(self, extents: Sequence[Extent[T]], reasons: Sequence[HangarError], must_keep: bool = False) -> list[T]:
-        def take(blobs: list[bytes]) -> list[T]:
-            values = [_verified(e, memoryview(blob), fetched=True) for e, blob in zip(extents, blobs, strict=True)]
-            self._keep_parts(list(zip(extents, blobs, reasons, strict=True)), must_keep)
+        def take(blobs: list[Fetched]) -> list[T]:
+            answers = list(zip(extents, blobs, reasons, strict=True))
+            values = [verified(e, memoryview(b.data), fetched=True, rewritten=b.rewritten) for e, b, _ in answers]
+            rewritten = [(e, b.data) for e, b, _ in answers if b.rewritten]
+            self._kept.keep_parts([(e, b.data, why) for e, b, why in answers if not b.rewritten], must_keep, rewritten)
             return values
 
         try:
@@ -272,13 +293,19 @@ class ObjectSource:
             values.update(zip(places, fetched, strict=True))
         return [values[i] for i in range(len(extents))]
 
-    def _ask(self, requests: list[RangeRequest], reason: HangarError, take: Callable[[list[bytes]], T]) -> T:
-        """What `take` makes of the bytes, from the first remote that has them all and intact."""
+    def _ask(
+        self,
+        requests: list[RangeRequest],
+        reason: HangarError,
+        take: Callable[[list[Fetched]], T],
+        least: int | None = None,
+    ) -> T:
+        """What `take` makes of the bytes, from the first remote that has them all (or the `least` last ones) intact."""
         remotes = self._reachable(requests[0][0], reason)
         problem: CorruptDataError | None = None
         for remote in remotes:
             try:
-                return take(remote.get_ranges(requests))
+                return take(self._moves.get_ranges(remote, requests, least))
             except ObjectNotFoundError:
                 continue
             except (CorruptDataError, TruncatedObjectError) as error:
@@ -307,89 +334,3 @@ class ObjectSource:
             f"{path} is neither in {self.store} nor in {asked}: the repository refers to an object that is missing; "
             "if it was pushed from elsewhere, push it again"
         )
-
-    def _keep_part(self, extent: Extent[Any], blob: bytes, reason: HangarError) -> None:
-        if self.partial is None or (self._limit is not None and not self._limit.fits(len(blob))):
-            return
-        self._make_room(len(blob))
-        path = self.partial / extent.path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(reason, CorruptDataError):
-            self._demote(extent.path)
-        file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
-        try:
-            view = memoryview(blob)
-            while view:
-                written = os.pwrite(file, view, extent.offset + len(blob) - len(view))
-                view = view[written:]
-        finally:
-            os.close(file)
-        # Another process may have evicted the file that we have open: this is the new one.
-        self._files.forget(path)
-
-    def _keep_parts(self, parts: Sequence[tuple[Extent[Any], bytes, HangarError]], must_keep: bool = False) -> None:
-        """Keep what was fetched. A full or read-only disk is no reason not to read; only who asked for it to be kept
-        is told."""
-        if must_keep:
-            self.refuse_to_keep(sum(len(blob) for _, blob, _ in parts))
-        try:
-            for extent, blob, reason in parts:
-                self._keep_part(extent, blob, reason)
-        except OSError as error:
-            if must_keep:
-                raise StoreError(
-                    f"what was fetched cannot be kept in {self.partial}: {error.strerror or error}. Free some "
-                    "space, or choose another folder (cache_dir), and fetch it again; nothing is damaged"
-                ) from error
-
-    def _demote(self, path: str) -> None:
-        """Take a damaged whole object for a partial one: each extent of it that is intact stays readable."""
-        assert self.partial is not None
-        with contextlib.suppress(FileNotFoundError):
-            os.replace(self.store / path, self.partial / path)
-        self._files.forget(self.store / path)
-
-    def _keep_whole(self, local: Path, data: bytes) -> None:
-        self._make_room(len(data))
-        with temporary_sibling(local) as incoming:
-            incoming.write_bytes(data)
-            os.replace(incoming, local)
-        self._files.forget(local)
-
-    def _drop_partial(self, path: str) -> None:
-        if self.partial is not None:
-            (self.partial / path).unlink(missing_ok=True)
-            self._files.forget(self.partial / path)
-
-    def _make_room(self, size: int) -> None:
-        if self._limit is not None:
-            for path in self._limit.make_room(size):
-                self._files.forget(path)
-
-    def _let_go(self) -> None:
-        """Every now and then, close files that another process evicted."""
-        if self._limit is not None and time.monotonic() > self._let_go_at:
-            self._let_go_at = time.monotonic() + _LET_GO_SECONDS
-            self._files.forget_removed()
-
-
-@contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turn what the system says of a file that is there, and cannot be read, into an error of ours."""
-    try:
-        yield
-    except (FileNotFoundError, NotADirectoryError):
-        raise
-    except OSError as error:
-        raise CorruptDataError(f"{path} cannot be read ({error.strerror or error})") from error
-
-
-def _verified(extent: Extent[T], data: memoryview, *, fetched: bool) -> T:
-    try:
-        if len(data) != extent.length:
-            raise CorruptDataError(f"only {len(data)} of {extent.length} bytes are there")
-        return extent.verify(data, fetched)
-    except CorruptDataError as error:
-        raise CorruptDataError(
-            f"{extent.path}, bytes {extent.offset} to {extent.offset + extent.length}: {error}"
-        ) from error

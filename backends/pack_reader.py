@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from hangar_cloud.backends.blocks import Place, decode_blocks, most_decoded
-from hangar_cloud.backends.errors import CorruptDataError, DataNotLocalError
+from hangar_cloud.backends.errors import (
+    CorruptDataError,
+    DataNotLocalError,
+    HangarError,
+    ObjectNotFoundError,
+    PurgedBytesError,
+)
 from hangar_cloud.backends.local_files import LocalFiles
 from hangar_cloud.backends.object_source import Extent, ObjectSource
-from hangar_cloud.backends.packs import pack_path, staged_pack_number
+from hangar_cloud.backends.packs import NO_PACK, pack_path, staged_pack_number
 from hangar_cloud.backends.values import payload_size, sample_digest
 
 _DECODED_LIMIT: Final = 128 * 1024 * 1024
 _SHARED_BLOCK_LIMIT: Final = 64 * 1024
+UNREADABLE: Final = (CorruptDataError, DataNotLocalError, ObjectNotFoundError, PurgedBytesError)
+"""What reading a sample may raise that speaks of this sample alone."""
+
+Purged = Callable[[bytes, bool], HangarError | None]
+"""What to raise for the sample of a digest if it was purged, else None; if told so, without asking a remote."""
 
 
 class PackedSample(NamedTuple):
@@ -58,10 +70,18 @@ class PackReader:
         source: where sealed packs are read from.
         staging: folder of the staging packs of this writer, None for a reader.
         decoded_limit: bytes of decoded shared blocks kept in memory.
+        purged: asked of samples that cannot be read, and whether any is to be taken from a remote.
     """
 
-    def __init__(self, source: ObjectSource, staging: Path | None = None, decoded_limit: int = _DECODED_LIMIT) -> None:
+    def __init__(
+        self,
+        source: ObjectSource,
+        staging: Path | None = None,
+        decoded_limit: int = _DECODED_LIMIT,
+        purged: Purged = lambda digest, here: None,
+    ) -> None:
         self._source = source
+        self._purged = purged
         self._staging = staging
         self._staged_files = LocalFiles()
         self._decoded: OrderedDict[tuple[bytes, int], _DecodedBlock] = OrderedDict()
@@ -75,11 +95,13 @@ class PackReader:
         Raises:
             CorruptDataError: damaged, with pack and position.
             DataNotLocalError: not here, and not to be fetched.
+            HangarError: it was purged, in the words of `purged`.
         """
         place = sample.place
-        block = self._decoded.get((place.pack, place.offset))
-        payload = None if block is None else block.payload(sample)
-        return _payload(self._load(sample), place) if payload is None else payload
+        with self._purge_told(sample):
+            block = self._decoded.get((place.pack, place.offset))
+            payload = None if block is None else block.payload(sample)
+            return _payload(self._load(sample), place) if payload is None else payload
 
     def read_many(self, samples: Sequence[PackedSample]) -> list[memoryview]:
         """Payloads of many samples, in the order asked. Each block is read, fetched and decoded
@@ -97,13 +119,19 @@ class PackReader:
                 blocks[name] = _DecodedBlock(self._load(sample), sample)
             else:
                 missing[name] = sample
-        raws = self._source.read_many([self.extent(sample) for sample in missing.values()])
+        if any(self._purged(sample.digest, True) is not None for sample in missing.values()):
+            return [self.read(sample) for sample in samples]
+        try:
+            raws = self._source.read_many([self.extent(sample) for sample in missing.values()])
+        except UNREADABLE:
+            # One by one, since the error must be about the sample that fails.
+            return [self.read(sample) for sample in samples]
         for (name, sample), raw in zip(missing.items(), raws, strict=True):
             blocks[name] = self._remember(name, raw, sample)
         payloads = []
         for sample in samples:
             payload = blocks[sample.place.pack, sample.place.offset].payload(sample)
-            payloads.append(_payload(self._load(sample), sample.place) if payload is None else payload)
+            payloads.append(self.read(sample) if payload is None else payload)
         return payloads
 
     def fetch(self, samples: Sequence[PackedSample]) -> None:
@@ -117,7 +145,10 @@ class PackReader:
         """True if the sample can be read without a remote."""
         if self.is_whole(sample.place.pack):
             return True
-        return self._source.is_local(self.extent(sample))
+        try:
+            return self._source.is_local(self.extent(sample))
+        except PurgedBytesError:
+            return False
 
     def read_local(self, sample: PackedSample) -> memoryview | None:
         """One sample's payload, or None where it cannot be read without a remote."""
@@ -125,7 +156,7 @@ class PackReader:
             return self.read(sample)
         try:
             return _payload(self._source.read_local(self.extent(sample)), sample.place)
-        except (CorruptDataError, DataNotLocalError):
+        except (CorruptDataError, DataNotLocalError, PurgedBytesError):
             return None
 
     def is_whole(self, pack: bytes) -> bool:
@@ -138,6 +169,10 @@ class PackReader:
         place, digest, prefix = sample
 
         def verify(data: memoryview, fetched: bool) -> memoryview:
+            purged = self._purged(digest, True) if fetched else None
+            if purged is not None:
+                # A remote may still have what was purged here.
+                raise purged
             if payload_size(prefix) not in (None, place.size):
                 raise CorruptDataError(f"its record gives a sample of {payload_size(prefix)} bytes {place.size}")
             raw = decode_blocks(data, digest, most_decoded(place))
@@ -168,9 +203,26 @@ class PackReader:
             self._decoded_bytes = 0
         self._staged_files.forget_all()
 
+    @contextmanager
+    def _purge_told(self, sample: PackedSample) -> Iterator[None]:
+        """Where a sample cannot be read since it was purged, say that."""
+        try:
+            yield
+        except UNREADABLE as error:
+            purged = self._purged(sample.digest, False)
+            if purged is None:
+                raise
+            raise purged from error
+
     def _load(self, sample: PackedSample) -> memoryview:
         place = sample.place
+        if place.pack == NO_PACK:
+            raise PurgedBytesError("the sample stood in its record and was purged; what was said of it is not here")
         number = staged_pack_number(place.pack)
+        purged = self._purged(sample.digest, True)
+        if purged is not None:
+            # Told at once, and without asking a remote that may still have what was purged here.
+            raise purged
         extent = self.extent(sample)
         raw = self._source.read(extent) if number is None else self._load_staged(number, extent)
         self._remember((place.pack, place.offset), raw, sample)

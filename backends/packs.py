@@ -24,6 +24,8 @@ _ENTRY: Final = struct.Struct("<QQ")
 # index offset, number of entries, checksum of the index, magic
 _TRAILER: Final = struct.Struct("<QQQ8s")
 _STAGED_MARK: Final = b"staging\0"
+NO_PACK: Final = bytes(PACK_ID_LENGTH)
+"""Stands in a record for the pack of a sample that stood in the record itself and was purged."""
 
 
 class BlockExtent(NamedTuple):

@@ -22,9 +22,11 @@ from hangar_cloud.catalog.backoff import ATTEMPTS, back_off
 from hangar_cloud.catalog.commits import METADATA, ColumnEntry, Commit, commit_path, make_commit
 from hangar_cloud.catalog.digest_index import DigestIndex
 from hangar_cloud.catalog.errors import CommitConflictError, HeadMovedError, NothingToCommitError
+from hangar_cloud.catalog.moved_packs import MovedPacks
 from hangar_cloud.catalog.node_reader import NodeReader
 from hangar_cloud.catalog.pointers import Pointer, PointerLog
 from hangar_cloud.catalog.publishing import Progress, Publisher
+from hangar_cloud.catalog.purged_samples import PurgedSamples
 from hangar_cloud.catalog.rebase import Conflict, changes_nothing, describe, find_conflicts, rebase
 from hangar_cloud.catalog.receipts import NEW_METADATA, find_commit, receipt_change
 from hangar_cloud.catalog.record_writer import RecordWriter
@@ -109,6 +111,8 @@ class Committer:
         index: is told where new samples lie.
         look_up: gives a commit by its digest.
         shared: whether others may collect garbage in the store while this writer has no lock against it: in a bucket.
+        moved: where samples are by now that lay in packs of the store.
+        purged: knows the samples that must not be stored again.
     """
 
     def __init__(
@@ -121,11 +125,13 @@ class Committer:
         look_up: Callable[[str], Commit],
         *,
         shared: bool = False,
+        moved: MovedPacks | None = None,
+        purged: PurgedSamples | None = None,
     ) -> None:
         self._store = store
         self._cache = cache
         self._watch = Watch(store if shared else None)
-        self._reused = ReusedPacks(self._watch, cache)
+        self._reused = ReusedPacks(self._watch, cache, moved, purged)
         self._uprooted = False
         self._publisher = Publisher(store, cache)
         self._pointers = pointers

@@ -31,6 +31,7 @@ KEEP_SECONDS: Final = 24 * 3600.0
 _LIST: Final = re.compile(r"(\d{10})\.condemned\.json", re.ASCII)
 _SWEEP: Final = re.compile(r"(\d{10})\.sweep\.json", re.ASCII)
 _DONE: Final = re.compile(r"(\d{10})\.done\.json", re.ASCII)
+_PURGE: Final = re.compile(r"purge-[0-9a-f]{32}\.json", re.ASCII)
 _KEEP: Final = re.compile(r"keep-[0-9a-f]{32}\.json", re.ASCII)
 
 
@@ -43,6 +44,7 @@ class GcState:
         sweeps: numbers of those whose deletion has begun (or that were called off).
         dones: numbers of lists that are over, as far as that is still on record.
         keeps: names of the wishes to keep objects.
+        purges: names of what says that samples were purged since; another one, that there are more.
         others: names of anything else.
     """
 
@@ -50,6 +52,7 @@ class GcState:
     sweeps: set[int] = field(default_factory=set)
     dones: set[int] = field(default_factory=set)
     keeps: list[str] = field(default_factory=list)
+    purges: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
 
     @property
@@ -90,6 +93,8 @@ def look(store: ObjectStore) -> GcState:
             state.sweeps.add(int(match[1]))
         elif match := _DONE.fullmatch(name):
             state.dones.add(int(match[1]))
+        elif _PURGE.fullmatch(name):
+            state.purges.append(f"{FOLDER}/{name}")
         elif _KEEP.fullmatch(name):
             state.keeps.append(f"{FOLDER}/{name}")
         else:
@@ -115,6 +120,11 @@ def done_path(number: int) -> str:
 def new_keep_path() -> str:
     """A name for a writer's wish to keep objects."""
     return f"{FOLDER}/keep-{secrets.token_hex(16)}.json"
+
+
+def new_purge_path() -> str:
+    """A name for what tells writers to look whether something that they are about to store was purged."""
+    return f"{FOLDER}/purge-{secrets.token_hex(16)}.json"
 
 
 def encode_list(names: Iterable[str]) -> bytes:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import xxhash
 
 from hangar_cloud.backends.blocks import Place
+from hangar_cloud.backends.store.durable_files import temporary_sibling
 
 _MERGE_ABOVE: Final = 16
 _MAX_NUMBER: Final = 2**63 - 1
@@ -45,8 +46,8 @@ class DigestIndex:
         self._folder = folder
         self._runs: dict[str, npt.NDArray[Any]] | None = None
 
-    def find(self, digests: Sequence[bytes], usable: Callable[[bytes], bool] = lambda _: True) -> dict[bytes, Place]:
-        """The places of those digests that are known, as far as their packs are `usable`."""
+    def find(self, digests: Sequence[bytes], usable: Callable[[Place], bool] = lambda _: True) -> dict[bytes, Place]:
+        """The places of those digests that are known, as far as they are `usable`."""
         runs = self._load()
         if not runs or not digests:
             return {}
@@ -57,7 +58,7 @@ class DigestIndex:
             inside = np.minimum(positions, len(run) - 1)
             for i in np.flatnonzero((positions < len(run)) & (run["head"][inside] == heads)):
                 digest = digests[int(i)]
-                place = next((p for p in _matches(run, int(positions[i]), digest) if usable(p.pack)), None)
+                place = next((p for p in _matches(run, int(positions[i]), digest) if usable(p)), None)
                 if place is not None:
                     found[digest] = place
         return found
@@ -114,13 +115,13 @@ class DigestIndex:
     def _save(self, run: npt.NDArray[Any]) -> tuple[str, npt.NDArray[Any]]:
         run = run[np.argsort(run["head"], kind="stable")]
         name = f"{secrets.token_hex(8)}{_SUFFIX}"
-        incoming = self._folder / f"{name}.incoming"
-        with incoming.open("wb") as file:
-            # Without numpy's header, the parser of which fails in many ways where it is damaged.
-            run.tofile(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(incoming, self._folder / name)
+        with temporary_sibling(self._folder / name) as incoming:
+            with incoming.open("xb") as file:
+                # Without numpy's header, the parser of which fails in many ways where it is damaged.
+                run.tofile(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(incoming, self._folder / name)
         return name, run
 
 

@@ -15,12 +15,15 @@
     ├── StashNotFoundError      (ValueError)        no such stash
     ├── ObjectTooLargeError     (ValueError)        a commit that no reader would take
     ├── StagingError            (RuntimeError)      the staging area cannot be used as it is
+    ├── PurgedError             (LookupError)       a sample that was erased for good; carries when, by whom and why
     └── GarbageCollectionError  (RuntimeError)      another collection is in the way; nothing is lost
 """
 
 from __future__ import annotations
 
-from hangar_cloud.backends.errors import HangarError
+from typing import Any
+
+from hangar_cloud.backends.errors import HangarError, PurgedBytesError
 
 
 class InvalidNameError(HangarError, ValueError):
@@ -73,3 +76,36 @@ class StagingError(HangarError, RuntimeError):
 
 class GarbageCollectionError(HangarError, RuntimeError):
     """Another garbage collection of the same repository is in the way. Nothing was lost; run it again later."""
+
+
+class PurgedError(PurgedBytesError):
+    """A sample that `Repository.purge` erased from all history. Its key is still there; its value never comes back.
+
+    It is no KeyError: what skips keys that are missing must not take this for one.
+
+    Attributes:
+        digest: of the sample, 64 hex digits.
+        time: when it was purged; UTC, ISO 8601.
+        author: who did it.
+        reason: why.
+        column: that it was read from; None where that is not known.
+        key: of the sample there; a pair in a nested column.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        digest: str = "",
+        time: str = "",
+        author: str = "",
+        reason: str = "",
+        column: str | None = None,
+        key: Any = None,
+    ) -> None:
+        super().__init__(message, digest, time, author, reason, column, key)
+        self.digest, self.time, self.author, self.reason = digest, time, author, reason
+        self.column, self.key = column, key
+
+    def at(self, where: str, column: str, key: Any) -> PurgedError:
+        """The same, for a sample of a column; `where` says which in words."""
+        return PurgedError(f"{where}: {self}", self.digest, self.time, self.author, self.reason, column, key)

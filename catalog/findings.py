@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
-NOTES: Final = frozenset({"remote", "hint"})
+NOTES: Final = frozenset({"remote", "hint", "purged"})
 
 _COPY: Final = (
     "An object that a remote or another clone has intact: delete the one here, if there is one, and fetch the branch "
@@ -51,6 +51,7 @@ class Finding(NamedTuple):
             - ``"staging"``: uncommitted changes of this machine, staged or stashed, that cannot be read.
             - ``"unsupported"``: written by a later version, and so not checked.
             - ``"remote"`` (a note): how much is not on this machine, and so was not checked.
+            - ``"purged"`` (a note): how many samples were erased from history by `Repository.purge`.
             - ``"hint"`` (a note): the advisory branch hint is damaged or wrong, which harms nobody.
         object: name of the object in the store (`docs/format.md`), or path of a file beside it; "" for none.
         column: name of the column; "" is the metadata.

@@ -8,9 +8,11 @@ from typing import Any, Final, NamedTuple
 import xxhash
 from blake3 import blake3
 
+from hangar_cloud.backends.blocks import Place
 from hangar_cloud.backends.errors import CorruptDataError, HangarError, ObjectNotFoundError
 from hangar_cloud.backends.held_objects import Held, HeldObjects
 from hangar_cloud.backends.pack_reader import PackedSample
+from hangar_cloud.backends.packs import pack_path
 from hangar_cloud.backends.sample_spool import SampleSpool
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.findings import Finding
@@ -20,6 +22,7 @@ from hangar_cloud.catalog.record_writer import OBJECT_ID_LENGTH
 from hangar_cloud.catalog.records import NodeRef, inner_digest, leaf_digest, records_path
 from hangar_cloud.catalog.schema import ColumnSchema
 from hangar_cloud.catalog.segments import Leaf, decode_inner
+from hangar_cloud.catalog.whereabouts import identity
 
 _BATCH_BYTES: Final = 8 * 1024 * 1024
 _HASH_BYTES: Final = 8 * 1024 * 1024
@@ -44,13 +47,23 @@ class TreeCheck:
         spool: takes the packed samples.
         report: takes the findings.
         progress: called with numbers of bytes as they are read.
+        purged: digests of samples whose bytes need not be anywhere.
 
     `owners` are the leaves by the numbers that the spool's samples carry; `objects` the records objects that were met;
-    `remote_rows` the rows whose records are not on this machine.
+    `remote_rows` the rows whose records are not on this machine; `purged_seen` the purged samples that were met.
     """
 
-    def __init__(self, held: HeldObjects, spool: SampleSpool, report: Report, progress: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        held: HeldObjects,
+        spool: SampleSpool,
+        report: Report,
+        progress: Callable[[int], None],
+        purged: frozenset[bytes] = frozenset(),
+    ) -> None:
         self._held = held
+        self._purged = purged
+        self.purged_seen: set[bytes] = set()
         self._spool = spool
         self._report = report
         self._progress = progress
@@ -60,7 +73,7 @@ class TreeCheck:
         self._told: set[bytes] = set()
         self._kept: dict[int, Leaf] = {}
         self.owners: list[LeafOwner] = []
-        self.objects: dict[bytes, None] = {}
+        self.objects: dict[str, None] = {}
         self.remote_rows = 0
 
     def check(self, column: str, entry: ColumnEntry, commit: str) -> None:
@@ -70,8 +83,7 @@ class TreeCheck:
 
     def whole_objects(self) -> None:
         """Check that every records object met is, as a whole, what its name says."""
-        for name in self.objects:
-            path = records_path(name)
+        for path in self.objects:
             info = self._held.info(path)
             if info is None:
                 continue
@@ -80,7 +92,7 @@ class TreeCheck:
                 held = self._held.read_each([(path, offset, min(_HASH_BYTES, info.size - offset))])[0]
                 hasher.update(held.data or b"")
                 self._progress(len(held.data or b""))
-            if hasher.digest(length=OBJECT_ID_LENGTH) != name:
+            if hasher.digest(length=OBJECT_ID_LENGTH) != identity(path):
                 message = f"the bytes of a records object do not match its name{self._held.origin(path)}"
                 self._report(Finding("damaged", path, message=message))
 
@@ -94,6 +106,11 @@ class TreeCheck:
                 return owner, None
             self._kept = {leaf: decode_rows(held.data, owner.schema)}  # the next one asked for is mostly of the same
         return owner, self._kept[leaf].keys[row]
+
+    def object_of(self, ref: NodeRef) -> str | None:
+        """The name of the object that a node really lies in, None if it lies nowhere any more."""
+        place = ref.place
+        return self._held.locate(records_path(place.object), place.offset, place.length).path
 
     def name_of(self, ref: NodeRef, schema: ColumnSchema, is_root: bool) -> bytes:
         """A short name of a node together with all that is expected of it."""
@@ -122,13 +139,13 @@ class _ColumnCheck:
 
     def _node(self, ref: NodeRef, held: Held, is_root: bool) -> bytes | None:
         trees = self._trees
-        trees.objects[ref.place.object] = None
-        path = records_path(ref.place.object)
-        if held.data is not None and xxhash.xxh3_64_intdigest(held.data) != ref.place.checksum:
+        path = trees.object_of(ref) or records_path(ref.place.object)
+        trees.objects[path] = None
+        if held.data is not None and not held.rewritten and xxhash.xxh3_64_intdigest(held.data) != ref.place.checksum:
             if not held.sparse:
                 self._tell(ref, "damaged", f"a record segment at byte {ref.place.offset} fails its checksum")
                 return None
-            held = Held(None, trees._held.absence(path))
+            held = Held(None, trees._held.absence(path, [(ref.place.offset, ref.place.length)]))
         if held.data is None:
             self._absent(ref, held.error)
             return None
@@ -175,15 +192,25 @@ class _ColumnCheck:
             self._tell(ref, *fault)
         number = len(self._trees.owners)
         for i, (_, row) in enumerate(rows):
-            if row.place is not None:
-                sample = PackedSample(row.place, row.identity[1:], self._schema.prefix(row.shape))
+            if row.place is not None and row.identity[1:] in self._trees._purged:
+                self._trees.purged_seen.add(row.identity[1:])
+            elif row.place is not None:
+                sample = PackedSample(self._found(row.place), row.identity[1:], self._schema.prefix(row.shape))
                 self._trees._spool.add(sample, number, i)
         if any(row.place is not None for _, row in rows):
             self._trees.owners.append(LeafOwner(self._column, self._commit, self._schema, ref))
         return rows[-1][0]
 
+    def _found(self, place: Place) -> Place:
+        """Where a sample really is, which is what has to be checked."""
+        path = pack_path(place.pack)
+        spot = self._trees._held.locate(path, place.offset, place.stored)
+        if spot.path is None or spot.path == path:
+            return place
+        return place._replace(pack=identity(spot.path), offset=spot.offset, stored=spot.length)
+
     def _tell(self, ref: NodeRef, kind: str, message: str, key: Any = None) -> None:
-        path = records_path(ref.place.object)
+        path = self._trees.object_of(ref) or records_path(ref.place.object)
         message += self._trees._held.origin(path)
         self._trees._report(Finding(kind, path, self._column, key, self._commit, message))
 

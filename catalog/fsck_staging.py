@@ -89,7 +89,8 @@ class StagingCheck:
 
     def _faults(self, folder: Path, what: str) -> Iterator[Finding]:
         if not (folder / _DATABASE).exists():
-            if any(folder.iterdir()):
+            # A writer that died while it made the database has lost nothing.
+            if any(not path.name.startswith(f"{_DATABASE}.incoming") for path in folder.iterdir()):
                 yield _finding(folder, f"{what} has lost its database, and with it what was staged")
             return
         extents: dict[int, list[BlockExtent]] = {}

@@ -11,11 +11,13 @@ import xxhash
 
 from hangar_cloud.backends.errors import CorruptDataError, DataNotLocalError, HangarError, ObjectNotFoundError
 from hangar_cloud.backends.object_source import Extent, ObjectSource
+from hangar_cloud.backends.packs import pack_path
 from hangar_cloud.backends.store import ObjectStore
 from hangar_cloud.catalog.commits import commit_path, decode_commit
 from hangar_cloud.catalog.records import NodeRef, records_path
 from hangar_cloud.catalog.schema import ColumnSchema
-from hangar_cloud.catalog.segments import decode_inner, decode_leaf
+from hangar_cloud.catalog.segments import Leaf, decode_inner, decode_leaf
+from hangar_cloud.catalog.whereabouts import Whereabouts, identity
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _COMMITS_AT_ONCE: Final = 256
@@ -24,7 +26,7 @@ _ROUNDS_BEFORE_AHEAD: Final = 8
 
 Progress = Callable[[int], None]
 Tree = tuple[NodeRef, ColumnSchema]
-Found = set[bytes] | list[NodeRef]
+Found = list[NodeRef]
 
 
 class CommitFacts(NamedTuple):
@@ -89,16 +91,24 @@ class Marker:
         commits: reads commits.
         source: reads record trees.
         partial: True where nodes may be absent because a remote has them; what those reach is not marked then.
+        whereabouts: of the store; what is marked are the objects that hold the bytes by now.
         progress: called with the number of bytes read.
 
     `commits` (32-byte digests), `records` and `packs` (16-byte ids) are what was marked so far.
     """
 
     def __init__(
-        self, commits: CommitReader, source: ObjectSource, *, partial: bool = False, progress: Progress | None = None
+        self,
+        commits: CommitReader,
+        source: ObjectSource,
+        whereabouts: Whereabouts,
+        *,
+        partial: bool = False,
+        progress: Progress | None = None,
     ) -> None:
         self._reader = commits
         self._source = source
+        self._whereabouts = whereabouts
         self._partial = partial
         self._progress = progress
         self._seen: set[bytes] = set()
@@ -106,24 +116,27 @@ class Marker:
         self.records: set[bytes] = set()
         self.packs: set[bytes] = set()
 
-    def mark(self, starts: Iterable[str], *, tolerant: bool = False) -> None:
+    def mark(self, starts: Iterable[str], *, tolerant: bool = False, collected: bool = False) -> None:
         """Mark commits and all that they reach.
 
         Args:
             starts: digests of commits.
             tolerant: pass over what is missing or damaged; for commits that nothing refers to.
+            collected: pass over those of `starts` that are missing; for what branches were once, which an earlier
+                collection may have removed.
 
         Raises:
             CorruptDataError: something that is reachable is damaged or missing.
         """
         waiting = list(filter(None, (_digest(text, tolerant) for text in starts)))
+        excused = set(waiting) if collected else set()
         while waiting:
             batch = [d for d in dict.fromkeys(waiting[-_COMMITS_AT_ONCE:]) if d not in self.commits]
             del waiting[-_COMMITS_AT_ONCE:]
             trees: dict[Tree, None] = {}
             for digest, facts in zip(batch, self._reader.read(batch), strict=True):
                 if not isinstance(facts, CommitFacts):
-                    if tolerant:
+                    if tolerant or (facts is None and digest in excused):
                         continue
                     raise _unusable(commit_path(digest.hex()), facts)
                 self.commits.add(digest)
@@ -131,27 +144,58 @@ class Marker:
                 trees |= dict.fromkeys(facts.trees)
             self._mark_trees(list(trees), tolerant)
 
+    def mark_pack(self, pack: bytes) -> None:
+        """Mark a pack of which not all uses are known, and whatever may hold bytes of it by now."""
+        self.packs |= {identity(path) for path in self._whereabouts.holders(pack_path(pack))}
+
+    def follow(self) -> None:
+        """Mark where bytes of marked objects were moved to since these were marked. Raises as `mark`."""
+        for move in self._whereabouts.update():
+            if move.to is not None:
+                marked = self.packs if move.path.startswith("packs/") else self.records
+                if identity(move.path) in marked:
+                    marked.add(identity(move.to))
+
+    def _take_node(self, ref: NodeRef) -> None:
+        """Mark what holds a node. Called once for each place of a node."""
+        place = ref.place
+        path = records_path(place.object)
+        if not self._whereabouts.moved(path):
+            self.records.add(place.object)
+            return
+        spot = self._whereabouts.spot(path, place.offset, place.length)
+        if spot.path is not None:
+            self.records.add(identity(spot.path))
+
+    def _take_leaf(self, leaf: Leaf) -> None:
+        """Mark what holds a leaf's samples."""
+        packs = leaf.packs()
+        moved = {pack for pack in packs if self._whereabouts.moved(pack_path(pack))}
+        self.packs |= packs - moved
+        if moved:
+            for pack, offset, length, _ in leaf.extents():
+                spot = self._whereabouts.spot(pack_path(pack), offset, length)
+                if spot.path is not None:
+                    self.packs.add(identity(spot.path))
+
     def _mark_trees(self, waiting: list[Tree], tolerant: bool) -> None:
         while waiting:
             batch = [tree for tree in waiting[-_NODES_AT_ONCE:] if self._is_new(tree[0])]
             del waiting[-_NODES_AT_ONCE:]
             for (ref, schema), found in zip(batch, self._read(batch, tolerant), strict=True):
-                self.records.add(ref.place.object)
+                self._take_node(ref)
                 if found is None:
                     continue
                 self._seen.add(_node_name(ref))
                 if self._progress is not None:
                     self._progress(ref.place.length)
-                if isinstance(found, set):
-                    self.packs |= found
-                else:
-                    waiting += [(child, schema) for child in found if self._is_new(child)]
+                waiting += [(child, schema) for child in found if self._is_new(child)]
 
     def _is_new(self, ref: NodeRef) -> bool:
         return _node_name(ref) not in self._seen
 
     def _read(self, trees: Sequence[Tree], tolerant: bool) -> list[Found | None]:
-        extents = [_extent(*tree) for tree in trees]
+        extents = [self._extent(*tree) for tree in trees]
         try:
             return list(self._source.read_many(extents))
         except (CorruptDataError, DataNotLocalError, ObjectNotFoundError):
@@ -164,6 +208,23 @@ class Marker:
             if tolerant or (self._partial and isinstance(error, DataNotLocalError)):
                 return None
             raise _unusable(extent.path, error) from error
+
+    def _extent(self, ref: NodeRef, schema: ColumnSchema) -> Extent[Any]:
+        """A node's children; a leaf has none, and is taken in at once, since many of them together are large."""
+        place = ref.place
+
+        def decode(data: memoryview, fetched: bool) -> Found:
+            if ref.level > 0:
+                return decode_inner(data, ref.level, place.object)
+            self._take_leaf(decode_leaf(data, schema, ref.count))
+            return []
+
+        def verify(data: memoryview, fetched: bool) -> Found:
+            if xxhash.xxh3_64_intdigest(data) != place.checksum:
+                raise CorruptDataError("a record segment fails its checksum")
+            return decode(data, fetched)
+
+        return Extent(records_path(place.object), place.offset, place.length, verify, decode)
 
 
 def _digest(text: str, tolerant: bool) -> bytes | None:
@@ -180,19 +241,6 @@ def _digest(text: str, tolerant: bool) -> bytes | None:
 def _node_name(ref: NodeRef) -> bytes:
     # By place, not by digest: equal nodes may lie in several objects, and each of these is referred to.
     return ref.place.object + ref.place.offset.to_bytes(8, "big")
-
-
-def _extent(ref: NodeRef, schema: ColumnSchema) -> Extent[Any]:
-    place = ref.place
-
-    def verify(data: memoryview, fetched: bool) -> Found:
-        if xxhash.xxh3_64_intdigest(data) != place.checksum:
-            raise CorruptDataError("a record segment fails its checksum")
-        if ref.level > 0:
-            return decode_inner(data, ref.level, place.object)
-        return decode_leaf(data, schema, ref.count).packs()
-
-    return Extent(records_path(place.object), place.offset, place.length, verify)
 
 
 def _unusable(path: str, error: HangarError | None) -> CorruptDataError:

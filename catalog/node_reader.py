@@ -230,12 +230,20 @@ def node_extent(ref: NodeRef, schema: ColumnSchema | None) -> Extent[Any]:
             if fetched and inner_digest(ref.level, children) != ref.digest:
                 raise CorruptDataError("a record node does not match its digest")
             return children
+        return decode(data, fetched)
+
+    def decode(data: memoryview, fetched: bool) -> Node:
+        if schema is None:
+            raise CorruptDataError("an inner node was rewritten, which none ever is")
         leaf = decode_leaf(data, schema, ref.count)
         if fetched and leaf_digest(leaf.entries()) != ref.digest:
             raise CorruptDataError("a record leaf does not match its digest")
         return leaf
 
-    return Extent(records_path(place.object), place.offset, place.length, verify)
+    def decode_rewritten(data: memoryview, _: bool) -> Node:
+        return decode(data, True)
+
+    return Extent(records_path(place.object), place.offset, place.length, verify, decode_rewritten)
 
 
 def _check_children(ref: NodeRef, children: Sequence[NodeRef]) -> None:

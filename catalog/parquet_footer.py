@@ -24,6 +24,7 @@ _GROUP_COLUMNS, _GROUP_FILE_OFFSET, _GROUP_ORDINAL = 1, 5, 7
 _CHUNK_FILE_OFFSET, _CHUNK_META = 2, 3
 _CHUNK_INDEX_OFFSETS: Final = (4, 6)
 _META_OFFSETS: Final = (9, 10, 11, 14)
+_META_PAGE_OFFSETS: Final = (9, 11)
 
 # A struct is {field number: (type, value)}; a list is (element type, [values]).
 Struct = dict[int, tuple[int, Any]]
@@ -54,6 +55,25 @@ def combine_segments(segments: Sequence[bytes]) -> bytes:
     encoded = bytearray()
     _write_struct(encoded, combined)
     return b"".join([*segments, encoded, len(encoded).to_bytes(4, "little"), PARQUET_MAGIC])
+
+
+def segment_starts(data: bytes | memoryview) -> list[int]:
+    """Where each segment of a records object begins, from its footer.
+
+    Raises:
+        CorruptDataError: it has none, or one that says nothing of where the data is.
+    """
+    starts = []
+    try:
+        for group in read_footer(data)[_ROW_GROUPS][1][1]:
+            metas = [chunk[_CHUNK_META][1] for chunk in group[_GROUP_COLUMNS][1][1]]
+            pages = [meta[field][1] for meta in metas for field in _META_PAGE_OFFSETS if field in meta]
+            starts.append(min(pages) - len(PARQUET_MAGIC))
+    except (KeyError, ValueError, TypeError, IndexError) as error:
+        raise CorruptDataError("a records object has a footer that does not say where its segments are") from error
+    if not starts:
+        raise CorruptDataError("a records object has a footer over nothing")
+    return starts
 
 
 def read_footer(parquet: bytes | memoryview) -> Struct:

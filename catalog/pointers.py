@@ -129,6 +129,11 @@ class PointerLog:
         text = self._store.get_many([self._path(branch, seq)])[0]
         return None if text is None else decode_pointer(text, branch, seq, self._kind)
 
+    def is_head(self, branch: str, pointer: Pointer | None) -> bool:
+        """Whether no entry came after one that was the head when it was read; None for a branch that never was."""
+        following = 0 if pointer is None else pointer.seq + 1
+        return self._store.get_many([self._path(branch, following)])[0] is None
+
     def entries(self, branch: str, until: int) -> Iterator[Pointer]:
         """The entries of a log from number `until` back to the first.
 
@@ -204,6 +209,7 @@ class PointerLog:
             message=message,
         )
         if not self._store.put_if_absent(self._path(branch, pointer.seq), pointer.encode()):
+            self._known[branch] = pointer.seq
             raise HeadMovedError(
                 f"{_WORDS[self._kind]} {branch!r} at {self._store.url} was moved by another writer in the meantime"
             )

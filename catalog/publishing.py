@@ -10,7 +10,14 @@ from pathlib import Path
 
 from hangar_cloud.backends.errors import CorruptDataError
 from hangar_cloud.backends.store import ObjectStore
-from hangar_cloud.backends.store.durable_files import disk_errors_told, flush_folder, make_folder, replace_file
+from hangar_cloud.backends.store.durable_files import (
+    disk_errors_told,
+    flush_folder,
+    make_folder,
+    publish_over,
+    replace_file,
+    temporary_sibling,
+)
 
 Progress = Callable[[int], None]
 
@@ -61,8 +68,11 @@ class Publisher:
         self.names.clear()
 
     def put(self, path: str, data: bytes) -> None:
-        """Publish a small object under a name made from its contents. Raises StoreError; may be repeated."""
+        """Publish a small object, named after its contents. Raises StoreError; may be repeated, and sends it once."""
         self.names.add(path)
+        if path in self._published:
+            # Of a race that was lost, the leaves that nobody else changed are the same again.
+            return
         if not self._store.put_if_absent(path, data):
             # Names are made from the contents, so other bytes under this name are damaged ones.
             raise CorruptDataError(
@@ -73,6 +83,7 @@ class Publisher:
             # It is in the bucket: a full disk here is no reason to fail.
             with contextlib.suppress(OSError):
                 replace_file(self._cache / path, data)
+        self._published.add(path)
 
 
 def _link(file: Path, target: Path) -> None:
@@ -91,9 +102,8 @@ def _link(file: Path, target: Path) -> None:
     except FileExistsError:
         pass
     except OSError:
-        incoming = target.with_name(f"{target.name}.{os.getpid()}.incoming")
-        shutil.copyfile(file, incoming)
-        with incoming.open("rb") as copied:
-            os.fsync(copied.fileno())
-        os.replace(incoming, target)
-        flush_folder(target.parent)
+        with temporary_sibling(target) as incoming:
+            shutil.copyfile(file, incoming)
+            with incoming.open("rb") as copied:
+                os.fsync(copied.fileno())
+            publish_over(incoming, target)

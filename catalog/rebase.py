@@ -7,12 +7,13 @@ of a variable shape does not: what fitted still fits.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.keys import RowKey
 from hangar_cloud.catalog.node_reader import NodeReader
-from hangar_cloud.catalog.records import Row
+from hangar_cloud.catalog.records import NodeRef, Row
 from hangar_cloud.catalog.schema import ColumnSchema
 from hangar_cloud.catalog.working_set import WorkingColumn, WorkingSet
 
@@ -62,6 +63,19 @@ def adds_nothing(working: WorkingSet, head: dict[str, ColumnEntry], nodes: NodeR
             _identity(nodes.find(theirs.root, theirs.schema, key)) != _identity(row)
             for key, row in column.staged.items()
         ):
+            return False
+    return True
+
+
+def changes_nothing(working: WorkingSet, trees: Mapping[str, tuple[ColumnSchema, NodeRef | None]]) -> bool:
+    """True if a commit with these schemas and roots would equal the one that is staged upon."""
+    if set(trees) != set(working.base):
+        return False
+    for name, (schema, root) in trees.items():
+        before, after = working.base[name], working.columns[name].entry
+        if (schema, _digest(root)) != (before.schema, _digest(before.root)):
+            return False
+        if (after.backend, after.backend_options) != (before.backend, before.backend_options):
             return False
     return True
 
@@ -117,8 +131,11 @@ def _identity(row: Row | None) -> bytes | None:
 def _same(one: ColumnEntry | None, other: ColumnEntry | None) -> bool:
     if one is None or other is None:
         return one is other
-    digests = [None if entry.root is None else entry.root.digest for entry in (one, other)]
-    return one.schema == other.schema and digests[0] == digests[1]
+    return one.schema == other.schema and _digest(one.root) == _digest(other.root)
+
+
+def _digest(root: NodeRef | None) -> bytes | None:
+    return None if root is None else root.digest
 
 
 def _schemas_agree(base: ColumnSchema | None, ours: ColumnSchema, theirs: ColumnSchema) -> bool:

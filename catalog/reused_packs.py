@@ -7,6 +7,9 @@ from pathlib import Path
 from hangar_cloud.backends.blocks import Place
 from hangar_cloud.backends.errors import CorruptDataError
 from hangar_cloud.backends.packs import pack_path, staged_pack_number
+from hangar_cloud.catalog.errors import InvalidSampleError
+from hangar_cloud.catalog.moved_packs import MovedPacks
+from hangar_cloud.catalog.purged_samples import PurgedSamples
 from hangar_cloud.catalog.records import Row
 from hangar_cloud.catalog.sample_writer import SampleWriter, sealed_row
 from hangar_cloud.catalog.staging import StagingArea
@@ -23,11 +26,22 @@ class ReusedPacks:
     Args:
         watch: asks the store, and tells garbage collections what is needed.
         cache: folder that keeps copies of the bucket's objects; None where there is none.
+        moved: where samples are by now that lay in packs of the store.
+        purged: knows the samples that must not be stored again.
     """
 
-    def __init__(self, watch: Watch, cache: Path | None) -> None:
+    def __init__(
+        self,
+        watch: Watch,
+        cache: Path | None,
+        moved: MovedPacks | None = None,
+        purged: PurgedSamples | None = None,
+    ) -> None:
+        self._purged = purged
+        self._purges: frozenset[str] = frozenset()
         self._watch = watch
         self._cache = cache
+        self._moved = moved
 
     def place(
         self, working: WorkingSet, staging: StagingArea, writer: SampleWriter, *, all_packs: bool
@@ -47,12 +61,14 @@ class ReusedPacks:
         Raises:
             CorruptDataError: a pack is gone, and there is no copy of what was reused of it; says which sample to write
                 again.
+            InvalidSampleError: a sample was purged since it was staged; says which.
         """
         sealed = writer.seal()
         rows = _sealed_rows(working, sealed)
         if not self._watch.watching:
             return rows, sealed, set()
         spares = staging.spares()
+        self._refuse_purged(staging)
         doubtful = {
             row.place.pack
             for changes in rows.values()
@@ -65,14 +81,58 @@ class ReusedPacks:
         # Asked for before it is looked at, so that it cannot go once it was seen.
         self._watch.announce(names.keys(), None)
         lost = {names[name] for name in self._watch.missing(names.keys())}
+        holders: set[bytes] = set()
         if lost:
+            kept = self._found_elsewhere(rows, lost)
+            holders = {*kept.values()}
             sealed = writer.seal(spares=True)
-            rows = {name: [(k, _spared(name, row, lost, spares, sealed)) for k, row in c] for name, c in rows.items()}
+            rows = {
+                name: [
+                    (k, row if row and row.place in kept else _spared(name, row, lost, spares, sealed)) for k, row in c
+                ]
+                for name, c in rows.items()
+            }
             for pack in lost:
                 writer.forget_pack(pack)
                 if self._cache is not None:
                     (self._cache / pack_path(pack)).unlink(missing_ok=True)
-        return rows, sealed, {name for name, pack in names.items() if pack not in lost}
+        return rows, sealed, {name for name, pack in names.items() if pack not in lost} | {*map(pack_path, holders)}
+
+    def _refuse_purged(self, staging: StagingArea) -> None:
+        """Refuse to publish bytes of samples that were purged after they were staged."""
+        if self._purged is None or self._watch.purges == self._purges:
+            return
+        self._purged.forget()
+        digests = self._purged.digests()
+        for column, key, digest in staging.held(digests) if digests else ():
+            raise InvalidSampleError(
+                f"column {column!r}, sample {key!r}: {self._purged.error(digest) or 'this sample was purged'}. It was "
+                "staged before that, and its bytes would come back with what else is staged, even if another value "
+                "took its place. Nothing was committed: call reset_staging_area() and write the other samples anew"
+            )
+        self._purges = self._watch.purges
+
+    def _found_elsewhere(self, rows: Rows, lost: set[bytes]) -> dict[Place, bytes]:
+        """Of the places in packs that are gone, those that were moved to a pack that is there; and that pack."""
+        if self._moved is None:
+            return {}
+        self._moved.refresh()
+        places = {
+            row.place: self._moved.holders(row.place)
+            for changes in rows.values()
+            for _, row in changes
+            if row is not None and row.place is not None and row.place.pack in lost
+        }
+        names = {pack_path(pack): pack for packs in places.values() for pack in packs if pack not in lost}
+        if not names:
+            return {}
+        self._watch.announce(names.keys(), None)
+        there = {*names.values()} - {names[name] for name in self._watch.missing(names.keys())}
+        return {
+            place: next(pack for pack in packs if pack in there)
+            for place, packs in places.items()
+            if not there.isdisjoint(packs)
+        }
 
 
 def _sealed_rows(working: WorkingSet, sealed: dict[int, bytes]) -> Rows:

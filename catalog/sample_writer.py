@@ -14,6 +14,7 @@ from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.digest_index import DigestIndex
 from hangar_cloud.catalog.keys import RowKey
 from hangar_cloud.catalog.node_reader import NodeReader
+from hangar_cloud.catalog.purged_samples import PurgedSamples
 from hangar_cloud.catalog.records import Row
 from hangar_cloud.catalog.schema import ColumnSchema, Payload
 from hangar_cloud.catalog.staging import StagingArea
@@ -50,6 +51,8 @@ class SampleWriter:
         cover: called with a column before its samples are looked up in the index, to complete it.
         nodes: reads the base's record trees, where packs may vanish before the commit, since others collect garbage in
             the same bucket. Then a copy of each sample that is found in a pack is kept, unless its own row holds it.
+        holders: ids of the packs that may hold what is said to be at a place.
+        purged: knows the samples that must not be stored again.
     """
 
     def __init__(
@@ -59,7 +62,11 @@ class SampleWriter:
         exists: Callable[[bytes], bool],
         cover: Callable[[ColumnEntry], None],
         nodes: NodeReader | None = None,
+        holders: Callable[[Place], Sequence[bytes]] = lambda place: (place.pack,),
+        purged: PurgedSamples | None = None,
     ) -> None:
+        self._purged = purged
+        self._holders = holders
         self._staging = staging
         self._index = index
         self._exists = exists
@@ -83,6 +90,9 @@ class SampleWriter:
         Without `staged` the rows are the caller's alone: should the process die, no later writer finds them.
         """
         identities = [sample_identity(p.prefix, p.data, p.shape) for _, p in samples]
+        if self._purged is not None:
+            keys = (key for key, _ in samples)
+            self._purged.refuse(column, ((k, i[1:]) for k, i in zip(keys, identities, strict=True) if i[:1] == b"\1"))
         packed = [
             (identity[1:], payload.data, key)
             for identity, (key, payload) in zip(identities, samples, strict=True)
@@ -172,7 +182,7 @@ class SampleWriter:
         """Give every digest of `samples` a place, writing those that have none."""
         self._cover(entry)
         fresh = {digest: data for digest, data, _ in samples if digest not in self._places}
-        found = self._index.find(list(fresh), self._pack_exists)
+        found = self._index.find(list(fresh), lambda place: any(map(self._pack_exists, self._holders(place))))
         self._places |= found
         reused = {digest: fresh.pop(digest) for digest in found}
         if fresh:

@@ -7,7 +7,7 @@ both zeros, for one value.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from hangar_cloud.backends.blocks import Place
 from hangar_cloud.backends.errors import CorruptDataError
+from hangar_cloud.backends.packs import NO_PACK
 from hangar_cloud.backends.values import sample_identity
 from hangar_cloud.catalog.keys import MAX_ENCODED_KEY_LENGTH, KeyType, RowKey, decode_key, encode_key
 from hangar_cloud.catalog.records import LeafEntry, NodeRef, Row, SegmentPlace
@@ -78,7 +79,21 @@ class Leaf:
         """Ids of the packs that the leaf's rows refer to."""
         if "pack" not in self._names:
             return set()
-        return {bytes(pack) for pack in self._table.column("pack").unique().to_pylist() if pack is not None}
+        named = self._table.column("pack").unique().to_pylist()
+        return {bytes(pack) for pack in named if pack not in (None, NO_PACK)}
+
+    def extents(self) -> Iterator[tuple[bytes, int, int, bytes]]:
+        """Pack, offset, length, and digest of one of its samples, of each extent that the rows refer to, each once."""
+        packed = self._packed
+        if packed is None:
+            return
+        digests, packs, offsets, stored, _, _ = packed
+        seen: set[tuple[bytes, int]] = set()
+        for i, (offset, length) in enumerate(zip(offsets, stored, strict=True)):
+            pack = packs[i * 16 : i * 16 + 16]
+            if offset >= 0 and pack != NO_PACK and (pack, offset) not in seen:
+                seen.add((pack, offset))
+                yield pack, offset, length, digests[i * 32 : i * 32 + 32]
 
     @property
     def nbytes(self) -> int:

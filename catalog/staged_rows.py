@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 from hangar_cloud.backends.blocks import Place
 from hangar_cloud.catalog.keys import KeyType, RowKey, check_key
@@ -30,6 +31,27 @@ def extents_table(rows: list[list[Any]]) -> Any:
     import pyarrow as pa
 
     return _table(rows, [pa.int64()] * 3)
+
+
+def columns_table(rows: list[list[Any]]) -> Any:
+    """Rows of the table `columns` as Arrow has them."""
+    import pyarrow as pa
+
+    return _table(rows, [pa.int64(), *[pa.string()] * 3])
+
+
+def sealed_table(rows: list[list[Any]]) -> Any:
+    """Rows of the table `sealed` as Arrow has them."""
+    import pyarrow as pa
+
+    return _table(rows, [pa.int64(), pa.binary()])
+
+
+def settings_table(rows: list[list[Any]]) -> Any:
+    """Rows of the table `settings` as Arrow has them."""
+    import pyarrow as pa
+
+    return _table(rows, [pa.string()] * 2)
 
 
 def _table(rows: list[list[Any]], types: list[Any]) -> Any:
@@ -72,3 +94,14 @@ def row_of(
     place = None if pack is None else Place(bytes(pack), offset, stored, start, size)
     dimensions = None if shape is None else tuple(shape)
     return Row(bytes(identity), place, None if value is None else bytes(value), dimensions)
+
+
+TABLES: Final[dict[str, Callable[[list[list[Any]]], Any]]] = {
+    "settings": settings_table,
+    "columns": columns_table,
+    "samples": samples_table,
+    "extents": extents_table,
+    "sealed": sealed_table,
+    "spares": spares_table,
+}
+"""Every table of the database, and what makes an Arrow table of its rows."""

@@ -24,7 +24,15 @@ from hangar_cloud.catalog.errors import StagingError
 from hangar_cloud.catalog.keys import RowKey, check_name
 from hangar_cloud.catalog.records import Row
 from hangar_cloud.catalog.schema import ColumnSchema
-from hangar_cloud.catalog.staged_rows import extents_table, key_of, number_or_text, row_of, samples_table, spares_table
+from hangar_cloud.catalog.staged_rows import (
+    TABLES,
+    extents_table,
+    key_of,
+    number_or_text,
+    row_of,
+    samples_table,
+    spares_table,
+)
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS settings (name VARCHAR PRIMARY KEY, value VARCHAR);
@@ -37,6 +45,7 @@ CREATE TABLE IF NOT EXISTS extents (pack BIGINT, "offset" BIGINT, stored BIGINT)
 CREATE TABLE IF NOT EXISTS sealed (pack BIGINT PRIMARY KEY, id BLOB);
 CREATE TABLE IF NOT EXISTS spares (digest BLOB, pack BLOB, "offset" BIGINT, stored BIGINT, start BIGINT, size BIGINT);
 """
+_COPIED_ROWS = 100_000
 
 
 class ColumnEvent(NamedTuple):
@@ -206,6 +215,20 @@ class StagingArea:
         """Ids of all packs that staged samples lie in, those of this area and others."""
         return {bytes(pack) for (pack,) in self._query("SELECT DISTINCT pack FROM samples WHERE pack IS NOT NULL")}
 
+    def held(self, digests: Collection[bytes]) -> list[tuple[str, RowKey, bytes]]:
+        """Which of these samples have bytes in the area, even if others took their place: column, key and digest."""
+        rows = self._query(
+            "SELECT name, key_int, key_str, sub_int, sub_str, identity, pack FROM samples WHERE identity IS NOT NULL"
+        )
+        spares = {bytes(digest) for (digest,) in self._query("SELECT digest FROM spares")}
+        return [
+            (name, key_of(*keys), bytes(identity)[1:])
+            for name, *keys, identity, pack in rows
+            if identity[:1] == b"\1"
+            and bytes(identity)[1:] in digests
+            and (pack is None or staged_pack_number(bytes(pack)) is not None or bytes(identity)[1:] in spares)
+        ]
+
     def spares(self) -> dict[bytes, Place]:
         """Places, in staging packs, of copies of samples whose rows name packs of others; by digest."""
         rows = self._query('SELECT digest, pack, "offset", stored, start, size FROM spares')
@@ -240,6 +263,14 @@ class StagingArea:
             for table in ("columns", "samples"):
                 self._execute(f"DELETE FROM {table} WHERE sequence < ?", [sequence])  # noqa: S608 - a name of ours
             self._set({"base": base, "landing": None})
+
+    def copy_into(self, other: StagingArea) -> None:
+        """Add everything recorded in this database to another one, which is empty; durable on return."""
+        with other._transaction():
+            for table, as_arrow in TABLES.items():
+                self._execute(f"SELECT * FROM {table}")  # noqa: S608 - a name of ours
+                while rows := [list(row) for row in self._connection.fetchmany(_COPIED_ROWS)]:
+                    other._insert(table, rows, as_arrow)
 
     def close(self) -> None:
         """Close the database; what is staged stays."""

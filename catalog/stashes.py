@@ -85,6 +85,12 @@ class Stashes:
         finally:
             lock.release()
 
+    def clean_up(self) -> None:
+        """Remove what those who died at moving stashes had still to delete."""
+        if self._discarded.exists():
+            with self.alone():
+                pass
+
     def all(self) -> list[StashInfo]:
         """All stashes, the newest first."""
         names = [path.name for path in self._folder.iterdir()] if self._folder.is_dir() else []

@@ -20,6 +20,7 @@ _ROUNDS: Final = 10
 _POLL_SECONDS: Final = (0.1, 0.5)
 
 T = TypeVar("T")
+C = TypeVar("C", str, None)
 
 
 class Watch:
@@ -37,12 +38,15 @@ class Watch:
         self._looked = 0.0
         self._keeps: list[str] = []
         self._lost: list[str] = []
+        self.purges: frozenset[str] = frozenset()
+        """Changes when samples were purged: then what is about to be stored has to be compared with the tombstones."""
 
     def start(self) -> None:
         """Call before looking which objects are there already: what is deleted after this is noticed."""
         if self._store is not None and self._done is None:
             self._store.ensure_writable()
-            self._done = condemned.look(self._store).done
+            state = condemned.look(self._store)
+            self._done, self.purges = state.done, frozenset(state.purges)
 
     @property
     def watching(self) -> bool:
@@ -66,15 +70,15 @@ class Watch:
             self._keeps.append(path)
             self._store.put_if_absent(path, Keep(frozenset(names), commit).encode())
 
-    def safe(self, names: Collection[str], commit: str) -> bool:
+    def safe(self, names: Collection[str], commit: str | None) -> bool:
         """Whether all these objects are there and stay, for a pointer that is moved at once.
 
         Args:
             names: every object that was made, or found to be there, for the pointer's sake.
-            commit: that the pointer will be at.
+            commit: that the pointer will be at; None where what is moved refers to objects alone.
 
         Returns:
-            False if some are gone: make them again, and ask again.
+            False if some are gone, or samples were purged meanwhile: make them again, and ask again.
         """
         if self._store is None:
             return True
@@ -83,7 +87,8 @@ class Watch:
         self._done = state.done
         # What was lost is looked for again: not everything can be made again.
         self._lost = self.missing(names) if unnoticed else []
-        return not self._lost
+        known, self.purges = self.purges, frozenset(state.purges)
+        return not self._lost and self.purges <= known
 
     def missing(self, names: Collection[str]) -> list[str]:
         """Those of the objects that are not in the bucket."""
@@ -109,7 +114,7 @@ class Watch:
                 self._store.delete(self._keeps)
         self._keeps.clear()
 
-    def _calm_state(self, store: ObjectStore, names: frozenset[str], commit: str) -> tuple[GcState, bool]:
+    def _calm_state(self, store: ObjectStore, names: frozenset[str], commit: str | None) -> tuple[GcState, bool]:
         """What lies below `gc/` when nothing there will delete any of these; and whether that took waiting."""
         waited = kept = False
         while True:
@@ -149,15 +154,16 @@ class Watch:
 
 def land(
     watch: Watch,
-    publish: Callable[[], tuple[Collection[str], str]],
-    move: Callable[[str], T],
+    publish: Callable[[], tuple[Collection[str], C]],
+    move: Callable[[C], T],
     again: Callable[[], object] | None = None,
 ) -> T:
     """Publish, and move a pointer to what was published; nothing of it can be lost to a collection.
 
     Args:
         watch: of the store.
-        publish: makes what is missing; gives the names of all objects that the pointer depends on, and its commit.
+        publish: makes what is missing; gives the names of all objects that the pointer depends on, and its commit
+            (None if there is none: an entry of the log of moves refers to objects alone).
         move: moves the pointer to that commit.
         again: makes once more what is missing of the commit that the pointer was moved to; by default `publish`.
 
@@ -179,7 +185,7 @@ def land(
         watch.close()
 
 
-def settle(watch: Watch, publish: Callable[[], tuple[Collection[str], str]]) -> tuple[Collection[str], str]:
+def settle(watch: Watch, publish: Callable[[], tuple[Collection[str], C]]) -> tuple[Collection[str], C]:
     """Publish until all of it is there and stays, for the moment; gives what `publish` gave. Otherwise as `land`."""
     for _ in range(_ROUNDS):
         names, commit = publish()

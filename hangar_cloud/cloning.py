@@ -11,6 +11,7 @@ from hangar_cloud.branches import DEFAULT_BRANCH, Branches
 from hangar_cloud.catalog.pointers import PointerLog
 from hangar_cloud.catalog.repository_file import REPOSITORY_PATH, decode_repository_file
 from hangar_cloud.errors import NotInitializedError
+from hangar_cloud.purged_remotes import take_over_purges
 from hangar_cloud.remotes import check_address
 from hangar_cloud.storage import Storage
 
@@ -46,5 +47,6 @@ def clone(storage: Storage, address: str, options: Mapping[str, Any] | None, use
         pointers.move(branch, old, heads[branch], "clone")
     branches.set_current(branch)
     transfer.fetch_tags(storage, store)
+    take_over_purges(storage, store)
     storage.store.put_if_absent(REPOSITORY_PATH, text)
     return branch

@@ -6,31 +6,29 @@ import contextlib
 import math
 import secrets
 import time
-from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta, timezone
+from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
 from hangar_cloud import writer_lock
 from hangar_cloud.backends.errors import AccessDeniedError, ReadOnlyStoreError
-from hangar_cloud.backends.object_source import ObjectSource
-from hangar_cloud.backends.packs import staged_pack_number
+from hangar_cloud.backends.store.leftovers import remove_leftovers
+from hangar_cloud.catalog import condemned
 from hangar_cloud.catalog.condemned import FOLDER
 from hangar_cloud.catalog.marking import CommitReader, Marker
-from hangar_cloud.catalog.pointers import Kind, PointerLog, written_at
-from hangar_cloud.catalog.staging import StagingArea
 from hangar_cloud.catalog.stashes import Stashes
-from hangar_cloud.catalog.tracking import TrackingRefs
+from hangar_cloud.catalog.whereabouts import Whereabouts
 from hangar_cloud.errors import InvalidArgumentError
 from hangar_cloud.garbage import GarbageReport, Survey, Unreferenced
 from hangar_cloud.progress import byte_progress
 from hangar_cloud.referring import alone_with_refs
+from hangar_cloud.roots import mark_private, mark_retained, node_source
 from hangar_cloud.storage import Storage
 from hangar_cloud.sweep import Sweep
 
 DEFAULT_GRACE: Final = timedelta(days=1)
 DEFAULT_KEEP_REFLOG: Final = timedelta(days=30)
-_KINDS_OF_REFS: Final[tuple[Kind, ...]] = ("heads", "tags")
 
 Duration = timedelta | float
 
@@ -75,6 +73,7 @@ class Collection:
             if not self._report.dry_run:
                 self._store.delete([item.name for item in batch])
             self._note_removed(batch)
+        self._remove_leftovers()
         return self._report
 
     def of_bucket(self) -> GarbageReport:
@@ -93,6 +92,7 @@ class Collection:
             self._note_removed(swept.deleted)
             self._report.rescued += [item.name for item in swept.rescued]
             batches = [*swept.left, *batches[len(part) :]]
+        self._remove_leftovers()
         return self._report
 
     def _find(self) -> tuple[Marker, list[list[Unreferenced]]]:
@@ -100,60 +100,31 @@ class Collection:
         partial = not self._storage.is_bucket and not self._storage.holds_everything
         with byte_progress("marking") as progress:
             reader = CommitReader(self._store, () if self._storage.reads_in_place else survey.commits)
-            marker = Marker(reader, self._source(), partial=partial, progress=progress)
-            marker.mark(self._roots())
+            whereabouts = Whereabouts(self._store)
+            marker = Marker(reader, node_source(self._storage), whereabouts, partial=partial, progress=progress)
+            mark_retained(self._storage, marker, self._now, self._keep_reflog)
             referred = {"commits": set(marker.commits), "records": set(marker.records), "packs": set(marker.packs)}
-            self._mark_private(marker)
+            mark_private(self._storage, marker)
             marker.mark(survey.young_commits(), tolerant=True)
         return marker, survey.unreferenced(referred, marker, whole=not partial)
 
     def _mark_again(self, marker: Marker, keeps: list[str]) -> Marker:
         """Mark what came to be referred to since, and what writers asked to keep."""
-        marker.mark(self._roots())
+        marker.follow()
+        mark_retained(self._storage, marker, self._now, self._keep_reflog)
         marker.mark(keeps, tolerant=True)
         return marker
 
-    def _source(self) -> ObjectSource:
-        """Reads nodes without fetching what a clone lacks, and without filling the cache of a bucket."""
-        storage = self._storage
-        if storage.reads_in_place and storage.is_bucket:
-            return storage.source
-        if storage.is_bucket:
-            return ObjectSource(storage.root / "store", None, lambda: [self._store])
-        return ObjectSource(storage.root / "store", storage.root / "partial", offline=True)
-
-    def _roots(self) -> Iterator[str]:
-        for kind in _KINDS_OF_REFS:
-            log = PointerLog(self._store, kind=kind)
-            for name in log.all_names():
-                yield from self._retained(log, name)
-        if not self._storage.is_bucket:
-            yield from TrackingRefs(self._storage.root / "remotes").all().values()
-
-    def _retained(self, log: PointerLog, name: str) -> Iterator[str]:
-        """What a branch or tag is, and what it was within the time that its log is kept for."""
-        head = log.head(name)
-        if head is None:
+    def _remove_leftovers(self) -> None:
+        """What processes left unfinished on a disk when they died."""
+        if self._report.dry_run:
             return
-        oldest = datetime.fromtimestamp(max(self._now - self._keep_reflog, 0), timezone.utc)
-        was_until: datetime | None = None
-        for pointer in log.entries(name, head.seq):
-            # An entry counts as of when another took its place, however long it stood before.
-            if was_until is not None and (self._keep_reflog == 0 or was_until < oldest):
-                return
-            if pointer.commit is not None:
-                yield pointer.commit
-            was_until = written_at(pointer)
-
-    def _mark_private(self, marker: Marker) -> None:
-        """What this machine's staging areas and stashes are based on and refer to."""
-        root = self._storage.root
-        bases = [info.base for info in Stashes(root).all() if info.base]
-        if not self._storage.is_bucket:
-            for folder in (*root.glob("staging/*"), *root.glob("stash/*")):
-                if (folder / "staging.duckdb").is_file():
-                    bases += _take_staged(folder, marker)
-        marker.mark(bases, tolerant=True)
+        Stashes(self._storage.root).clean_up()
+        remove_leftovers(self._storage.root, time.time() - self._grace)
+        shared = self._store.local_path(FOLDER)
+        if self._storage.is_bucket and shared is not None:
+            # Other machines may write to that folder, and from here nobody sees whether they still do.
+            remove_leftovers(shared.parent, self._now - max(self._grace, condemned.LEASE_SECONDS))
 
     def _clock(self) -> float:
         """The store's time: that of an object written just now."""
@@ -177,19 +148,6 @@ class Collection:
         self._storage.forget()
         for item in found:
             _drop_copies(self._storage.root, item.name)
-
-
-def _take_staged(folder: Path, marker: Marker) -> list[str]:
-    """Mark the packs that a staging area reuses; returns the commits that it goes back to."""
-    area = StagingArea(folder)
-    try:
-        if not area.dirty:
-            return []
-        marker.packs |= {pack for pack in area.packs() if staged_pack_number(pack) is None}
-        base = area.setting("base")
-        return [*area.landings(), *([] if base is None else [base])]
-    finally:
-        area.close()
 
 
 def _drop_copies(root: Path, name: str) -> None:

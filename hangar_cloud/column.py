@@ -12,10 +12,10 @@ import numpy.typing as npt
 
 from hangar_cloud.alive import Alive
 from hangar_cloud.backends.errors import CorruptDataError, DataNotLocalError
-from hangar_cloud.backends.pack_reader import PackedSample, PackReader
+from hangar_cloud.backends.pack_reader import UNREADABLE, PackedSample, PackReader
 from hangar_cloud.backends.values import SampleValue
 from hangar_cloud.catalog.commits import ColumnEntry
-from hangar_cloud.catalog.errors import InvalidNameError
+from hangar_cloud.catalog.errors import InvalidNameError, PurgedError
 from hangar_cloud.catalog.keys import KeyType, RowKey, check_key
 from hangar_cloud.catalog.node_reader import NodeReader
 from hangar_cloud.catalog.records import Row
@@ -258,7 +258,7 @@ class ColumnReader:
             leaf = self._nodes.leaf(ref, schema)
             if all(self._packs.is_whole(pack) for pack in leaf.packs()):
                 continue
-            if any(not self._is_local(leaf.row(i)) for i in range(len(leaf))):
+            if any(self._is_remote(leaf.row(i)) for i in range(len(leaf))):
                 return True
         return False
 
@@ -304,7 +304,12 @@ class ColumnReader:
         yield from self._read(waiting)
 
     def _read(self, waiting: Sequence[tuple[_Key, Found]]) -> Iterator[tuple[_Key, Any]]:
-        payloads = self._payloads([key for key, _ in waiting], [found for _, found in waiting])
+        try:
+            payloads = self._payloads([key for key, _ in waiting], [found for _, found in waiting])
+        except PurgedError:
+            # Those before it can be read, and are wanted first.
+            yield from ((key, self._value(key, found)) for key, found in waiting)
+            return
         for (key, found), data in zip(waiting, payloads, strict=True):
             self._alive()
             yield key, self._decode(key, data, found.shape)
@@ -335,7 +340,7 @@ class ColumnReader:
         samples = [self._packed(founds[i]) for i in packed]  # type: ignore[arg-type]
         try:
             datas = self._packs.read_many(samples)
-        except (CorruptDataError, DataNotLocalError):
+        except UNREADABLE:
             # Read one by one, so that the message names the sample that fails.
             datas = [self._read_one(keys[i], sample) for i, sample in zip(packed, samples, strict=True)]
         for i, data in zip(packed, datas, strict=True):
@@ -345,7 +350,9 @@ class ColumnReader:
     def _read_one(self, key: RowKey, sample: PackedSample) -> memoryview:
         try:
             return self._packs.read(sample)
-        except (CorruptDataError, DataNotLocalError) as error:
+        except PurgedError as error:
+            raise error.at(self._where(key), self._name, key) from error.__cause__
+        except UNREADABLE as error:
             raise type(error)(f"{self._where(key)}: {error}") from error
 
     def _packed(self, row: Row) -> PackedSample:
@@ -356,6 +363,12 @@ class ColumnReader:
         if isinstance(found, Payload) or found.place is None:
             return True
         return self._packs.is_local(self._packed(found))
+
+    def _is_remote(self, found: Found) -> bool:
+        """Whether a value has to be fetched: it is not on this machine, and was not purged either."""
+        if isinstance(found, Payload) or self._is_local(found):
+            return False
+        return self._storage.purged.error(found.identity[1:], here=True) is None
 
 
 def as_table(title: str, lines: Iterable[tuple[str, object]]) -> str:

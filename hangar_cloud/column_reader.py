@@ -80,7 +80,7 @@ class FlatSampleReader(ColumnReader):
     def remote_reference_keys(self) -> tuple[KeyType, ...]:
         """Keys of the samples whose value is not on this machine."""
         self._alive()
-        return tuple(key for key, found in self._samples() if not self._is_local(found))
+        return tuple(key for key, found in self._samples() if self._is_remote(found))
 
     def _sizes(self) -> list[tuple[str, object]]:
         return [("Number of Samples", len(self))]

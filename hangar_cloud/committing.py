@@ -16,4 +16,6 @@ def make_committer(storage: Storage, author: str = "") -> Committer:
         storage.index,
         storage.commit,
         shared=storage.is_bucket,
+        moved=storage.moved_packs,
+        purged=storage.purged,
     )

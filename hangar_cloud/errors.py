@@ -27,6 +27,7 @@
     ├── ObjectTooLargeError             (ValueError)         a commit that no reader would take
     ├── StagingError                    (RuntimeError)       the staging area cannot be used as it is
     ├── GarbageCollectionError          (RuntimeError)       another collection is in the way
+    ├── PurgedError                     (LookupError)        a sample that was erased for good; says when and why
     ├── DirtyStagingError               (ValueError)         staged changes are in the way
     ├── MergeConflictError              (ValueError)         a merge with conflicts; carries them as `conflicts`
     ├── StashExistsError                (ValueError)         there is a stash of that name already
@@ -76,6 +77,7 @@ from hangar_cloud.catalog.errors import (
     InvalidSchemaError,
     NothingToCommitError,
     ObjectTooLargeError,
+    PurgedError,
     RefExistsError,
     RefNotFoundError,
     StagingError,
@@ -200,6 +202,7 @@ __all__ = [
     "ObjectNotFoundError",
     "ObjectTooLargeError",
     "ProtectedBranchError",
+    "PurgedError",
     "ReadOnlyError",
     "ReadOnlyStoreError",
     "RefExistsError",

@@ -23,7 +23,7 @@ _NAMES: Final = {
     "records": re.compile(r"records/([0-9a-f]{32})\.parquet", re.ASCII),
     "packs": re.compile(r"packs/[0-9a-f]{2}/([0-9a-f]{32})\.pack", re.ASCII),
 }
-_KNOWN_FOLDERS: Final = frozenset({"hangar.json", "refs", "gc", "arrays", "moves", *KINDS})
+_KNOWN_FOLDERS: Final = frozenset({"hangar.json", "refs", "gc", "arrays", "moves", "purged", *KINDS})
 _BATCH: Final = 500
 
 

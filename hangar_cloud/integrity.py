@@ -23,9 +23,11 @@ from hangar_cloud.backends.store import ObjectStore, open_store
 from hangar_cloud.catalog.commits import commit_path
 from hangar_cloud.catalog.findings import Finding, advice
 from hangar_cloud.catalog.fsck_history import walk_history
+from hangar_cloud.catalog.fsck_moves import moves_findings
 from hangar_cloud.catalog.fsck_records import TreeCheck
 from hangar_cloud.catalog.fsck_refs import RefCheck
 from hangar_cloud.catalog.fsck_staging import StagingCheck
+from hangar_cloud.catalog.fsck_tombstones import check_tombstones, purged_note
 from hangar_cloud.errors import InvalidArgumentError
 from hangar_cloud.pack_integrity import PackCheck
 from hangar_cloud.progress import byte_progress
@@ -53,12 +55,14 @@ def check_repository(storage: Storage, level: str, resume: bool, fetch: bool) ->
     if not storage.is_bucket:
         findings += refs.tracking(storage.root / "remotes")
     findings += refs.hint()
+    findings += moves_findings(storage.store)
+    purged = check_tombstones(storage.store, findings.append)
     held = _held(storage, fetch)
     verified = VerifiedPacks(storage.root / _PROGRESS_FILE, resume or level != "all")
     with _scratch(storage.root) as folder:
         spool = SampleSpool(folder)
         with byte_progress("checking records") as progress:
-            trees = TreeCheck(held, spool, findings.append, progress)
+            trees = TreeCheck(held, spool, findings.append, progress, purged)
             for digest, commit in walk_history(storage.store, refs.heads, findings.append):
                 for column, entry in commit.trees.items():
                     trees.check(column, entry, digest)
@@ -73,6 +77,7 @@ def check_repository(storage: Storage, level: str, resume: bool, fetch: bool) ->
             lambda pack: _lost(held, pack),
         ).run()
     findings += _notes(held, trees.remote_rows, packs.remote_samples)
+    findings += [purged_note(trees.purged_seen)] if trees.purged_seen else []
     if level == "all":
         verified.clear()
     return findings
@@ -93,15 +98,17 @@ def report_lines(findings: Sequence[Finding], most: int = 50) -> Iterator[str]:
 def _held(storage: Storage, fetch: bool) -> HeldObjects:
     """What the repository holds itself, without the cache of a bucket."""
     if storage.is_bucket:
-        return HeldObjects(storage.store)
+        return HeldObjects(storage.store, moves=storage.moves)
     partial = open_store(str(storage.root / "partial"))
     asking = not (storage.offline and _remote_names(storage))
-    return HeldObjects(storage.store, partial, lambda: _remotes(storage), asking=asking, fetching=fetch)
+    return HeldObjects(
+        storage.store, partial, lambda: _remotes(storage), asking=asking, fetching=fetch, moves=storage.moves
+    )
 
 
 def _lost(held: HeldObjects, pack: bytes) -> str | None:
     path = pack_path(pack)
-    absence = None if held.info(path) is not None else held.absence(path)
+    absence = None if held.info(path) is not None or held.is_moved(path) else held.absence(path)
     return None if absence is None else str(absence)
 
 

@@ -269,7 +269,7 @@ class FlatSubsampleReader:
     def remote_reference_keys(self) -> tuple[KeyType, ...]:
         """Keys of the subsamples whose value is not on this machine."""
         self._check()
-        return tuple(sub for (_, sub), found in self._rows() if not self._parent._is_local(found))
+        return tuple(sub for (_, sub), found in self._rows() if self._parent._is_remote(found))
 
     @property
     def contains_remote_references(self) -> bool:
@@ -277,7 +277,7 @@ class FlatSubsampleReader:
         self._check()
         if self._parent._storage.holds_everything:
             return False
-        return any(not self._parent._is_local(found) for _, found in self._rows())
+        return any(self._parent._is_remote(found) for _, found in self._rows())
 
     def __enter__(self) -> Any:
         self._check()

@@ -75,7 +75,9 @@ def _prepare(storage: Storage, staging: StagingArea, branch: str) -> str | None:
         raise RefNotFoundError(f"there is no branch {branch!r}")
     _resolve_landing(storage, staging)
     if not staging.dirty:
-        if (staging.setting("branch"), staging.setting("base")) != (branch, head.commit):
+        # Packs of which nothing is staged are of a writer that died at a merge, or when it had just cleared the area.
+        packs = any(staging.folder.glob("*.pack"))
+        if packs or (staging.setting("branch"), staging.setting("base")) != (branch, head.commit):
             staging.clear(branch, head.commit)
         return head.commit
     staged_on = staging.setting("branch")

@@ -116,7 +116,7 @@ class PackCheck:
     def _check_absent(self, pack: bytes, asked: AskedSamples) -> _Outcome:
         """A pack that is not here as a whole: what there is of it, and whether a remote has it."""
         path = pack_path(pack)
-        absence = self._held.absence(path)
+        absence = self._held.absence(path, [(one.sample.place.offset, one.sample.place.stored) for one in asked])
         if not self._contents:
             if absence is None or self._held.has_parts(path):
                 return _Outcome(pack, len(asked), [], len(asked))

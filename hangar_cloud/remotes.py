@@ -25,6 +25,7 @@ from hangar_cloud.errors import (
     RemoteNotFoundError,
 )
 from hangar_cloud.merging import Strategy
+from hangar_cloud.purged_remotes import take_over_purges
 from hangar_cloud.referring import alone_with_refs
 from hangar_cloud.storage import Storage
 from hangar_cloud.tags import Tags
@@ -228,6 +229,7 @@ class Remotes:
         there = transfer.remote_head(self._storage, store, branch)
         if there is None or there.commit is None:
             raise RefNotFoundError(f"{store.url} has no branch {branch!r} with a commit on it")
+        take_over_purges(self._storage, store)
         if self._branches.tracking.get(remote, branch) == there.commit:
             with alone_with_refs(self._storage):
                 new_tags = transfer.fetch_tags(self._storage, store)

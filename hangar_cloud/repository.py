@@ -339,7 +339,7 @@ class Repository(RepositoryUpkeep, RepositoryCare):
             )
         self._storage.forget()
         if self._storage.is_bucket:
-            ours = ("commits/", "records/", "packs/", "arrays/", "moves/", "gc/", "refs/", REPOSITORY_PATH)
+            ours = ("commits/", "records/", "packs/", "arrays/", "moves/", "purged/", "gc/", "refs/", REPOSITORY_PATH)
             for prefix in ours:
                 self._storage.store.delete([info.path for info in self._storage.store.list(prefix)])
         shutil.rmtree(self._storage.root, ignore_errors=True)

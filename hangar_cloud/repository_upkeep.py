@@ -9,6 +9,11 @@ from typing import Any
 from hangar_cloud import writer_lock
 from hangar_cloud.collection import DEFAULT_GRACE, DEFAULT_KEEP_REFLOG, collect_garbage
 from hangar_cloud.garbage import GarbageReport
+from hangar_cloud.purge_report import PurgeReport
+from hangar_cloud.purge_targets import check_reason, check_target
+from hangar_cloud.purging import purge
+from hangar_cloud.repack import repack
+from hangar_cloud.repack_report import RepackReport
 from hangar_cloud.reports import human_size
 from hangar_cloud.repository_refs import RepositoryRefs
 
@@ -82,6 +87,71 @@ class RepositoryUpkeep(RepositoryRefs):
         """
         self._require()
         return collect_garbage(self._storage, bool(dry_run), grace, keep_reflog)
+
+    def repack(self, dry_run: bool = False) -> RepackReport:
+        """Merge small packs and record files, as thousands of small commits leave them, and leave dead bytes behind.
+
+        Packs below 16 MiB and records objects below 8 MiB are copied into new ones of about 64 and 32 MiB, and so are
+        those of which less than half is in use. No commit, digest or value changes, and others may read and write
+        meanwhile. The old objects stay until a garbage collection (`gc`) finds that nothing needs them any more; run
+        one afterwards. See docs/repack.md.
+
+        Args:
+            dry_run: write nothing, and return what would be done.
+
+        Returns:
+            what was copied, see `hangar_cloud.repack_report.RepackReport`.
+
+        Raises:
+            ValueError: something that is in use is damaged or missing; nothing was moved.
+            PermissionError: a writer of this local repository is open, or the bucket may not be written to.
+            RuntimeError: other repacks were faster time and again.
+            OSError: the store failed, or this machine's disk is full. What was recorded until then holds, and the rest
+                will be by the next repack.
+        """
+        self._require()
+        return repack(self._storage, bool(dry_run))
+
+    def purge(
+        self,
+        *,
+        digest: str | None = None,
+        column: str | None = None,
+        key: Any = None,
+        subkey: Any = None,
+        commit: str | None = None,
+        reason: str,
+        dry_run: bool = False,
+    ) -> PurgeReport:
+        """Erase the bytes of a sample from all of history, for good, as the law may ask for.
+
+        Commits, their digests and the sample's key stay; reading its value raises `PurgedError`, which says when, by
+        whom and why it was purged. Equal samples (the same bytes, dtype and shape) are one sample: they go wherever
+        they are, under any key of any column. Look at a dry run first. See docs/purge.md.
+
+        Args:
+            digest: of the sample, 64 hex digits; this, or `column` and `key`.
+            column: a column; every value that the key ever had in it is purged.
+            key: of the sample there; of a nested column also the pair (sample, subsample).
+            subkey: of one subsample of a nested column; without it all of the sample's are purged.
+            commit: purge only the value that the key has there: a digest, its first digits, a branch or a tag.
+            reason: why; everybody sees it who reads the sample.
+            dry_run: change nothing, and return what would be purged.
+
+        Returns:
+            what was found and erased, see `hangar_cloud.purge_report.PurgeReport`.
+
+        Raises:
+            KeyError: no commit has such a column, key or sample.
+            ValueError: an argument cannot be meant; the value has at most 32 bytes; it is staged here and not
+                committed; or something that is in use is damaged. Nothing was changed.
+            PermissionError: a writer of this local repository is open, or the bucket may not be written to.
+            RuntimeError: a garbage collection is at work. What was begun is ended by calling this again.
+            OSError: the store failed. What was begun is ended by calling this again.
+        """
+        self._require()
+        target = check_target(digest, column, key, subkey, commit)
+        return purge(self._storage, target, check_reason(reason), self._author, bool(dry_run))
 
 
 def _disk_size(path: Any) -> int:

@@ -148,7 +148,9 @@ class Stash:
         area = StagingArea(self._stashes.folder(info.name))
         try:
             was = area.setting("base")
-            writer = SampleWriter(area, storage.index, storage.has_pack, lambda _: None)
+            writer = SampleWriter(
+                area, storage.index, storage.has_pack, lambda _: None, holders=storage.moved_packs.holders
+            )
             columns = {} if was is None else storage.commit(was).trees
             conflicts = find_conflicts(
                 WorkingSet(columns, area, writer, storage.nodes), self._working.base, storage.nodes

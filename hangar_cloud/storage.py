@@ -19,6 +19,7 @@ from blake3 import blake3
 from hangar_cloud.addresses import open_remote
 from hangar_cloud.backends.cache_limit import CacheLimit
 from hangar_cloud.backends.errors import CorruptDataError, DataNotLocalError, StoreUnavailableError, redact_url
+from hangar_cloud.backends.move_log import MoveLogs
 from hangar_cloud.backends.object_source import ObjectSource
 from hangar_cloud.backends.pack_reader import PackReader
 from hangar_cloud.backends.packs import pack_path
@@ -27,8 +28,11 @@ from hangar_cloud.backends.store.durable_files import read_regular, replace_file
 from hangar_cloud.backends.store.withheld import Withheld, plain_options
 from hangar_cloud.catalog.commits import Commit, commit_path, decode_commit
 from hangar_cloud.catalog.digest_index import DigestIndex
+from hangar_cloud.catalog.moved_packs import MovedPacks
+from hangar_cloud.catalog.moves_file import decode_moves
 from hangar_cloud.catalog.node_reader import NodeReader
 from hangar_cloud.catalog.pointers import HINT_PATH, Pointer, PointerLog
+from hangar_cloud.catalog.purged_samples import PurgedSamples
 from hangar_cloud.catalog.repository_file import REPOSITORY_PATH, RepositoryFile, decode_repository_file
 from hangar_cloud.catalog.tracking import TrackingRefs
 from hangar_cloud.config import Config, is_writable_text
@@ -81,6 +85,7 @@ class Storage:
         self._withheld = Withheld((self.parameters, self._remote_options, self._remote_addresses), None)
         self._commits: dict[str, Commit] = {}
         self._pointer_logs: dict[str, PointerLog] = {}
+        self.moves = MoveLogs(decode_moves)
         self.source = self._make_source(cache_size)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -109,12 +114,22 @@ class Storage:
     @cached_property
     def packs(self) -> PackReader:
         """Reads committed samples; shared by all readers of this repository object."""
-        return PackReader(self.source)
+        return PackReader(self.source, purged=self.purged.error)
+
+    @cached_property
+    def purged(self) -> PurgedSamples:
+        """Which samples were purged."""
+        return PurgedSamples(self.store, self.source, lambda: self._bucket_is_out_of_reach)
 
     @cached_property
     def index(self) -> DigestIndex:
         """Where samples lie that were stored from here before."""
         return DigestIndex(self.root / "index")
+
+    @cached_property
+    def moved_packs(self) -> MovedPacks:
+        """Where samples are by now that lay in packs of the store."""
+        return MovedPacks(self.store, self.moves)
 
     @property
     def cache(self) -> Path | None:
@@ -196,9 +211,12 @@ class Storage:
         name = pack_path(pack)
         if (self.source.store / name).exists():
             return True
+        found = self.source.partial is not None and (self.source.partial / name).exists()
         if self.is_bucket:
-            return not self.offline and self.store.exists(name)
-        return self.source.partial is not None and (self.source.partial / name).exists()
+            found = not self.offline and self.store.exists(name)
+        if not found and not self._bucket_is_out_of_reach:
+            self.moved_packs.refresh()
+        return found
 
     def remote_store(self, name: str) -> ObjectStore:
         """The store of a remote of this local repository.
@@ -245,6 +263,8 @@ class Storage:
         self.nodes.forget()
         self.packs.forget()
         self.source.forget()
+        self.moves.forget()
+        self.purged.forget()
         self._commits.clear()
         self._pointer_logs.clear()
 
@@ -298,13 +318,13 @@ class Storage:
         local = self.store.local_path(REPOSITORY_PATH)
         partial = self.root / "partial"
         if local is not None and self.is_bucket:
-            return ObjectSource(local.parent)
+            return ObjectSource(local.parent, moves=self.moves)
         whole = self.root / "store"
         folders = [whole, partial] if self.is_bucket else [partial]
         limit = None
         if cache_size is not None:
             limit = CacheLimit(folders, cache_size, self.root / "cache.lock", sparse=partial)
-        return ObjectSource(whole, partial, self._remotes_to_ask, offline=self.offline, limit=limit)
+        return ObjectSource(whole, partial, self._remotes_to_ask, offline=self.offline, limit=limit, moves=self.moves)
 
     def _remotes_to_ask(self) -> Sequence[ObjectStore]:
         if self.is_bucket:

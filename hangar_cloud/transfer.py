@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from hangar_cloud.backends.errors import CorruptDataError
-from hangar_cloud.backends.pack_reader import PackedSample
+from hangar_cloud.backends.errors import CorruptDataError, ObjectNotFoundError
+from hangar_cloud.backends.pack_reader import UNREADABLE, PackedSample
 from hangar_cloud.backends.packs import pack_path
 from hangar_cloud.backends.store import ObjectStore
 from hangar_cloud.catalog import history
@@ -15,6 +16,7 @@ from hangar_cloud.catalog.keys import RowKey, check_key, key_range
 from hangar_cloud.catalog.pointers import Pointer, PointerLog
 from hangar_cloud.catalog.records import Row
 from hangar_cloud.catalog.repository_file import REPOSITORY_PATH
+from hangar_cloud.catalog.tombstones import listed_tombstones
 from hangar_cloud.errors import ColumnNotFoundError, InvalidArgumentError, SampleNotFoundError
 from hangar_cloud.progress import byte_progress
 from hangar_cloud.storage import Storage
@@ -95,10 +97,14 @@ def fetch_data(
             )
     wanted: dict[bytes, dict[int, list[PackedSample]]] = {}
     seen: set[tuple[object, bytes]] = set()
+    purged = storage.purged.digests() | listed_tombstones(store)
+    skipped: set[bytes] = set()
     for digest in commits:
         for name, entry in storage.commit(digest).trees.items():
             if names is None or name in names or name == METADATA:
-                _collect(storage, entry, wanted, seen)
+                skipped |= _collect(storage, entry, wanted, seen, purged)
+    if skipped:
+        warnings.warn(f"{len(skipped):,} purged samples are left out: nobody has them", UserWarning, stacklevel=3)
     budget = _Budget(most)
     for pack, places in wanted.items():
         if not storage.packs.is_whole(pack):
@@ -126,7 +132,13 @@ def fetch_samples(storage: Storage, digest: str, column: str, keys: Iterable[Any
             for row in rows
             if row.place is not None
         ]
-    storage.packs.fetch(samples)
+    try:
+        storage.packs.fetch(samples)
+    except UNREADABLE:
+        for sample in samples:
+            if (purged := storage.purged.error(sample.digest)) is not None:
+                raise purged from None
+        raise
 
 
 def _rows(storage: Storage, entry: ColumnEntry, key: Any) -> list[Row]:
@@ -172,8 +184,10 @@ def _collect(
     entry: ColumnEntry,
     wanted: dict[bytes, dict[int, list[PackedSample]]],
     seen: set[tuple[object, bytes]],
-) -> None:
-    """Bring a column's leaves here, and note its packed samples by pack and block."""
+    purged: set[bytes],
+) -> set[bytes]:
+    """Bring a column's leaves here, and note its packed samples by pack and block; returns those that were purged."""
+    skipped = set()
     leaves = [ref for ref in storage.nodes.leaves(entry.root) if (entry.schema, ref.digest) not in seen]
     storage.nodes.prefetch(leaves, entry.schema)
     for ref in leaves:
@@ -183,18 +197,25 @@ def _collect(
             continue
         for i in range(len(leaf)):
             row = leaf.row(i)
-            if row.place is not None:
+            if row.place is not None and row.identity[1:] in purged:
+                skipped.add(row.identity[1:])
+            elif row.place is not None:
                 sample = PackedSample(row.place, row.identity[1:], entry.schema.prefix(row.shape))
                 wanted.setdefault(row.place.pack, {}).setdefault(row.place.offset, []).append(sample)
+    return skipped
 
 
 def _fetch_pack(
     storage: Storage, store: ObjectStore, pack: bytes, places: dict[int, list[PackedSample]], budget: _Budget
 ) -> None:
     path = pack_path(pack)
+    if storage.source.was_moved(path):
+        places = {offset: samples for offset, samples in places.items() if not storage.packs.is_local(samples[0])}
     used = sum(samples[0].place.stored for samples in places.values())
-    size = store.stat(path).size
-    if used >= size * _WHOLE_SHARE and (budget.left is None or size <= budget.left):
+    if not used:
+        return
+    size = _size(store, path)
+    if size is not None and used >= size * _WHOLE_SHARE and (budget.left is None or size <= budget.left):
         budget.take(size)
         with byte_progress(f"fetching {pack.hex()[:8]}", size) as progress:
             storage.source.fetch_whole(path, lambda file: check_pack(file, pack), progress)
@@ -215,6 +236,14 @@ def _fetch_pack(
             storage.packs.fetch(batch)
             batch, waiting = [], 0
     storage.packs.fetch(batch)
+
+
+def _size(store: ObjectStore, path: str) -> int | None:
+    """The size of an object, None where a repack moved its contents elsewhere (or it is missing)."""
+    try:
+        return store.stat(path).size
+    except ObjectNotFoundError:
+        return None
 
 
 def _read_commits(store: ObjectStore, head: str, here: object) -> dict[str, bytes]:

@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeVar
 
 from blake3 import blake3
 
-from hangar_cloud.backends.errors import CorruptDataError
+from hangar_cloud.backends.errors import CorruptDataError, DataNotLocalError, HangarError, ObjectNotFoundError
+from hangar_cloud.backends.move_log import MoveLog
 from hangar_cloud.backends.packs import file_pack_id, pack_path
 from hangar_cloud.backends.store import ObjectStore
 from hangar_cloud.catalog import history
 from hangar_cloud.catalog.commits import ColumnEntry, Commit, commit_path
 from hangar_cloud.catalog.errors import HeadMovedError
+from hangar_cloud.catalog.live_extents import LiveExtent, LiveExtents
+from hangar_cloud.catalog.moves_file import decode_moves
 from hangar_cloud.catalog.pointers import Pointer, PointerLog
 from hangar_cloud.catalog.record_writer import OBJECT_ID_LENGTH
 from hangar_cloud.catalog.records import NodeRef, records_path
 from hangar_cloud.catalog.repository_file import REPOSITORY_PATH, decode_repository_file
+from hangar_cloud.catalog.segments import Leaf
+from hangar_cloud.catalog.tombstones import listed_tombstones
 from hangar_cloud.catalog.watch import Watch, land, settle
 from hangar_cloud.errors import InvalidArgumentError
 from hangar_cloud.progress import byte_progress
+from hangar_cloud.purged_remotes import purged_in, refuse_purged
 from hangar_cloud.storage import Storage
+from hangar_cloud.upload_moved import MovedUpload
 
 _PARALLEL: Final = 4
 
 T = TypeVar("T")
+N = TypeVar("N", bound="Needed")
 
 
 def push(
@@ -122,16 +130,31 @@ class Upload:
         parents = self._parents_there(commits) if commits else [self._head]
         if {*parents} - {self._living}:
             self._watch.announce([commit_path(parent) for parent in parents], None)
-        needed = Needed()
-        for parent in parents:
-            needed.skip(storage, storage.commit(parent))
-        for digest in reversed(commits):
-            needed.add(storage, storage.commit(digest))
+        purged = listed_tombstones(self._store) - listed_tombstones(storage.store)
+        needed = self._needed(Needed(purged), parents)
         packs = [pack_path(pack) for pack in needed.packs]
         records = [records_path(name) for name in needed.records]
-        _upload(storage, self._store, packs, "pushing samples")
-        _upload(storage, self._store, records, "pushing records")
-        return {*packs, *records, *map(commit_path, parents)}
+        log = MoveLog(decode_moves)
+        log.refresh(self._store.get_many)
+        refuse_purged(self._store, log.moves, needed.purged)
+        lacking = _upload(storage, self._store, packs, "pushing samples", log)
+        lacking |= _upload(storage, self._store, records, "pushing records", log)
+        names = {*packs, *records, *map(commit_path, parents)}
+        if not lacking:
+            return names
+        extents = self._needed(NeededExtents(lacking), parents).extents
+        try:
+            return (names - {*lacking}) | MovedUpload(storage, self._store, log).send(extents)
+        except (ObjectNotFoundError, DataNotLocalError) as error:
+            raise next((reason for reason in lacking.values() if reason is not None), error) from error
+
+    def _needed(self, needed: N, parents: Sequence[str]) -> N:
+        """What the missing commits refer to, beyond what is referred to by those that they stand on."""
+        for parent in parents:
+            needed.skip(self._storage, self._storage.commit(parent))
+        for digest in reversed(self._missing):
+            needed.add(self._storage, self._storage.commit(digest))
+        return needed
 
     def _missing_commits(self) -> list[str]:
         """Commits behind the head that the store lacks, or did at first, children before parents.
@@ -163,9 +186,15 @@ class Upload:
 
 
 class Needed:
-    """The objects that some commits refer to."""
+    """The objects that some commits refer to.
 
-    def __init__(self) -> None:
+    Args:
+        purged: digests of samples that must not be there; `purged` says where they would be.
+    """
+
+    def __init__(self, purged: Collection[bytes] = ()) -> None:
+        self._purged = purged
+        self.purged: dict[tuple[bytes, str], None] = {}
         self.records: dict[bytes, None] = {}
         self.packs: dict[bytes, None] = {}
         self._seen: set[tuple[object, bytes]] = set()
@@ -189,25 +218,77 @@ class Needed:
             for child in storage.nodes.children(ref):
                 self._skip(storage, entry, child)
 
+    def _take_node(self, ref: NodeRef) -> None:
+        self.records[ref.place.object] = None
+
+    def _take_leaf(self, leaf: Leaf) -> None:
+        self.packs |= dict.fromkeys(sorted(leaf.packs()))
+
     def _add(self, storage: Storage, entry: ColumnEntry, ref: NodeRef) -> None:
         if (entry.schema, ref.digest) in self._seen:
             return
         self._seen.add((entry.schema, ref.digest))
-        self.records[ref.place.object] = None
+        self._take_node(ref)
         if ref.level == 0:
-            self.packs |= dict.fromkeys(sorted(storage.nodes.leaf(ref, entry.schema).packs()))
+            leaf = storage.nodes.leaf(ref, entry.schema)
+            self._take_leaf(leaf)
+            if self._purged:
+                self.purged |= dict.fromkeys(purged_in(leaf, ref, entry.schema, self._purged))
             return
         for child in storage.nodes.children(ref):
             self._add(storage, entry, child)
 
 
-def _upload(storage: Storage, store: ObjectStore, paths: Sequence[str], what: str) -> None:
+class NeededExtents(Needed):
+    """The parts of some objects that commits refer to.
+
+    Args:
+        paths: names of these objects.
+    """
+
+    def __init__(self, paths: Collection[str]) -> None:
+        super().__init__()
+        self._paths = frozenset(paths)
+        self.extents = LiveExtents()
+
+    def _take_node(self, ref: NodeRef) -> None:
+        place = ref.place
+        if (path := records_path(place.object)) in self._paths:
+            self.extents.add(path, LiveExtent(place.offset, place.length, place.checksum, True))
+
+    def _take_leaf(self, leaf: Leaf) -> None:
+        for pack, offset, length, digest in leaf.extents():
+            if (path := pack_path(pack)) in self._paths:
+                self.extents.add(path, LiveExtent(offset, length, int.from_bytes(digest[:8], "little"), False))
+
+
+def _upload(
+    storage: Storage, store: ObjectStore, paths: Sequence[str], what: str, log: MoveLog
+) -> dict[str, HangarError | None]:
+    """Upload whole objects, but for those that the store, by its log of moves, had and moved elsewhere.
+
+    Returns:
+        names of those, and of those that are nowhere whole, perhaps since they were repacked; and why they cannot be
+        fetched.
+    """
+    lacking: dict[str, HangarError | None] = {}
+
     def send(path: str) -> None:
         if store.exists(path):
             return
+        if path in log.moves:
+            lacking[path] = None
+            return
         if not (storage.source.store / path).exists():
+            if storage.source.was_moved(path):
+                lacking[path] = None
+                return
             check = _check_pack_path if path.startswith("packs/") else _check_records
-            storage.source.fetch_whole(path, lambda file: check(file, path))
+            try:
+                storage.source.fetch_whole(path, lambda file: check(file, path))
+            except (ObjectNotFoundError, DataNotLocalError) as error:
+                lacking[path] = error
+                return
         store.upload(path, storage.source.store / path, progress=progress)
 
     known = [storage.source.store / path for path in paths]
@@ -215,6 +296,7 @@ def _upload(storage: Storage, store: ObjectStore, paths: Sequence[str], what: st
     with byte_progress(what, total) as progress, ThreadPoolExecutor(_PARALLEL) as pool:
         for done in [pool.submit(send, path) for path in paths]:
             done.result()
+    return lacking
 
 
 def _check_pack_path(file: Path, path: str) -> None:

@@ -77,10 +77,19 @@ class WriterCheckout(Checkout):
         self._alive = Alive(lock.check)
         self._committer = make_committer(storage, f"{user[0]} <{user[1]}>")
         nodes = storage.nodes if storage.is_bucket else None
-        self._samples = SampleWriter(staging, storage.index, storage.has_pack, self._committer.cover, nodes)
+        storage.purged.forget()
+        self._samples = SampleWriter(
+            staging,
+            storage.index,
+            storage.has_pack,
+            self._committer.cover,
+            nodes,
+            storage.moved_packs.holders,
+            storage.purged,
+        )
         base_columns = {} if base is None else storage.commit(base).trees
         self._working = WorkingSet(base_columns, staging, self._samples, storage.nodes)
-        self._packs = PackReader(storage.source, Path(staging.folder))
+        self._packs = PackReader(storage.source, Path(staging.folder), purged=storage.purged.error)
         self._open: dict[str, ColumnWriter] = {}
         self._closed_by_reset = False
         changes = self._changes()

@@ -66,7 +66,7 @@ async def _try_create(store: RemoteStore, path: str, data: bytes) -> tuple[Excep
         try:
             await store._write(path, data, create=True)
         except Exception as error:
-            perhaps_landed |= store._classify_any(error) is Fault.TRANSIENT
+            perhaps_landed |= store._classify_any(error) in (Fault.TRANSIENT, Fault.BUSY)
             raise
 
     try:
@@ -78,7 +78,7 @@ async def _try_create(store: RemoteStore, path: str, data: bytes) -> tuple[Excep
 
 async def _read_back(store: RemoteStore, path: str, *, patient: bool) -> bytes | None:
     # After a whole round of failed retries another round would only make the caller wait.
-    policy = store.retry if patient else replace(store.retry, attempts=min(2, store.retry.attempts))
+    policy = store.retry if patient else replace(store.retry, attempts=min(2, store.retry.attempts), busy_for=1.0)
     try:
         return await with_retries(lambda: store._read(path, None, 0), store._classify_any, policy)
     except Exception as error:

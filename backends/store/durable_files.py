@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from hangar_cloud.backends.errors import AccessDeniedError, HangarError, StoreError
-from hangar_cloud.backends.store.paths import OWN_PREFIX
+from hangar_cloud.backends.store.paths import OWN_PREFIX, TEMPORARY_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,10 +32,10 @@ _NO_LINKS = {
 def temporary_sibling(target: Path) -> Iterator[Path]:
     """Yield an unused name in ``target``'s folder (made if missing); what is left under it is removed at the end.
 
-    A crash leaves the file behind under a name that no listing shows; nothing ever looks at it again.
+    A crash leaves the file behind under a name that no listing shows, until `remove_leftovers` finds it.
     """
     make_folder(target.parent)
-    temporary = target.parent / f"{OWN_PREFIX}tmp-{os.getpid()}-{secrets.token_hex(8)}"
+    temporary = target.parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(8)}"
     try:
         yield temporary
     finally:

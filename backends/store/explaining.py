@@ -38,6 +38,7 @@ _GENERAL_ADVICE = {
     Fault.ABSENT: "Check the name.",
     Fault.EXISTS: "Choose another name.",
     Fault.SHORT: "The object is cut short: fetch or write it again from a copy that is whole.",
+    Fault.BUSY: "Try again later, with fewer processes at once.",
     Fault.TRANSIENT: "Try again later.",
     Fault.PERMANENT: "See the details for the reason.",
 }
@@ -50,6 +51,7 @@ _ERRORS: dict[Fault, type[StoreError]] = {
     Fault.WRONG_CREDENTIALS: AccessDeniedError,
     Fault.NO_PERMISSION: AccessDeniedError,
     Fault.UNREACHABLE: StoreUnavailableError,
+    Fault.BUSY: StoreUnavailableError,
     Fault.TRANSIENT: StoreUnavailableError,
 }
 

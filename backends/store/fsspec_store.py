@@ -33,7 +33,8 @@ _BY_STATUS = {
     404: Fault.ABSENT,
     412: Fault.EXISTS,
     416: Fault.SHORT,
-    **dict.fromkeys((408, 429, 500, 502, 503, 504), Fault.TRANSIENT),
+    **dict.fromkeys((408, 500, 502, 504), Fault.TRANSIENT),
+    **dict.fromkeys((429, 503), Fault.BUSY),
 }
 
 _BY_TYPE: tuple[tuple[tuple[type[BaseException], ...], Fault], ...] = (

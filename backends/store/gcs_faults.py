@@ -14,10 +14,10 @@ _BY_STATUS = {
     409: Fault.TRANSIENT,
     412: Fault.EXISTS,
     416: Fault.SHORT,
-    429: Fault.TRANSIENT,
+    429: Fault.BUSY,
     500: Fault.TRANSIENT,
     502: Fault.TRANSIENT,
-    503: Fault.TRANSIENT,
+    503: Fault.BUSY,
     504: Fault.TRANSIENT,
 }
 

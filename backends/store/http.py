@@ -33,10 +33,10 @@ _BY_STATUS = {
     408: Fault.TRANSIENT,
     410: Fault.ABSENT,
     416: Fault.SHORT,
-    429: Fault.TRANSIENT,
+    429: Fault.BUSY,
     500: Fault.TRANSIENT,
     502: Fault.TRANSIENT,
-    503: Fault.TRANSIENT,
+    503: Fault.BUSY,
     504: Fault.TRANSIENT,
 }
 

@@ -30,7 +30,7 @@ from hangar_cloud.backends.store.durable_files import (
     temporary_sibling,
     write_flushed,
 )
-from hangar_cloud.backends.store.paths import OWN_PREFIX, check_path, check_prefix, folder_prefix
+from hangar_cloud.backends.store.paths import OWN_PREFIX, PROBE_PREFIX, check_path, check_prefix, folder_prefix
 from hangar_cloud.backends.store.port import ObjectInfo, ObjectStore, Progress
 from hangar_cloud.backends.store.ranges import RangeRequest, check_range
 
@@ -230,7 +230,7 @@ class LocalStore(ObjectStore):
     def ensure_writable(self) -> None:
         if self._proven:
             return
-        probe = self.root / f"{OWN_PREFIX}probe-{os.getpid()}-{secrets.token_hex(8)}"
+        probe = self.root / f"{PROBE_PREFIX}{os.getpid()}-{secrets.token_hex(8)}"
         with self._explained("write to", ""), temporary_sibling(probe) as temporary:
             temporary.touch()
             try:

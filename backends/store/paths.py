@@ -7,6 +7,12 @@ from hangar_cloud.backends.errors import InvalidPathError
 OWN_PREFIX = ".hangar-"
 """Last components that start so belong to the store (temporary files, the probe): never listed, never accepted."""
 
+TEMPORARY_PREFIX = f"{OWN_PREFIX}tmp-"
+"""Unfinished files are called so, then by the process that writes them and something random."""
+
+PROBE_PREFIX = f"{OWN_PREFIX}probe-"
+"""So, and then likewise, is what a folder is tried with before it is written to."""
+
 PROBE_NAME = f"{OWN_PREFIX}put-if-absent"
 """The object that proves, once per store instance, that a second create of one name fails."""
 

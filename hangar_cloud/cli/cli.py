@@ -37,6 +37,8 @@ _COMMANDS: Final = {
     "fetch-data": ("transfer_commands", "fetch_data"),
     "verify": ("verify_command", "verify"),
     "gc": ("gc_command", "gc"),
+    "purge": ("purge_command", "purge"),
+    "repack": ("repack_command", "repack"),
     "writer-lock": ("repository_commands", "writer_lock_held"),
 }
 

@@ -32,7 +32,9 @@ class _Rule:
 
 
 @dataclass(slots=True)
-class _Message:
+class Message:
+    """A request or an answer: its first line, the bytes up to its body, its headers in lower case, its body."""
+
     first_line: str
     head: bytes
     headers: dict[str, str]
@@ -136,10 +138,12 @@ class DelayingProxy:
     def _exchange(
         self, client: socket.socket, from_client: BinaryIO, server: socket.socket, from_server: BinaryIO
     ) -> bool:
-        """Pass one request and its answer on; False when the connection is to be closed."""
-        request = _read_message(from_client, expects=client)
-        if request is None:
-            return False
+        """Deal with the next request; False when the connection is to be closed."""
+        request = read_message(from_client, expects=client)
+        return request is not None and self.exchange(request, client, server, from_server)
+
+    def exchange(self, request: Message, client: socket.socket, server: socket.socket, from_server: BinaryIO) -> bool:
+        """Pass a request on, and its answer back; False when the connection is to be closed."""
         method, target = request.first_line.split(" ")[:2]
         rule = self._note(method, target, len(request.raw))
         try:
@@ -147,7 +151,7 @@ class DelayingProxy:
                 client.sendall(f"HTTP/1.1 {rule.status} Made Up\r\nContent-Length: 0\r\n\r\n".encode())
                 return True
             server.sendall(request.raw)
-            answer = _read_message(from_server, answering=method)
+            answer = read_message(from_server, answering=method)
             if answer is None:
                 return False
             with self._lock:
@@ -175,7 +179,7 @@ class DelayingProxy:
         return None
 
 
-def _read_message(stream: BinaryIO, *, expects: socket.socket | None = None, answering: str = "") -> _Message | None:
+def read_message(stream: BinaryIO, *, expects: socket.socket | None = None, answering: str = "") -> Message | None:
     """Read one request (``expects``: whom to tell to continue) or the answer to a request of method ``answering``."""
     lines = []
     while (line := stream.readline()) not in (b"\r\n", b"\n"):
@@ -188,13 +192,13 @@ def _read_message(stream: BinaryIO, *, expects: socket.socket | None = None, ans
         name, _, value = line.decode("latin-1").partition(":")
         headers[name.strip().lower()] = value.strip()
     if answering and first_line.split(" ")[1] == "100":
-        return _read_message(stream, answering=answering)
+        return read_message(stream, answering=answering)
     if expects is not None and "expect" in headers:
         expects.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         lines = [line for line in lines if not line.lower().startswith(b"expect:")]
     bodiless = answering == "HEAD" or (answering and int(first_line.split(" ")[1]) in _NO_BODY_STATUS)
     body = b"" if bodiless else _read_body(stream, headers, until_end=bool(answering))
-    return _Message(first_line, b"".join(lines) + b"\r\n", headers, body)
+    return Message(first_line, b"".join(lines) + b"\r\n", headers, body)
 
 
 def _read_body(stream: BinaryIO, headers: dict[str, str], *, until_end: bool) -> bytes:

@@ -57,6 +57,16 @@ def test_a_server_out_of_reach_is_given_up_early():
     assert _run([Fault.TRANSIENT] * 9, policy) == ("done", 10)
 
 
+def test_a_busy_server_is_asked_for_as_long_as_the_policy_says_and_that_takes_no_attempt_away():
+    patient = RetryPolicy(attempts=2, base=0.0, cap=0.0, busy_for=60.0)
+
+    assert _run([Fault.BUSY] * 9, patient) == ("done", 10)
+    assert _run([Fault.BUSY] * 9 + [Fault.TRANSIENT], patient) == ("done", 11)
+    assert _run([Fault.BUSY] * 9 + [Fault.TRANSIENT] * 2, patient) == (Fault.TRANSIENT, 11)
+    assert _run([Fault.BUSY] * 9, RetryPolicy(attempts=9, base=0.0, cap=0.0, busy_for=0.0)) == (Fault.BUSY, 1)
+    assert _run([Fault.BUSY], RetryPolicy(attempts=1)) == (Fault.BUSY, 1)
+
+
 @given(st.integers(1, 200), st.floats(0, 10), st.floats(0, 10))
 def test_waits_have_full_jitter_below_the_cap(failures, base, cap):
     wait = RetryPolicy(base=base, cap=cap).wait(failures)

@@ -56,7 +56,7 @@ def test_a_create_whose_answer_is_lost_is_ours(through_proxy, gcs_proxy):
 
 
 def test_a_create_that_never_arrives_is_unknown(through_proxy, gcs_proxy):
-    gcs_proxy.answer_with(503, is_post, times=QUICK.attempts)
+    gcs_proxy.answer_with(500, is_post, times=QUICK.attempts)
 
     with pytest.raises(StoreUnavailableError, match="unknown whether"):
         through_proxy.put_if_absent("refs/1.json", b"ours")

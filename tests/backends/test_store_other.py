@@ -214,7 +214,7 @@ def test_every_exception_of_botocore_has_a_meaning(kind):
         ("404", 404, Fault.ABSENT),
         ("PreconditionFailed", 412, Fault.EXISTS),
         ("ConditionalRequestConflict", 409, Fault.TRANSIENT),
-        ("SlowDown", 503, Fault.TRANSIENT),
+        ("SlowDown", 503, Fault.BUSY),
         ("RequestTimeout", 400, Fault.TRANSIENT),
         ("InvalidAccessKeyId", 403, Fault.WRONG_CREDENTIALS),
         ("AccessDenied", 403, Fault.NO_PERMISSION),

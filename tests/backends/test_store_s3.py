@@ -79,7 +79,7 @@ def test_a_lost_answer_and_then_no_permission_is_still_ours(through_proxy, s3_pr
 
 
 def test_a_create_that_never_arrives_is_unknown_and_repeatable(through_proxy, s3_proxy):
-    s3_proxy.answer_with(503, is_put_of("1.json"), times=QUICK.attempts)
+    s3_proxy.answer_with(500, is_put_of("1.json"), times=QUICK.attempts)
 
     with pytest.raises(StoreUnavailableError, match=r"unknown whether.*Repeating it is safe"):
         through_proxy.put_if_absent("refs/1.json", b"ours")

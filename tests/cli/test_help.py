@@ -51,6 +51,8 @@ OURS = {
     "tag list": set(),
     "verify": {"--level", "--json", "--restart", "--fetch"},
     "gc": {"--dry-run", "--grace", "--keep-reflog", "--names"},
+    "repack": {"--dry-run", "--json"},
+    "purge": {"--digest", "--commit", "--reason", "--dry-run", "--yes"},
 }
 
 

@@ -1,4 +1,5 @@
-"""Random histories, then a garbage collection: whatever a name reaches is as it was, and nothing else is left."""
+"""Random histories with repacks in them, then a garbage collection: whatever a name reaches is as it was, and nothing
+else is left."""
 
 from __future__ import annotations
 
@@ -32,6 +33,7 @@ STEPS = st.one_of(
     st.tuples(st.just("stash"), st.sampled_from(BRANCHES), st.integers(0, 8)),
     st.tuples(st.just("stage"), st.sampled_from(BRANCHES), st.integers(0, 8)),
     st.tuples(st.just("gc")),
+    st.tuples(st.just("repack")),
 )
 
 
@@ -125,6 +127,9 @@ class History:
 
     def do_gc(self) -> None:
         self.repository.gc(grace=0)
+
+    def do_repack(self) -> None:
+        self.repository.repack()
 
     def reachable(self) -> set[str]:
         repository = self.open("fresh")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hangar_cloud import Repository
+from hangar_cloud import Repository, merging
 from hangar_cloud.catalog import backoff
 from hangar_cloud.catalog.pointers import PointerLog
 from hangar_cloud.errors import HeadMovedError, MergeConflictError
@@ -81,8 +81,9 @@ def test_a_conflict_that_came_in_between_is_told(bucket, overtaken):
         assert writer.diff.status() == "CLEAN"
 
 
-def test_a_merge_that_always_loses_gives_up_and_changes_nothing(bucket, overtaken):
-    overtaken += [{100 + number: SAMPLE} for number in range(backoff.ATTEMPTS)]
+def test_a_merge_that_always_loses_gives_up_and_changes_nothing(bucket, overtaken, monkeypatch):
+    monkeypatch.setattr(merging, "ATTEMPTS", 5)
+    overtaken += [{100 + number: SAMPLE} for number in range(5)]
     with pytest.raises(HeadMovedError):
         bucket.merge("together", "master", "dev")
     assert not overtaken

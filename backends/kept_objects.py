@@ -1,0 +1,160 @@
+"""Keeping on this machine what was fetched: whole objects, and sparse files for parts, under a size limit."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from hangar_cloud.backends.cache_limit import CacheLimit
+from hangar_cloud.backends.errors import CorruptDataError, HangarError, StoreError
+from hangar_cloud.backends.extents import Extent
+from hangar_cloud.backends.local_files import LocalFiles
+from hangar_cloud.backends.store.durable_files import temporary_sibling
+
+_LET_GO_SECONDS: Final = 1.0
+Part = tuple[Extent[Any], bytes, HangarError]
+"""An extent, its bytes, and why they were not here before."""
+
+
+class KeptObjects:
+    """What of remote objects is kept here.
+
+    Args:
+        store: folder of whole objects.
+        partial: folder of sparse files for parts of objects; None where none are kept.
+        limit: size limit, None for no limit.
+        files: holds them open for reading.
+    """
+
+    def __init__(self, store: Path, partial: Path | None, limit: CacheLimit | None, files: LocalFiles) -> None:
+        self._store = store
+        self._partial = partial
+        self._limit = limit
+        self._files = files
+        self._let_go_at = 0.0
+
+    def refuse_too_much(self, size: int) -> None:
+        """Raises StoreError if `size` bytes of parts of objects, which were asked to be kept, cannot fit."""
+        if self._limit is not None and not self._limit.fits(size):
+            raise StoreError(
+                f"{size:,} bytes are asked to be kept on this machine, in a cache of at most "
+                f"{self._limit.max_bytes:,}. Ask for less, or open the repository with a larger cache_size, or "
+                "without one"
+            )
+
+    def keep_parts(
+        self, parts: Sequence[Part], must_keep: bool = False, rewritten: Sequence[tuple[Extent[Any], bytes]] = ()
+    ) -> None:
+        """Keep what was fetched. A full or read-only disk is no reason not to read; only who asked for it to be kept
+        is told.
+
+        Args:
+            parts: what was asked for.
+            must_keep: whether it was asked to be kept.
+            rewritten: extents, and bytes that a purge put in their place.
+        """
+        if must_keep:
+            self.refuse_too_much(sum(len(part[1]) for part in (*parts, *rewritten)))
+        try:
+            for extent, blob, reason in parts:
+                self._keep_part(extent, blob, reason)
+            for extent, blob in rewritten:
+                self._keep_rewritten(extent, blob)
+        except OSError as error:
+            if must_keep:
+                raise StoreError(
+                    f"what was fetched cannot be kept in {self._partial}: {error.strerror or error}. Free some "
+                    "space, or choose another folder (cache_dir), and fetch it again; nothing is damaged"
+                ) from error
+
+    def rewritten(self, extent: Extent[Any]) -> bytes | None:
+        """What a purge put in the place of an extent, if it was fetched; it is intact only if its check says so."""
+        if self._partial is None:
+            return None
+        try:
+            return rewritten_file(self._partial, extent.path, extent.offset, extent.length).read_bytes()
+        except OSError:
+            return None
+
+    def keep_whole(self, path: str, data: bytes) -> None:
+        """Keep a small whole object; raises OSError."""
+        local = self._store / path
+        self.make_room(len(data))
+        with temporary_sibling(local) as incoming:
+            incoming.write_bytes(data)
+            os.replace(incoming, local)
+        self._files.forget(local)
+
+    def drop_parts(self, path: str) -> None:
+        """Forget the parts of an object that is wholly here now."""
+        if self._partial is not None:
+            (self._partial / path).unlink(missing_ok=True)
+            self._files.forget(self._partial / path)
+
+    def make_room(self, size: int) -> None:
+        """Evict what has to go before `size` more bytes are kept."""
+        if self._limit is not None:
+            for path in self._limit.make_room(size):
+                self._files.forget(path)
+
+    def let_go(self) -> None:
+        """Every now and then, close files that another process evicted."""
+        if self._limit is not None and time.monotonic() > self._let_go_at:
+            self._let_go_at = time.monotonic() + _LET_GO_SECONDS
+            self._files.forget_removed()
+
+    def _keep_part(self, extent: Extent[Any], blob: bytes, reason: HangarError) -> None:
+        if self._partial is None or (self._limit is not None and not self._limit.fits(len(blob))):
+            return
+        self.make_room(len(blob))
+        path = self._partial / extent.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(reason, CorruptDataError):
+            self._demote(extent.path)
+        file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+        try:
+            view = memoryview(blob)
+            while view:
+                written = os.pwrite(file, view, extent.offset + len(blob) - len(view))
+                view = view[written:]
+        finally:
+            os.close(file)
+        # Another process may have evicted the file that we have open: this is the new one.
+        self._files.forget(path)
+
+    def _keep_rewritten(self, extent: Extent[Any], blob: bytes) -> None:
+        """Keep it in a file of its own: it may be longer than what it stands for, and has no place between that."""
+        if self._partial is None or (self._limit is not None and not self._limit.fits(len(blob))):
+            return
+        self.make_room(len(blob))
+        path = rewritten_file(self._partial, extent.path, extent.offset, extent.length)
+        with temporary_sibling(path) as incoming:
+            incoming.write_bytes(blob)
+            os.replace(incoming, path)
+
+    def _demote(self, path: str) -> None:
+        """Take a damaged whole object for a partial one: each extent of it that is intact stays readable."""
+        assert self._partial is not None
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(self._store / path, self._partial / path)
+        self._files.forget(self._store / path)
+
+
+def rewritten_file(partial: Path, path: str, offset: int, length: int) -> Path:
+    """The file that keeps what a purge put in the place of an extent of an object."""
+    return partial / f"{path}.{offset}+{length}"
+
+
+@contextlib.contextmanager
+def unreadable_told(path: Path) -> Iterator[None]:
+    """Turn what the system says of a file that is there, and cannot be read, into an error of ours."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except OSError as error:
+        raise CorruptDataError(f"{path} cannot be read ({error.strerror or error})") from error

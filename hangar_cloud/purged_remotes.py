@@ -1,0 +1,74 @@
+"""Purges between repositories: a fetch takes over those of a remote, and a push brings nothing purged back."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Iterable, Iterator
+
+from hangar_cloud.backends.moves import Moves
+from hangar_cloud.backends.packs import NO_PACK, pack_path
+from hangar_cloud.backends.store import ObjectStore
+from hangar_cloud.catalog.occurrences import is_literal
+from hangar_cloud.catalog.records import NodeRef, records_path
+from hangar_cloud.catalog.schema import ColumnSchema
+from hangar_cloud.catalog.segments import Leaf
+from hangar_cloud.catalog.tombstones import listed_tombstones, read_tombstones, tombstone_path
+from hangar_cloud.errors import HangarError, PurgedError
+from hangar_cloud.purging import take_over
+from hangar_cloud.storage import Storage
+
+
+def purged_in(leaf: Leaf, ref: NodeRef, schema: ColumnSchema, purged: Collection[bytes]) -> Iterator[tuple[bytes, str]]:
+    """Digests of those samples of a leaf that were purged, and the names of the objects that they would be in."""
+    for i in range(len(leaf)):
+        row = leaf.row(i)
+        if is_literal(row) or row.identity[1:] not in purged:
+            continue
+        if row.place is None:
+            yield row.identity[1:], records_path(ref.place.object)
+        elif row.place.pack != NO_PACK:
+            yield row.identity[1:], pack_path(row.place.pack)
+
+
+def refuse_purged(store: ObjectStore, moves: Moves, found: Iterable[tuple[bytes, str]]) -> None:
+    """Raises PurgedError if a sample that was purged in a store would be brought there in another object.
+
+    Args:
+        store: where to.
+        moves: of that store; it had what is in there, and knows what became of it.
+        found: see `purged_in`.
+    """
+    for digest, path in found:
+        if path in moves or store.exists(path):
+            continue
+        tombstone = read_tombstones(store, {digest}).get(digest)
+        if tombstone is not None:
+            error = tombstone.error()
+            raise PurgedError(
+                f"sample {digest.hex()[:12]} cannot be pushed to {store.url}: {error}. The branch was not moved there. "
+                "`fetch` takes the purge over into this repository; then push again",
+                *error.args[1:],
+            )
+
+
+def take_over_purges(storage: Storage, store: ObjectStore) -> None:
+    """Purge here what was purged in a remote.
+
+    Warns:
+        UserWarning: that was not possible now; the next fetch tries again.
+    """
+    new = listed_tombstones(store) - listed_tombstones(storage.store)
+    if not new:
+        return
+    found = read_tombstones(store, new)
+    try:
+        take_over(storage, frozenset(found))
+    except HangarError as error:
+        warnings.warn(
+            f"{store.url} purged {len(found)} samples, and they could not be purged here: {error}. Fetch again later",
+            UserWarning,
+            stacklevel=3,
+        )
+        return
+    for digest, tombstone in found.items():
+        storage.store.put_if_absent(tombstone_path(digest), tombstone.encode())

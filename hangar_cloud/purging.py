@@ -1,0 +1,196 @@
+"""Purging: erasing a sample's bytes from all of history, for good. Reached as `Repository.purge`.
+
+The order of the steps, and why each may be the last of a process that dies, is in `docs/purge.md`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from hangar_cloud import __version__, writer_lock
+from hangar_cloud.catalog import condemned
+from hangar_cloud.catalog.marking import CommitReader, Marker
+from hangar_cloud.catalog.tombstones import new_tombstone, read_tombstones, tombstone_path
+from hangar_cloud.catalog.whereabouts import Whereabouts, identity
+from hangar_cloud.erasing import Doomed, Eraser, OvertakenError
+from hangar_cloud.errors import GarbageCollectionError, SampleNotFoundError
+from hangar_cloud.garbage import Unreferenced
+from hangar_cloud.progress import byte_progress
+from hangar_cloud.purge_machine import clear_machine, refuse_staged, scratch_folder
+from hangar_cloud.purge_report import PurgeReport
+from hangar_cloud.purge_targets import Found, Target, Targets
+from hangar_cloud.referring import alone_with_refs
+from hangar_cloud.roots import node_source
+from hangar_cloud.storage import Storage
+from hangar_cloud.sweep import Sweep
+
+_ROUNDS: Final = 20
+
+
+def purge(storage: Storage, target: Target, reason: str, author: str, dry_run: bool) -> PurgeReport:
+    """See `Repository.purge`."""
+    if storage.is_bucket:
+        storage.refuse_offline("purge samples of a bucket")
+        with scratch_folder(storage.root) as folder:
+            return Purge(storage, folder, reason, author, dry_run).run(target)
+    lock = writer_lock.acquire_any(storage.root, False)
+    try:
+        with alone_with_refs(storage), scratch_folder(storage.root) as folder:
+            return Purge(storage, folder, reason, author, dry_run).run(target)
+    finally:
+        lock.release()
+
+
+def take_over(storage: Storage, digests: frozenset[bytes]) -> None:
+    """Erase what a local repository has of samples that were purged elsewhere; makes no tombstones.
+
+    Raises:
+        WriterLockError: a writer is open.
+        DirtyStagingError: a sample is among the uncommitted changes.
+    """
+    lock = writer_lock.acquire_any(storage.root, False)
+    try:
+        with alone_with_refs(storage), scratch_folder(storage.root) as folder:
+            Purge(storage, folder, "", "", False).erase(digests)
+    finally:
+        lock.release()
+
+
+class Purge:
+    """One purge; the caller holds the locks of a local repository.
+
+    Args:
+        storage: of the repository.
+        folder: an existing folder for what is written.
+        reason: why.
+        author: who.
+        dry_run: change nothing.
+    """
+
+    def __init__(self, storage: Storage, folder: Path, reason: str, author: str, dry_run: bool) -> None:
+        self._storage = storage
+        self._store = storage.store
+        self._folder = folder
+        self._reason = reason
+        self._author = author
+        self._dry_run = dry_run
+        self._here = False
+
+    def run(self, target: Target) -> PurgeReport:
+        """Look where the samples are, say that they are purged, erase them, and look again.
+
+        Raises:
+            SampleNotFoundError: nobody has such a sample.
+        """
+        digests = Targets(self._storage).digests(target)
+        report, found = self._report(digests)
+        refuse_staged(self._storage, digests, self._folder)
+        eraser = Eraser(self._store, digests, self._folder, shared=self._storage.is_bucket)
+        doomed = eraser.look(found.hits)
+        report.rewritten = doomed.names
+        if self._dry_run:
+            return report
+        self._bury(digests)
+        self._erase_all(eraser, doomed, found, digests, report)
+        return report
+
+    def erase(self, digests: frozenset[bytes]) -> None:
+        """Erase samples without a word about them. Raises as `run`."""
+        self._here = True
+        found = Targets(self._storage).find(digests, here=True)
+        refuse_staged(self._storage, digests, self._folder)
+        eraser = Eraser(self._store, digests, self._folder, shared=self._storage.is_bucket)
+        report = PurgeReport(False, [])
+        self._erase_all(eraser, eraser.look(found.hits), found, digests, report)
+
+    def _erase_all(
+        self, eraser: Eraser, doomed: Doomed, found: Found, digests: frozenset[bytes], report: PurgeReport
+    ) -> None:
+        """Erase until there is nothing left: what was committed or moved meanwhile is found when it is looked again."""
+        seen = set(doomed.seen)
+        for _ in range(_ROUNDS):
+            if not doomed.names:
+                break
+            self._erase(eraser, doomed)
+            self._storage.forget()
+            found = Targets(self._storage).find(digests, here=self._here)
+            doomed = eraser.look(found.hits)
+            report.rewritten += [name for name in doomed.names if name not in report.rewritten]
+            seen |= doomed.seen
+        else:
+            raise GarbageCollectionError(
+                f"samples that are being purged from {self._storage.location} came back time and again: a writer "
+                "stores them as fast as they are erased. Stop it, and purge again"
+            )
+        report.erased = eraser.erased
+        report.left = clear_machine(self._storage, found.hits, seen)
+
+    def _report(self, digests: frozenset[bytes]) -> tuple[PurgeReport, Found]:
+        targets = Targets(self._storage)
+        with byte_progress("looking for the samples"):
+            found = targets.find(digests)
+        before = read_tombstones(self._store, set(digests))
+        unknown = digests - {hit.digest for hit in found.hits} - before.keys()
+        if unknown:
+            raise SampleNotFoundError(
+                f"no commit in {self._storage.location} has a sample of digest {min(unknown).hex()}, and none was "
+                "purged. What a remote has is purged there: open that by its URL"
+            )
+        report = PurgeReport(
+            self._dry_run,
+            sorted(digest.hex() for digest in digests),
+            sorted(digest.hex() for digest in before),
+            found.samples,
+        )
+        report.branches, report.tags = targets.referring(report.commits)
+        return report, found
+
+    def _bury(self, digests: frozenset[bytes]) -> None:
+        """Say of the samples that they are purged; of one that was before, what was said then stays."""
+        before = read_tombstones(self._store, set(digests))
+        for digest in sorted(digests - before.keys()):
+            tombstone = new_tombstone(digest, self._reason, self._author, __version__)
+            self._store.put_if_absent(tombstone_path(digest), tombstone.encode())
+        if self._storage.is_bucket:
+            self._tell_writers()
+
+    def _tell_writers(self) -> None:
+        """Who looks below `gc/` before moving a branch sees that there is something new to know."""
+        older = condemned.look(self._store).purges
+        self._store.put_if_absent(condemned.new_purge_path(), condemned.encode_note())
+        self._store.delete(older)
+
+    def _erase(self, eraser: Eraser, doomed: Doomed) -> None:
+        try:
+            eraser.rewrite(doomed)
+        except OvertakenError:
+            return
+        batches = [_unreferenced(names) for names in (sorted(doomed.leaves), sorted(doomed.samples))]
+        if not self._storage.is_bucket:
+            self._store.delete(doomed.names)
+            return
+        sweep = _PurgeSweep(self._store, time.time())
+        sweep.prepare()
+        left: Sequence[Sequence[Unreferenced]] = [batch for batch in batches if batch]
+        while left:
+            part = sweep.take(left)
+            swept = sweep.delete(part, lambda _: self._nothing_marked())
+            left = [*swept.left, *left[len(part) :]]
+
+    def _nothing_marked(self) -> Marker:
+        # All other bytes of these objects were moved, so whatever refers to them is led there.
+        return Marker(CommitReader(self._store), node_source(self._storage), Whereabouts(self._store))
+
+
+class _PurgeSweep(Sweep):
+    """Deletes what writers asked to keep, too: all but the purged samples is elsewhere by now."""
+
+    def _wanted(self) -> tuple[frozenset[str], list[str]]:
+        return frozenset(), []
+
+
+def _unreferenced(names: Sequence[str]) -> list[Unreferenced]:
+    return [Unreferenced(name.partition("/")[0], identity(name), 0) for name in names]

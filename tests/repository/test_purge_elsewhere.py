@@ -1,0 +1,232 @@
+"""A purge and everybody else: clones, remotes, other machines, writers, collections and repacks."""
+
+from __future__ import annotations
+
+import pytest
+
+from hangar_cloud import Repository
+from hangar_cloud.backends.store import open_store
+from hangar_cloud.catalog import condemned
+from hangar_cloud.errors import InvalidSampleError, PurgedError
+from tests.repository.making import add_commit, make_repository, noise
+from tests.repository.purging import REASON, check_purged, contents, everywhere, holders, local_files, objects_of
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """The times of the protocol beside writers, shortened."""
+    monkeypatch.setattr(condemned, "SETTLE_SECONDS", 0.3)
+
+
+@pytest.fixture
+def open_bucket(s3_url, s3_options, tmp_path):
+    """Opens one bucket of thirty small samples and three large ones, as if on a machine of the given name."""
+    maker = make_repository(s3_url, storage_options=s3_options, cache_dir=tmp_path / "maker")
+    add_commit(maker, {n: noise(n, 300) for n in range(30)})
+    add_commit(maker, {n: noise(n, 20_000) for n in range(3)}, column="large")
+    return lambda machine: Repository(s3_url, storage_options=s3_options, cache_dir=tmp_path / machine)
+
+
+def cloned(place, url, options):
+    made = Repository(place, exists=False)
+    made.clone("C", "c@example.org", url, storage_options=options)
+    return made
+
+
+def test_a_clone_made_before_takes_the_purge_over_when_it_fetches(open_bucket, s3_url, s3_options, tmp_path):
+    clone = cloned(tmp_path / "clone", s3_url, s3_options)
+    clone.remote.fetch_data("origin", "master", retrieve_all_history=True)
+    before = contents(clone)
+    report = open_bucket("one").purge(column="array", key=7, reason=REASON)
+    (digest,) = report.digests
+    assert holders(local_files(clone), noise(7, 300).tobytes(), digest)
+    with pytest.warns(UserWarning, match="up to date"):
+        clone.remote.fetch("origin", "master")
+    assert holders(local_files(clone), noise(7, 300).tobytes(), digest) == []
+    check_purged(before, contents(Repository(clone.path)), {("array", 7)})
+    assert clone.verify_repo_integrity()
+    check_purged(before, contents(Repository(clone.path, offline=True)), {("array", 7)})
+
+
+def test_a_clone_with_parts_takes_the_purge_over(open_bucket, s3_url, s3_options, tmp_path):
+    clone = cloned(tmp_path / "clone", s3_url, s3_options)
+    checkout = clone.checkout()
+    assert checkout["array"][7].tobytes() == noise(7, 300).tobytes()
+    assert checkout["large"][1].tobytes() == noise(1, 20_000).tobytes()
+    checkout.close()
+    one = open_bucket("one")
+    small, large = (one.purge(column=c, key=k, reason=REASON).digests[0] for c, k in (("array", 7), ("large", 1)))
+    with pytest.warns(UserWarning, match="up to date"):
+        clone.remote.fetch("origin", "master")
+    assert holders(local_files(clone), noise(7, 300).tobytes(), small) == []
+    assert holders(local_files(clone), noise(1, 20_000).tobytes(), large) == []
+    checkout = Repository(clone.path, storage_options=s3_options).checkout()
+    assert checkout["array"][8].tobytes() == noise(8, 300).tobytes()
+    for column, key in (("array", 7), ("large", 1)):
+        with pytest.raises(PurgedError, match=REASON):
+            checkout[column][key]
+    checkout.close()
+
+
+def test_a_clone_made_afterwards_reads_and_fetches_all_else(open_bucket, s3_url, s3_options, tmp_path):
+    before = contents(open_bucket("zero"))
+    open_bucket("one").purge(column="array", key=7, reason=REASON)
+    open_bucket("one").purge(column="large", key=1, reason=REASON)
+    clone = cloned(tmp_path / "clone", s3_url, s3_options)
+    check_purged(before, contents(clone), {("array", 7), ("large", 1)})
+    with pytest.warns(UserWarning, match="2 purged samples are left out"):
+        clone.remote.fetch_data("origin", "master", retrieve_all_history=True)
+    with pytest.raises(PurgedError, match=REASON):
+        clone.remote.fetch_data_sample("origin", "array", 7, branch="master")
+    check_purged(before, contents(Repository(clone.path, offline=True)), {("array", 7), ("large", 1)})
+    assert clone.verify_repo_integrity()
+
+
+def test_a_push_brings_nothing_purged_back(open_bucket, s3_url, s3_options, tmp_path):
+    clone = cloned(tmp_path / "clone", s3_url, s3_options)
+    clone.remote.fetch_data("origin", "master", retrieve_all_history=True)
+    add_commit(clone, {100: noise(100, 300)})
+    open_bucket("one").purge(column="array", key=7, reason=REASON)
+    clone.remote.push("origin", "master")
+    store = open_store(s3_url, s3_options)
+    digest = store.list_children("purged")[0].removesuffix(".json")
+    assert holders(objects_of(store), noise(7, 300).tobytes(), digest) == []
+    found = read_one_by_one(open_bucket("two"), "array")
+    assert found.pop(7) is None
+    assert {key: value.tobytes() for key, value in found.items()} == {
+        n: noise(n, 300).tobytes() for n in (*range(7), *range(8, 30), 100)
+    }
+    assert open_bucket("two").verify_repo_integrity()
+
+
+def test_a_purged_value_written_in_a_clone_is_pushed_only_without_it(open_bucket, s3_url, s3_options, tmp_path):
+    clone = cloned(tmp_path / "clone", s3_url, s3_options)
+    add_commit(clone, {100: noise(7, 300), 101: noise(101, 300)})
+    (digest,) = open_bucket("one").purge(column="array", key=7, reason=REASON).digests
+    with pytest.raises(PurgedError, match="cannot be pushed to .*: the sample was purged at .*`fetch` takes the purge"):
+        clone.remote.push("origin", "master")
+    with pytest.warns(UserWarning, match="up to date"):
+        clone.remote.fetch("origin", "master")
+    clone.remote.push("origin", "master")
+    assert holders(objects_of(open_store(s3_url, s3_options)), noise(7, 300).tobytes(), digest) == []
+    found = read_one_by_one(open_bucket("two"), "array")
+    assert [key for key, value in found.items() if value is None] == [7, 100]
+    assert found[101].tobytes() == noise(101, 300).tobytes()
+    assert open_bucket("two").verify_repo_integrity()
+
+
+def read_one_by_one(repository, column):
+    """The values of a column; None for those that were purged."""
+    checkout = repository.checkout()
+    found = {}
+    for key in checkout[column]:
+        try:
+            found[key] = checkout[column][key]
+        except PurgedError:
+            found[key] = None
+    checkout.close()
+    return found
+
+
+def test_a_purged_value_is_not_stored_again(open_bucket):
+    repository = open_bucket("one")
+    repository.purge(column="array", key=7, reason=REASON)
+    writer = repository.checkout(write=True)
+    with pytest.raises(InvalidSampleError, match="sample 500: the sample was purged .* not stored again"):
+        writer["array"][500] = noise(7, 300)
+    del writer["array"][500]
+    writer["array"][501] = noise(501, 300)
+    writer.commit("goes on")
+    writer.close()
+    assert 500 not in read_one_by_one(open_bucket("two"), "array")
+
+
+def test_gc_and_repack_go_on_and_lose_nothing(open_bucket):
+    repository = open_bucket("one")
+    for n in range(30):
+        add_commit(repository, {1000 + n: noise(1000 + n, 300)})
+    before = contents(repository)
+    repository.purge(column="array", key=7, reason=REASON)
+    repository.gc(grace=0, keep_reflog=0)
+    check_purged(before, contents(open_bucket("two")), {("array", 7)})
+    repository.repack()
+    repository.gc(grace=0, keep_reflog=0)
+    check_purged(before, contents(open_bucket("three")), {("array", 7)})
+    assert repository.verify_repo_integrity()
+    report = repository.purge(column="array", key=1005, reason=REASON)
+    assert report.erased == 300
+    check_purged(before, contents(open_bucket("four")), {("array", 7), ("array", 1005)})
+    for number, digest in ((7, None), (1005, report.digests[0])):
+        assert holders(everywhere(repository), noise(number, 300).tobytes(), digest or "00" * 32) == []
+    assert repository.verify_repo_integrity()
+
+
+def test_merges_and_diffs_across_a_purged_sample(open_bucket):
+    repository = open_bucket("one")
+    repository.create_branch("side")
+    add_commit(repository, {40: noise(40, 300)}, branch="side")
+    repository.purge(column="array", key=7, reason=REASON)
+    add_commit(repository, {41: noise(41, 300)}, branch="master")
+    assert {str(one.sample) for one in repository.diff("master", "side").diff.added.samples} == {"40"}
+    repository.merge("both", "master", "side")
+    found = read_one_by_one(open_bucket("two"), "array")
+    assert [key for key, value in found.items() if value is None] == [7]
+    assert {40, 41} <= found.keys()
+    assert open_bucket("two").verify_repo_integrity()
+
+
+def test_iterating_yields_what_comes_before_and_names_the_purged_sample(open_bucket):
+    repository = open_bucket("one")
+    repository.purge(column="array", key=7, reason=REASON)
+    checkout = open_bucket("two").checkout()
+    column = checkout["array"]
+    assert list(column.keys()) == list(range(30))
+    items = column.items()
+    assert [next(items)[0] for _ in range(7)] == list(range(7))
+    with pytest.raises(PurgedError, match="column 'array', sample 7: the sample was purged") as caught:
+        next(items)
+    assert (caught.value.column, caught.value.key, caught.value.reason) == ("array", 7, REASON)
+    with pytest.raises(PurgedError, match="sample 7"):
+        column.get_batch([1, 7, 2])
+    assert column.get_batch([1, 2])[1].tobytes() == noise(2, 300).tobytes()
+    assert column.get(7777, default=5) == 5
+    checkout.close()
+
+
+def test_a_writer_that_reused_a_pack_commits_once_it_was_rewritten(open_bucket):
+    writer = open_bucket("writer").checkout(write=True)
+    writer["array"][100] = noise(8, 300)
+    writer["array"][101] = noise(101, 300)
+    open_bucket("one").purge(column="array", key=7, reason=REASON)
+    writer.commit("reused")
+    writer.close()
+    found = read_one_by_one(open_bucket("two"), "array")
+    assert [key for key, value in found.items() if value is None] == [7]
+    assert [found[key].tobytes() for key in (100, 101)] == [noise(n, 300).tobytes() for n in (8, 101)]
+    assert open_bucket("two").verify_repo_integrity()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_writer_that_staged_the_sample_before_it_was_purged_is_refused(open_bucket, known):
+    repository = open_bucket("writer")
+    writer = repository.checkout(write=True)
+    if not known:
+        writer._samples._index.find = lambda *_: {}
+    writer["array"][100] = noise(7, 300)
+    writer["array"][101] = noise(101, 300)
+    (digest,) = open_bucket("one").purge(column="array", key=7, reason=REASON).digests
+    for _ in range(2):
+        with pytest.raises(
+            InvalidSampleError, match=r"'array', sample 100: the sample was purged .* its bytes would come"
+        ):
+            writer.commit("too late")
+        del writer["array"][100]
+    writer.reset_staging_area()
+    writer["array"][101] = noise(101, 300)
+    writer.commit("without it")
+    writer.close()
+    found = read_one_by_one(open_bucket("two"), "array")
+    assert [key for key, value in found.items() if value is None] == [7]
+    assert found[101].tobytes() == noise(101, 300).tobytes()
+    assert holders(objects_of(repository._storage.store), noise(7, 300).tobytes(), digest) == []
+    assert open_bucket("two").verify_repo_integrity()
