@@ -58,7 +58,7 @@ class KeptObjects:
             rewritten: extents, and bytes that a purge put in their place.
         """
         if must_keep:
-            self.refuse_too_much(sum(len(part[1]) for part in (*parts, *rewritten)))
+            self.refuse_too_much(sum(len(part[1]) for part in parts) + sum(len(blob) for _, blob in rewritten))
         try:
             for extent, blob, reason in parts:
                 self._keep_part(extent, blob, reason)

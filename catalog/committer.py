@@ -111,8 +111,7 @@ class Committer:
         index: is told where new samples lie.
         look_up: gives a commit by its digest.
         shared: whether others may collect garbage in the store while this writer has no lock against it: in a bucket.
-        moved: where samples are by now that lay in packs of the store.
-        purged: knows the samples that must not be stored again.
+        moved, purged: where samples are by now that lay in packs of the store; and which must not be stored again.
     """
 
     def __init__(

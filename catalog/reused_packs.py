@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from hangar_cloud.backends.blocks import Place
@@ -85,7 +87,8 @@ class ReusedPacks:
         if lost:
             kept = self._found_elsewhere(rows, lost)
             holders = {*kept.values()}
-            sealed = writer.seal(spares=True)
+            if any(row and row.place and row.place.pack in lost and row.place not in kept for _, row in _all(rows)):
+                sealed = writer.seal(spares=True)
             rows = {
                 name: [
                     (k, row if row and row.place in kept else _spared(name, row, lost, spares, sealed)) for k, row in c
@@ -141,6 +144,10 @@ def _sealed_rows(working: WorkingSet, sealed: dict[int, bytes]) -> Rows:
         name: [(key, sealed_row(row, sealed)) for key, row in column.changes()]
         for name, column in working.columns.items()
     }
+
+
+def _all(rows: Rows) -> Iterator[tuple[bytes, Row | None]]:
+    return chain.from_iterable(rows.values())
 
 
 def _spared(

@@ -182,7 +182,7 @@ class SampleWriter:
         """Give every digest of `samples` a place, writing those that have none."""
         self._cover(entry)
         fresh = {digest: data for digest, data, _ in samples if digest not in self._places}
-        found = self._index.find(list(fresh), lambda place: any(map(self._pack_exists, self._holders(place))))
+        found = self._index.find(list(fresh), self._can_be_read)
         self._places |= found
         reused = {digest: fresh.pop(digest) for digest in found}
         if fresh:
@@ -252,6 +252,11 @@ class SampleWriter:
                 return chosen
         self._codecs[name] = chosen
         return chosen
+
+    def _can_be_read(self, place: Place) -> bool:
+        """Whether what an index says is at a place is there, or where that was moved to."""
+        # In this order: looking for a pack in vain makes known what was moved out of it.
+        return self._pack_exists(place.pack) or any(map(self._pack_exists, self._holders(place)))
 
     def _pack_exists(self, pack: bytes) -> bool:
         if pack not in self._known_packs:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from hangar_cloud.backends.blocks import Place
+from hangar_cloud.backends.packs import staged_pack_number
 from hangar_cloud.catalog.keys import KeyType, RowKey, check_key
 from hangar_cloud.catalog.records import Row
 
@@ -94,6 +95,27 @@ def row_of(
     place = None if pack is None else Place(bytes(pack), offset, stored, start, size)
     dimensions = None if shape is None else tuple(shape)
     return Row(bytes(identity), place, None if value is None else bytes(value), dimensions)
+
+
+def held_rows(
+    rows: list[tuple[Any, ...]], digests: Collection[bytes], spares: Collection[bytes] | None
+) -> list[tuple[str, RowKey, bytes]]:
+    """Column, key and digest of those rows whose sample is among some, and has bytes in the staging area.
+
+    Args:
+        rows: column, the four cells of the key, identity and pack.
+        digests: of the samples.
+        spares: digests of samples in packs of others that the area has copies of; None if bytes anywhere count.
+    """
+    return [
+        (name, key_of(*keys), bytes(identity)[1:])
+        for name, *keys, identity, pack in rows
+        if identity[:1] == b"\1" and bytes(identity)[1:] in digests
+        if spares is None
+        or pack is None
+        or bytes(identity)[1:] in spares
+        or staged_pack_number(bytes(pack)) is not None
+    ]
 
 
 TABLES: Final[dict[str, Callable[[list[list[Any]]], Any]]] = {

@@ -27,6 +27,7 @@ from hangar_cloud.catalog.schema import ColumnSchema
 from hangar_cloud.catalog.staged_rows import (
     TABLES,
     extents_table,
+    held_rows,
     key_of,
     number_or_text,
     row_of,
@@ -215,19 +216,18 @@ class StagingArea:
         """Ids of all packs that staged samples lie in, those of this area and others."""
         return {bytes(pack) for (pack,) in self._query("SELECT DISTINCT pack FROM samples WHERE pack IS NOT NULL")}
 
-    def held(self, digests: Collection[bytes]) -> list[tuple[str, RowKey, bytes]]:
-        """Which of these samples have bytes in the area, even if others took their place: column, key and digest."""
+    def held(self, digests: Collection[bytes], *, named: bool = False) -> list[tuple[str, RowKey, bytes]]:
+        """Which of these samples have bytes in the area, even if others took their place; column, key and digest.
+
+        Args:
+            digests: of samples.
+            named: also give those that are only named, and lie in packs of others.
+        """
         rows = self._query(
             "SELECT name, key_int, key_str, sub_int, sub_str, identity, pack FROM samples WHERE identity IS NOT NULL"
         )
         spares = {bytes(digest) for (digest,) in self._query("SELECT digest FROM spares")}
-        return [
-            (name, key_of(*keys), bytes(identity)[1:])
-            for name, *keys, identity, pack in rows
-            if identity[:1] == b"\1"
-            and bytes(identity)[1:] in digests
-            and (pack is None or staged_pack_number(bytes(pack)) is not None or bytes(identity)[1:] in spares)
-        ]
+        return held_rows(rows, digests, None if named else spares)
 
     def spares(self) -> dict[bytes, Place]:
         """Places, in staging packs, of copies of samples whose rows name packs of others; by digest."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Final
 
@@ -32,7 +33,6 @@ def rebuild(folder: Path) -> None:
 
 
 def _remove(scratch: Path) -> None:
-    for path in (scratch / _DATABASE, scratch / f"{_DATABASE}.wal"):
-        path.unlink(missing_ok=True)
-    if scratch.is_dir():
-        scratch.rmdir()
+    # A process that died may have left any file of a database in it.
+    if scratch.exists():
+        shutil.rmtree(scratch)

@@ -68,7 +68,7 @@ class Collection:
     def of_folder(self) -> GarbageReport:
         """In a local repository; the caller holds its locks, so nothing moves meanwhile."""
         self._now = time.time()
-        _, batches = self._find()
+        *_, batches = self._find()
         for batch in batches:
             if not self._report.dry_run:
                 self._store.delete([item.name for item in batch])
@@ -80,22 +80,22 @@ class Collection:
         """In a bucket, beside its writers."""
         self._now = self._clock()
         if self._report.dry_run:
-            self._note_removed([item for batch in self._find()[1] for item in batch])
+            self._note_removed([item for batch in self._find()[2] for item in batch])
             return self._report
         sweep = Sweep(self._store, self._now)
         sweep.prepare()
-        marker, found = self._find()
+        survey, marker, found = self._find()
         batches: list[Sequence[Unreferenced]] = [*found]
         while batches:
             part = sweep.take(batches)
-            swept = sweep.delete(part, lambda keeps: self._mark_again(marker, keeps))
+            swept = sweep.delete(part, lambda keeps: self._mark_again(survey, marker, keeps))
             self._note_removed(swept.deleted)
             self._report.rescued += [item.name for item in swept.rescued]
             batches = [*swept.left, *batches[len(part) :]]
         self._remove_leftovers()
         return self._report
 
-    def _find(self) -> tuple[Marker, list[list[Unreferenced]]]:
+    def _find(self) -> tuple[Survey, Marker, list[list[Unreferenced]]]:
         survey = Survey(self._store, self._now, self._grace, self._report)
         partial = not self._storage.is_bucket and not self._storage.holds_everything
         with byte_progress("marking") as progress:
@@ -106,13 +106,14 @@ class Collection:
             referred = {"commits": set(marker.commits), "records": set(marker.records), "packs": set(marker.packs)}
             mark_private(self._storage, marker)
             marker.mark(survey.young_commits(), tolerant=True)
-        return marker, survey.unreferenced(referred, marker, whole=not partial)
+        return survey, marker, survey.unreferenced(referred, marker, whole=not partial)
 
-    def _mark_again(self, marker: Marker, keeps: list[str]) -> Marker:
+    def _mark_again(self, survey: Survey, marker: Marker, keeps: list[str]) -> Marker:
         """Mark what came to be referred to since, and what writers asked to keep."""
         marker.follow()
         mark_retained(self._storage, marker, self._now, self._keep_reflog)
-        marker.mark(keeps, tolerant=True)
+        # A commit stands for all that it refers to, also one whose branch came and went since.
+        marker.mark([*keeps, *survey.newcomers()], tolerant=True)
         return marker
 
     def _remove_leftovers(self) -> None:

@@ -142,6 +142,11 @@ class Survey:
         """Commits that must stay for their age. Whoever finds a commit in a store relies on all that it refers to."""
         return [identity.hex() for identity, (_, old) in self._commits.items() if not old]
 
+    def newcomers(self) -> list[str]:
+        """Commits that are in the store by now and were not when this was made."""
+        matches = (_NAMES["commits"].fullmatch(info.path) for info in self._store.list("commits/"))
+        return [match[1] for match in matches if match is not None and bytes.fromhex(match[1]) not in self._commits]
+
     def unreferenced(self, referred: dict[str, set[bytes]], young: Marker, *, whole: bool) -> list[list[Unreferenced]]:
         """What may be deleted, in batches, in the order in which they may be; nothing in a batch refers to the rest.
 

@@ -44,7 +44,7 @@ def refuse_staged(storage: Storage, digests: Iterable[bytes], scratch: Path) -> 
     wanted = frozenset(digests)
     for folder, what in _areas(storage.root):
         with _opened(folder, scratch) as area:
-            held = area.held(wanted) if area.dirty else []
+            held = area.held(wanted, named=True) if area.dirty else []
         if held:
             column, key, digest = held[0]
             raise DirtyStagingError(

@@ -5,18 +5,24 @@ The order of the steps, and why each may be the last of a process that dies, is 
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from hangar_cloud import __version__, writer_lock
+from hangar_cloud.backends.blocks import decode_blocks, most_decoded
+from hangar_cloud.backends.extents import Extent
+from hangar_cloud.backends.packs import NO_PACK, pack_path
 from hangar_cloud.catalog import condemned
 from hangar_cloud.catalog.marking import CommitReader, Marker
+from hangar_cloud.catalog.node_reader import node_extent
+from hangar_cloud.catalog.occurrences import Hit
 from hangar_cloud.catalog.tombstones import new_tombstone, read_tombstones, tombstone_path
 from hangar_cloud.catalog.whereabouts import Whereabouts, identity
 from hangar_cloud.erasing import Doomed, Eraser, OvertakenError
-from hangar_cloud.errors import GarbageCollectionError, SampleNotFoundError
+from hangar_cloud.errors import GarbageCollectionError, HangarError, SampleNotFoundError
 from hangar_cloud.garbage import Unreferenced
 from hangar_cloud.progress import byte_progress
 from hangar_cloud.purge_machine import clear_machine, refuse_staged, scratch_folder
@@ -104,7 +110,12 @@ class Purge:
         refuse_staged(self._storage, digests, self._folder)
         eraser = Eraser(self._store, digests, self._folder, shared=self._storage.is_bucket)
         report = PurgeReport(False, [])
+        here = [extent for hit in found.hits for extent in _extents(hit) if self._storage.source.is_local(extent)]
         self._erase_all(eraser, eraser.look(found.hits), found, digests, report)
+        for extent in here:
+            # What was in the same block or leaf was here, and is wanted here again.
+            with contextlib.suppress(HangarError):
+                self._storage.source.read(extent)
 
     def _erase_all(
         self, eraser: Eraser, doomed: Doomed, found: Found, digests: frozenset[bytes], report: PurgeReport
@@ -190,6 +201,19 @@ class _PurgeSweep(Sweep):
 
     def _wanted(self) -> tuple[frozenset[str], list[str]]:
         return frozenset(), []
+
+
+def _extents(hit: Hit) -> Iterator[Extent[Any]]:
+    """The leaf and the block that hold a row and its sample."""
+    place = hit.row.place
+
+    def verify(data: memoryview, fetched: bool) -> None:
+        if place is not None:
+            decode_blocks(data, hit.digest, most_decoded(place))
+
+    yield node_extent(hit.leaf, hit.schema)
+    if place is not None and place.pack != NO_PACK:
+        yield Extent(pack_path(place.pack), place.offset, place.stored, verify)
 
 
 def _unreferenced(names: Sequence[str]) -> list[Unreferenced]:

@@ -7,7 +7,7 @@ now. `docs/repack.md` says why readers and writers may go on meanwhile.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 

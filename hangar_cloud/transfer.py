@@ -193,13 +193,14 @@ def _collect(
     for ref in leaves:
         seen.add((entry.schema, ref.digest))
         leaf = storage.nodes.leaf(ref, entry.schema)
-        if all(storage.packs.is_whole(pack) for pack in leaf.packs()):
+        whole = all(storage.packs.is_whole(pack) for pack in leaf.packs())
+        if whole and not purged:
             continue
         for i in range(len(leaf)):
             row = leaf.row(i)
             if row.place is not None and row.identity[1:] in purged:
                 skipped.add(row.identity[1:])
-            elif row.place is not None:
+            elif row.place is not None and not whole:
                 sample = PackedSample(row.place, row.identity[1:], entry.schema.prefix(row.shape))
                 wanted.setdefault(row.place.pack, {}).setdefault(row.place.offset, []).append(sample)
     return skipped

@@ -392,7 +392,7 @@ OPERATIONS: Final = [
         lambda place: _push(place, on_conflict="merge"),
         "remote",
         atomic=False,
-        between=["local: branch origin/master"],
+        between=["local: branch origin/master", "local: samples of origin/master"],
     ),
     Operation("push tag", _tag_to_push, lambda place: place.local.remote.push_tag("origin", "v1"), "remote"),
     Operation("fetch", _cloned, _fetch, "remote", atomic=False),

@@ -12,11 +12,11 @@ from tests.faults.crew import make_columns, start_module
 from tests.faults.ingest import lines_of
 from tests.repository.making import finish, start_process
 
-TIMES = {"SETTLE_SECONDS": 1.0, "SWEEP_SECONDS": 12.0, "LEASE_SECONDS": 30.0}
+QUICK = {"SETTLE_SECONDS": 4.0, "SWEEP_SECONDS": 48.0, "LEASE_SECONDS": 120.0}
 PATIENCE = 120
 
 
-def churn(url, options, folder, seconds, writers, readers):
+def churn(url, options, folder, seconds, writers, readers, times):
     """Let them all work for some seconds, and look at what they leave; returns what each role noted."""
     make_columns(url, options, folder / "owner")
     roles = [("collect", 0), *(("write", n) for n in range(writers)), *(("read", n) for n in range(readers))]
@@ -24,7 +24,7 @@ def churn(url, options, folder, seconds, writers, readers):
     for role, number in roles:
         name = f"{role}-{number}"
         notes = str(folder / f"{name}.notes")
-        task = Task(role, number, url, options, str(folder / name), seconds, notes, TIMES)
+        task = Task(role, number, url, options, str(folder / name), seconds, notes, times)
         processes[name] = start_module("tests.faults.churn", task.encode())
     try:
         failures = {name: process.communicate(timeout=seconds + PATIENCE)[1] for name, process in processes.items()}
@@ -55,18 +55,18 @@ def assert_it_was_worth_it(noted):
 
 
 def test_two_writers_and_two_readers(s3_url, s3_options, tmp_path):
-    assert_it_was_worth_it(churn(s3_url, s3_options, tmp_path, 15, 2, 2))
+    assert_it_was_worth_it(churn(s3_url, s3_options, tmp_path, 15, 2, 2, QUICK))
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_four_writers_and_four_readers_for_two_minutes(s3_url, s3_options, tmp_path):
-    total = assert_it_was_worth_it(churn(s3_url, s3_options, tmp_path, 120, 4, 4))
+    total = assert_it_was_worth_it(churn(s3_url, s3_options, tmp_path, 120, 4, 4, {}))
     assert total["packs"] > 0
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_four_writers_and_four_readers_of_gcs_for_two_minutes(gcs_url, gcs_options, tmp_path):
-    total = assert_it_was_worth_it(churn(gcs_url, gcs_options, tmp_path, 120, 4, 4))
+    total = assert_it_was_worth_it(churn(gcs_url, gcs_options, tmp_path, 120, 4, 4, {}))
     assert total["packs"] > 0

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hangar_cloud import Repository, collection
+from hangar_cloud import Repository
 from hangar_cloud.catalog import condemned
 from hangar_cloud.errors import GarbageCollectionError, RefNotFoundError
 from tests.repository.making import add_commit, make_repository, noise, read_all
@@ -78,10 +78,10 @@ def test_what_nothing_refers_to_goes_and_all_else_stays(forked, open_bucket):
 
 def test_the_age_of_an_object_is_told_by_the_clock_of_the_bucket(forked, monkeypatch):
     real = time.time
-    monkeypatch.setattr(collection.time, "time", lambda: real() + 7 * 24 * 3600)
+    monkeypatch.setattr(time, "time", lambda: real() + 7 * 24 * 3600)
     report = forked.gc(keep_reflog=0)
     assert (report.total.objects, report.young.objects) == (0, 3)
-    monkeypatch.setattr(collection.time, "time", lambda: real() - 7 * 24 * 3600)
+    monkeypatch.setattr(time, "time", lambda: real() - 7 * 24 * 3600)
     time.sleep(1.6)
     assert forked.gc(grace=1.5, keep_reflog=0).total.objects == 3
 

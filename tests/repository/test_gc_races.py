@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -325,3 +326,33 @@ def test_a_push_onto_what_a_killed_collection_left(make_scene, monkeypatch):
         with contextlib.suppress(GarbageCollectionError):
             scene.open().gc(**ALL)
         scene.check()
+
+
+def test_a_commit_that_came_and_was_given_up_during_a_collection_is_whole(scene, monkeypatch):
+    """Its records were condemned before it was there, and its branch is gone when they are about to be deleted."""
+    repository, collector = scene.open(), scene.open()
+    repository.create_branch("tried")
+    writer = repository.checkout(write=True, branch="tried")
+    writer["array", 200] = noise(200)
+    publisher = writer._committer._publisher
+    put, condemn = publisher.put, threading.Event()
+
+    def put_late(path: str, data: bytes) -> None:
+        if path.startswith("commits/"):
+            condemn.set()
+            while not any(name.endswith("condemned.json") for name in scene.leftovers()):
+                time.sleep(0.01)
+        put(path, data)
+
+    publisher.put = put_late
+    monkeypatch.setattr(condemned, "SETTLE_SECONDS", 4.0)
+    collection = threading.Thread(target=lambda: condemn.wait(LONG) and collector.gc(**ALL))
+    collection.start()
+    digest = writer.commit("given up")
+    writer.close()
+    repository.remove_branch("tried", force_delete=True)
+    assert collection.is_alive(), "all of this was to happen during the collection"
+    collection.join(LONG)
+    scene.open().restore_branch("tried")
+    assert read_all(scene.open(), commit=digest)["array"][200].tobytes() == noise(200).tobytes()
+    scene.check()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
@@ -11,11 +12,11 @@ import pytest
 
 from hangar_cloud import Repository
 from hangar_cloud.backends.moves import moves_path
-from hangar_cloud.backends.store import CountingStore
+from hangar_cloud.backends.store import CountingStore, open_store
 from hangar_cloud.catalog import condemned
-from hangar_cloud.errors import GarbageCollectionError
+from hangar_cloud.errors import GarbageCollectionError, HangarError
 from tests.repository.making import add_commit, finish, make_repository, noise, read_all, start_process, wait_for_line
-from tests.repository.stepping import Killed, kill_at, step_through
+from tests.repository.stepping import Killed, step_through
 from tests.repository.test_repack import ALL, assert_held, moves_of, objects, small_commits
 
 SIZE = 500
@@ -192,10 +193,11 @@ def test_a_writer_finds_at_commit_that_what_it_reuses_was_moved_and_collected(op
     first = many_commits(repository, 2)[-1]
     repository.create_branch("side", first)
     add_commit(repository, {5: noise(5, SIZE)}, branch="side")
-    writer = open_memory("two").checkout(write=True, branch="master")
+    writer = repository.checkout(write=True, branch="master")
     writer["array", 50] = noise(5, SIZE)
-    repository.repack()
-    repository.gc(**ALL)
+    other = open_memory("two")
+    other.repack()
+    other.gc(**ALL)
     before = objects(repository, "packs")
     writer.commit("reused")
     writer.close()
@@ -206,109 +208,95 @@ def test_a_writer_finds_at_commit_that_what_it_reuses_was_moved_and_collected(op
     assert repository.verify_repo_integrity()
 
 
-def test_a_repack_that_is_killed_before_any_of_its_steps_can_be_run_again(open_memory):
-    held = small_commits(open_memory("one"), range(4))
+@pytest.fixture
+def copies(open_memory, monkeypatch):
+    """Makes copies of a bucket with three small commits; opens each as if on a machine of its own."""
+    monkeypatch.setattr(condemned, "SETTLE_SECONDS", 0.01)
+    original = open_memory("original")
+    held = small_commits(original, range(3))
+    store = original._storage.store
+
+    def copy():
+        url = f"memory://repack-copy-{uuid4().hex}"
+        target = open_store(url)
+        for info in list(store.list()):
+            target.put(info.path, store.get(info.path))
+        return lambda machine: Repository(url, cache_dir=original._storage.root.parent / f"{url[-8:]}-{machine}")
+
+    return copy, held
+
+
+def each_step(copies, work, meanwhile):
+    """Do `work`, and at each of its steps in turn, each time in another copy of the bucket, `meanwhile`.
+
+    Yields the copy after each time; the end is where there was no such step.
+    """
     number = 0
-    while True:
+    happened = True
+    while happened:
         number += 1
-        repository = open_memory("one")
-        store = step_through(repository, kill_at(number))
-        try:
-            repository.repack()
-        except Killed:
-            assert_held(open_memory(f"after {number}"), held)
-            if number % 4 == 0:
-                open_memory("two").gc(**ALL)
-            if number % 8 == 0:
-                held |= small_commits(open_memory("one"), range(100 + number, 102 + number))
-            continue
-        break
-    assert len(store.steps) == number - 1 > 10
-    repository = open_memory("one")
-    repository.repack()
-    repository.gc(**ALL)
-    assert len(objects(repository, "packs")) == len(objects(repository, "records")) == 1
-    assert_held(open_memory("last"), held)
-    assert repository.verify_repo_integrity()
+        happened = False
+        copy = copies[0]()
 
-
-@pytest.mark.parametrize("with_gc", [False, True])
-def test_another_repack_is_first_at_any_step(open_memory, with_gc):
-    held = small_commits(open_memory("one"), range(4))
-    number = 0
-    while True:
-        number += 1
-        happened = []
-
-        def overtake(
-            step: int, operation: str, argument: Any, happened: list[int] = happened, at: int = number
-        ) -> None:
+        def interrupt(step: int, operation: str, argument: Any, copy: Any = copy, at: int = number) -> None:
+            nonlocal happened
             if step == at:
-                happened.append(step)
-                other = open_memory("two")
-                other.repack()
-                if with_gc:
-                    other.gc(**ALL)
+                happened = True
+                meanwhile(copy)
 
-        repository = open_memory("one")
-        step_through(repository, overtake)
+        repository = copy("one")
+        step_through(repository, interrupt)
+        with suppress(Killed):
+            work(repository)
+        yield copy
+    assert number > 10
+
+
+def kill(copy) -> None:
+    raise Killed
+
+
+def collect(copy) -> None:
+    copy("two").gc(**ALL)
+
+
+def repack(copy) -> None:
+    copy("two").repack()
+
+
+def repack_and_collect(copy) -> None:
+    repack(copy)
+    collect(copy)
+
+
+def test_a_repack_that_is_killed_before_any_of_its_steps_can_be_run_again(copies):
+    for copy in each_step(copies, Repository.repack, kill):
+        assert_held(copy("cold"), copies[1])
+        repository = copy("one")
         repository.repack()
-        assert_held(open_memory(f"after {number}"), held)
-        if not happened:
-            break
-        open_memory("three").gc(**ALL)
-        assert len(objects(open_memory("one"), "packs")) == 1
-        held |= small_commits(open_memory("one"), [100 + number])
-    assert open_memory("one").verify_repo_integrity()
-
-
-def test_a_collection_at_any_step_deletes_nothing_that_the_repack_refers_to(open_memory):
-    held = small_commits(open_memory("one"), range(3))
-    number = 0
-    while True:
-        number += 1
-        happened = []
-
-        def collect(step: int, operation: str, argument: Any, happened: list[int] = happened, at: int = number) -> None:
-            if step == at:
-                happened.append(step)
-                open_memory("two").gc(**ALL)
-
-        repository = open_memory("one")
-        step_through(repository, collect)
-        repository.repack()
-        assert_held(open_memory(f"after {number}"), held)
-        if not happened:
-            break
-        held |= small_commits(open_memory("one"), [100 + number])
-    assert open_memory("one").verify_repo_integrity()
-
-
-def test_a_repack_at_any_step_of_a_collection_loses_nothing(open_memory):
-    held = small_commits(open_memory("one"), range(3))
-    number = 0
-    while True:
-        number += 1
-        happened = []
-
-        def repack(step: int, operation: str, argument: Any, happened: list[int] = happened, at: int = number) -> None:
-            if step == at:
-                happened.append(step)
-                open_memory("two").repack()
-
-        repository = open_memory("one")
-        step_through(repository, repack)
         repository.gc(**ALL)
-        assert_held(open_memory(f"after {number}"), held)
-        if not happened:
-            break
-        held |= small_commits(open_memory("one"), [100 + number, 200 + number])
-    assert open_memory("one").verify_repo_integrity()
+        assert len(objects(repository, "packs")) == len(objects(repository, "records")) == 1
+        assert_held(copy("colder"), copies[1])
+
+
+@pytest.mark.parametrize("meanwhile", [repack, repack_and_collect, collect])
+def test_others_repack_and_collect_at_any_step_of_a_repack(copies, meanwhile):
+    for copy in each_step(copies, Repository.repack, meanwhile):
+        assert_held(copy("cold"), copies[1])
+        copy("three").gc(**ALL)
+        assert len(objects(copy("one"), "packs")) == 1
+        assert copy("four").verify_repo_integrity()
+
+
+def test_a_repack_at_any_step_of_a_collection_loses_nothing(copies):
+    for copy in each_step(copies, lambda repository: repository.gc(**ALL), repack):
+        assert_held(copy("cold"), copies[1])
+        assert copy("four").verify_repo_integrity()
 
 
 def test_repacks_and_collections_at_once_beside_a_writer(open_memory):
     small_commits(open_memory("one"), range(4))
-    errors: list[Exception] = []
+    errors: list[HangarError] = []
     stop = threading.Event()
 
     def repeat(machine: str, action: Any) -> None:
@@ -317,7 +305,7 @@ def test_repacks_and_collections_at_once_beside_a_writer(open_memory):
                 action(open_memory(machine))
             except GarbageCollectionError:
                 continue
-            except Exception as error:  # told below
+            except HangarError as error:
                 errors.append(error)
                 return
 
@@ -326,7 +314,7 @@ def test_repacks_and_collections_at_once_beside_a_writer(open_memory):
     for thread in threads:
         thread.start()
     try:
-        held = small_commits(open_memory("writer"), range(10, 30))
+        held = small_commits(open_memory("writer"), range(10, 18))
     finally:
         stop.set()
         for thread in threads:
