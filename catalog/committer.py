@@ -162,8 +162,7 @@ class Committer:
             del trees[METADATA]
         if not _differs(working, trees):
             raise NothingToCommitError(
-                f"nothing to commit on branch {branch!r}: the staged contents equal those of its last commit. "
-                "reset_staging_area() clears them"
+                f"nothing to commit on branch {branch!r}: the staged contents equal those of its last commit"
             )
         used = {
             row.place.pack
@@ -193,8 +192,7 @@ class Committer:
                 "and commit again; to keep yours, call reset_staging_area(), open a new checkout and write them once "
                 "more"
             )
-        rebase(working, head)
-        staging.set_settings(base=there)
+        rebase(working, staging, head, base=there)
 
     def landed(self, staging: StagingArea) -> Earlier | None:
         """The earlier attempt to commit what is staged that is on its branch, if there is one."""

@@ -8,7 +8,7 @@ their numbers: the one object that is ever overwritten, advisory, never needed t
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Final
@@ -76,11 +76,15 @@ class PointerLog:
     Args:
         store: where the entries are.
         author: recorded in new entries.
+        moved: told of each entry that is added here, once it is there.
     """
 
-    def __init__(self, store: ObjectStore, author: str = "") -> None:
+    def __init__(
+        self, store: ObjectStore, author: str = "", moved: Callable[[Pointer], None] = lambda pointer: None
+    ) -> None:
         self._store = store
         self._author = author
+        self._moved = moved
         self._known: dict[str, int] = {}
         self._primed = False
 
@@ -144,6 +148,7 @@ class PointerLog:
             raise HeadMovedError(f"branch {branch!r} at {self._store.url} was moved by another writer in the meantime")
         self._known[branch] = pointer.seq
         self._write_hint()
+        self._moved(pointer)
         return pointer
 
     def start(self, branch: str) -> None:

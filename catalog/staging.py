@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -176,6 +176,24 @@ class StagingArea:
             for table in ("columns", "samples"):
                 self._execute(f"DELETE FROM {table} WHERE sequence < ?", [sequence])  # noqa: S608 - a name of ours
             self._set({"base": base, "landing": None})
+
+    def size(self) -> tuple[int, int]:
+        """How many changes to columns as a whole, and how many rows, are recorded."""
+        counts = [self._query(f"SELECT count(*) FROM {table}")[0][0] for table in ("columns", "samples")]  # noqa: S608 - names of ours
+        return int(counts[0]), int(counts[1])
+
+    def replace(self, events: Iterable[ColumnEvent | SampleEvents], **settings: str | None) -> None:
+        """Record other changes in place of all that are staged, and settings; all or none. Packs stay."""
+        with self.together():
+            for table in ("columns", "samples"):
+                self._execute(f"DELETE FROM {table}")  # noqa: S608 - a name of ours
+            self._sequence = 0
+            for event in events:
+                if isinstance(event, ColumnEvent):
+                    self.stage_column(event)
+                else:
+                    self.stage_samples(event.name, event.rows, {})
+            self._set(settings)
 
     def close(self) -> None:
         """Close the database; what is staged stays."""

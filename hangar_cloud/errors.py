@@ -24,6 +24,7 @@
     ├── HeadMovedError                  (RuntimeError)       another writer was first; nothing is lost
     │   └── CommitConflictError         (ValueError)         … and changed the same samples in another way
     ├── NothingToCommitError            (RuntimeError)       nothing to commit, or to reset
+    ├── MergeUnderWayError              (RuntimeError)       a checkout that is merging was written to
     ├── StagingError                    (RuntimeError)       the staging area cannot be used as it is
     ├── DirtyStagingError               (ValueError)         staged changes are in the way
     ├── MergeConflictError              (ValueError)         a merge with conflicts; carries them as `conflicts`
@@ -71,6 +72,7 @@ from hangar_cloud.catalog.errors import (
     InvalidNameError,
     InvalidSampleError,
     InvalidSchemaError,
+    MergeUnderWayError,
     NothingToCommitError,
     RefExistsError,
     RefNotFoundError,
@@ -190,6 +192,7 @@ __all__ = [
     "InvalidSampleError",
     "InvalidSchemaError",
     "MergeConflictError",
+    "MergeUnderWayError",
     "NotInitializedError",
     "NothingToCommitError",
     "ObjectNotFoundError",

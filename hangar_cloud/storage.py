@@ -119,7 +119,7 @@ class Storage:
     def pointers(self, author: str = "") -> PointerLog:
         """The store's branches."""
         if author not in self._pointer_logs:
-            self._pointer_logs[author] = PointerLog(self.store, author)
+            self._pointer_logs[author] = PointerLog(self.store, author, self._remember)
         return self._pointer_logs[author]
 
     def repository_id(self) -> str | None:
@@ -149,8 +149,7 @@ class Storage:
         pointer = self.pointers().head(branch)
         if pointer is None or not pointer.alive:
             return None
-        if self.cache is not None and pointer.commit is not None:
-            self._seen.set(_SEEN_NAME, branch, pointer.commit)
+        self._remember(pointer)
         return pointer
 
     def heads(self) -> dict[str, Pointer]:
@@ -239,6 +238,34 @@ class Storage:
                 "of this repository, where it is the same"
             )
 
+    def set_old_folder_aside(self, identity: str) -> None:
+        """Make room for a bucket's repository where this machine's folder belongs to another one.
+
+        If the bucket was emptied and holds another repository now, what the folder holds is of the old one:
+        it is kept beside, since uncommitted changes may be in it.
+        """
+        old = self._kept_id()
+        if self.is_bucket and old is not None and old != identity:
+            self.forget()
+            os.replace(self.root, self.root.with_name(f"{self.root.name}.was-{old[:8]}"))
+
+    def keep_repository_file(self, text: bytes) -> None:
+        """Remember which repository this machine's folder of a bucket belongs to; it is opened by that offline."""
+        if not self.is_bucket or self._kept_id() is not None:
+            return
+        kept = self.root / _KEPT_FILE
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        incoming = kept.with_name(f"{kept.name}.{os.getpid()}.incoming")
+        incoming.write_bytes(text)
+        os.replace(incoming, kept)
+
+    def _kept_id(self) -> str | None:
+        """The repository that the folder belongs to; None where that was never kept, or is damaged."""
+        kept = self.root / _KEPT_FILE
+        with contextlib.suppress(FileNotFoundError, CorruptDataError):
+            return decode_repository_file(kept.read_bytes(), str(kept)).id
+        return None
+
     @property
     def _bucket_is_out_of_reach(self) -> bool:
         return self.offline and self.cache is not None
@@ -247,6 +274,12 @@ class Storage:
     def _seen(self) -> TrackingRefs:
         """Where the bucket's branches were when they were last looked up, for offline use."""
         return TrackingRefs(self.root / "seen")
+
+    def _remember(self, pointer: Pointer) -> None:
+        """Keep where a bucket's branch is. A full disk is no reason to fail: only work offline needs it."""
+        if self.cache is not None and pointer.commit is not None and pointer.alive:
+            with contextlib.suppress(OSError):
+                self._seen.set(_SEEN_NAME, pointer.branch, pointer.commit)
 
     def _repository_file(self) -> RepositoryFile | None:
         if self._bucket_is_out_of_reach:
@@ -257,27 +290,10 @@ class Storage:
             text, hint = self.store.get_many([REPOSITORY_PATH, HINT_PATH])
             self.pointers().prime(hint)
         file = None if text is None else decode_repository_file(text, self.location)
-        if file is not None and text is not None and self.is_bucket and not self.offline:
-            self._keep_repository_file(file, text)
+        if file is not None and text is not None and not self.offline:
+            self.set_old_folder_aside(file.id)
+            self.keep_repository_file(text)
         return file
-
-    def _keep_repository_file(self, file: RepositoryFile, text: bytes) -> None:
-        """Remember which repository this machine's folder belongs to.
-
-        If the bucket was emptied and holds another repository now, what the folder holds is of the old one:
-        it is set aside, since uncommitted changes may be in it.
-        """
-        kept = self.root / _KEPT_FILE
-        with contextlib.suppress(FileNotFoundError, CorruptDataError):
-            old = decode_repository_file(kept.read_bytes(), str(kept))
-            if old.id == file.id:
-                return
-            self.forget()
-            os.replace(self.root, self.root.with_name(f"{self.root.name}.was-{old.id[:8]}"))
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        incoming = kept.with_name(f"{kept.name}.{os.getpid()}.incoming")
-        incoming.write_bytes(text)
-        os.replace(incoming, kept)
 
     def _make_source(self, cache_size: int | None) -> ObjectSource:
         local = self.store.local_path(REPOSITORY_PATH)

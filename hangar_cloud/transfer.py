@@ -15,7 +15,7 @@ from hangar_cloud.backends.packs import file_pack_id, pack_path
 from hangar_cloud.backends.store import ObjectStore
 from hangar_cloud.catalog import history
 from hangar_cloud.catalog.commits import METADATA, ColumnEntry, Commit, commit_path, decode_commit
-from hangar_cloud.catalog.errors import HeadMovedError
+from hangar_cloud.catalog.errors import HeadMovedError, InvalidNameError
 from hangar_cloud.catalog.keys import RowKey, check_key, key_range
 from hangar_cloud.catalog.pointers import Pointer, PointerLog
 from hangar_cloud.catalog.record_writer import OBJECT_ID_LENGTH
@@ -190,7 +190,10 @@ def fetch_samples(storage: Storage, digest: str, column: str, keys: Iterable[Any
     entry = columns[column]
     samples = []
     for key in keys:
-        rows = _rows(storage, entry, key)
+        try:
+            rows = _rows(storage, entry, key)
+        except InvalidNameError as error:
+            raise InvalidNameError(f"column {column!r}: {error}") from None
         if not rows:
             raise SampleNotFoundError(f"column {column!r} has no sample {key!r} at commit {digest[:12]}")
         samples += [

@@ -35,6 +35,7 @@ from hangar_cloud.errors import (
 from hangar_cloud.merging import Merger, Strategy, announce
 from hangar_cloud.metadata import MetadataWriter
 from hangar_cloud.nested_writer import NestedSampleWriter
+from hangar_cloud.no_changes import changes_nothing
 from hangar_cloud.progress import byte_progress
 from hangar_cloud.schema_change import ColumnChanges
 from hangar_cloud.stash import Stash
@@ -179,8 +180,10 @@ class WriterCheckout(Checkout):
         """
         self._alive()
         _check_message(commit_message)
+        self._drop_no_changes("commit")
         if not self._working.dirty:
-            raise NothingToCommitError(f"nothing to commit on branch {self._branch!r}: nothing was changed")
+            what = "nothing is staged, or the staged contents equal those of its last commit"
+            raise NothingToCommitError(f"nothing to commit on branch {self._branch!r}: {what}")
         try:
             with byte_progress("uploading", enabled=self._storage.is_bucket) as progress:
                 landed = self._committer.commit(
@@ -198,6 +201,7 @@ class WriterCheckout(Checkout):
             # What is staged may be on top of another writer's commit by now.
             with contextlib.suppress(StagingError):
                 self._base = self._staging.setting("base")
+                self._drop_no_changes("commit")
             raise
         self._base = landed.digest
         self._packs.forget()
@@ -216,6 +220,7 @@ class WriterCheckout(Checkout):
             self._alive,
             self._open_blocks,
             lambda: (self._branch, self._base),
+            self._drop_no_changes,
         )
 
     @property
@@ -237,11 +242,12 @@ class WriterCheckout(Checkout):
 
         Raises:
             ValueError: there are conflicts, or no such branch.
-            RuntimeError: there are staged changes.
+            RuntimeError: there are staged changes; or `strategy` wrote to this checkout, which changes nothing.
         """
         self._alive()
         _check_message(message)
         dev = Branches(self._storage).commit_of(dev_branch)
+        self._drop_no_changes("merge")
         if self._working.dirty:
             raise UncommittedChangesError(
                 f"there are uncommitted changes on branch {self._branch!r}; commit them or call reset_staging_area() "
@@ -249,7 +255,8 @@ class WriterCheckout(Checkout):
             )
         merger = Merger(self._storage, self._staging, self._samples, self._user)
         try:
-            merged = merger.merge(message, self._branch, dev, dev_branch, strategy)
+            with self._working.guard.held():
+                merged = merger.merge(message, self._branch, dev, dev_branch, strategy)
         except BaseException:
             self._samples.start_over()
             self._staging.clear(self._branch, self._base)
@@ -269,6 +276,7 @@ class WriterCheckout(Checkout):
             RuntimeError: nothing is staged (unless `force`).
         """
         self._alive()
+        self._drop_no_changes("reset the staging area")
         if not self._working.dirty and not force:
             raise NothingToCommitError("nothing to reset: nothing is staged")
         self._samples.start_over()
@@ -289,8 +297,18 @@ class WriterCheckout(Checkout):
             self._closed_by_reset = False
             return
         self._alive()
-        self._working.flush()
+        self._drop_no_changes("close the checkout")
         self._shut()
+
+    def _drop_no_changes(self, before: str) -> None:
+        """Clear the staging area if a commit of it would change nothing, so that nobody is asked to commit that."""
+        self._working.guard.refuse(before)
+        self._working.flush()
+        if changes_nothing(self._storage, self._working, self._staging, self._committer):
+            self._samples.start_over()
+            self._staging.clear(self._branch, self._base)
+            self._working.rebase(self._working.base)
+            self._packs.forget()
 
     def _log_start(self) -> tuple[str | None, str | None]:
         return self._branch, None
