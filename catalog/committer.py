@@ -246,8 +246,7 @@ class Committer:
             del trees[METADATA]
         if changes_nothing(work.working, trees):
             raise NothingToCommitError(
-                f"nothing to commit on branch {work.branch!r}: the staged contents equal those of its last commit. "
-                "reset_staging_area() clears them"
+                f"nothing to commit on branch {work.branch!r}: the staged contents equal those of its last commit"
             )
         if work.rules.idempotency_key is not None:
             entry = entries.setdefault(METADATA, NEW_METADATA)
@@ -287,8 +286,7 @@ class Committer:
             )
         # Packs that the old base names count as safe only while the new one has it as an ancestor.
         self._uprooted = self._uprooted or not self._is_recent(staging.setting("base"), there)
-        rebase(working, head)
-        staging.set_settings(base=there)
+        rebase(working, staging, head, base=there)
 
     def _is_recent(self, older: str | None, newer: str | None) -> bool:
         """Whether a commit is among the last ones before another."""

@@ -9,6 +9,7 @@
     ├── RefNotFoundError        (ValueError)        no such branch or commit, or an ambiguous short digest
     ├── RefExistsError          (ValueError)        the branch exists already
     ├── NothingToCommitError    (RuntimeError)      the staged contents equal the last commit's
+    ├── MergeUnderWayError      (RuntimeError)      a checkout that is merging was written to
     ├── HeadMovedError          (RuntimeError)      another writer moved the branch first; nothing is lost
     │   └── CommitConflictError (ValueError)        … and changed the same samples in another way
     ├── StashExistsError        (ValueError)        there is a stash of that name already
@@ -48,6 +49,10 @@ class RefExistsError(HangarError, ValueError):
 
 class NothingToCommitError(HangarError, RuntimeError):
     """There is nothing to commit, or nothing to reset."""
+
+
+class MergeUnderWayError(HangarError, RuntimeError):
+    """A checkout was written to while it merged, as by the function that decides about conflicts."""
 
 
 class HeadMovedError(HangarError, RuntimeError):

@@ -27,6 +27,11 @@ MAX_INT_KEY: Final = 2**63 - 1
 _INT_TAG: Final = b"\1"
 _STR_TAG: Final = b"\2"
 _STR_KEY: Final = re.compile(r"[A-Za-z0-9._\-/]+", re.ASCII)
+_ADVICE: Final[dict[type, str]] = {
+    tuple: " (pairs (sample, subsample) are for columns made with contains_subsamples=True)",
+    slice: " (many samples at once: items(), or get_batch(keys))",
+    type(...): " (many samples at once: items(), or get_batch(keys))",
+}
 _NAME: Final = re.compile(r"[A-Za-z0-9._\-]+", re.ASCII)
 
 
@@ -50,7 +55,7 @@ def check_key(key: Any) -> KeyType:
         return _check_str_key(str(key))
     raise InvalidNameError(
         f"sample key {key!r} of type {kind.__name__} is not suitable: use a whole number >= 0, or text of "
-        "ASCII letters, digits and . _ - /"
+        f"ASCII letters, digits and . _ - /{_ADVICE.get(kind, '')}"
     )
 
 

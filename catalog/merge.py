@@ -6,12 +6,15 @@ bases of a criss-cross history explain in two ways, is a conflict.
 
 If one side altered the schema of a column and the other changed samples of it, these are carried into the altered
 column as far as records suffice (see `carrying`). A column that one side renamed is followed (see `renames`).
+
+The backend of a column says only where new values go, so it is never a conflict: where one side changed it, that one
+is taken, and where both did, ours.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from hangar_cloud.catalog.carrying import Uncarried, UncarriedError, carried_changes, carry, is_carriable
@@ -88,6 +91,7 @@ def merge_columns(nodes: NodeReader, bases: Sequence[Columns], ours: Columns, th
     for name in sorted({*ours, *theirs}):
         entries = [base.get(name) for base in bases] or [None]
         _merge_column(merge, nodes, name, entries, ours.get(name), theirs.get(name))
+        _merge_backend(merge, name, entries, ours.get(name), theirs.get(name))
     return merge
 
 
@@ -119,6 +123,24 @@ def _merge_column(
         _merge_altered(merge, nodes, name, bases[0], ours, theirs)
     else:
         _refuse(merge, name, bases, ours, theirs)
+
+
+def _merge_backend(
+    merge: Merge,
+    name: str,
+    bases: Sequence[ColumnEntry | None],
+    ours: ColumnEntry | None,
+    theirs: ColumnEntry | None,
+) -> None:
+    """Give a merged column that both sides have the backend that one of them changed; ours if both did."""
+    merged = merge.columns.get(name)
+    if merged is None or ours is None or theirs is None:
+        return
+    known = [(base.backend, base.backend_options) for base in bases if base is not None]
+    ours_kept = (ours.backend, ours.backend_options) in known
+    theirs_kept = (theirs.backend, theirs.backend_options) in known
+    taken = theirs if ours_kept and not theirs_kept else ours
+    merged.entry = replace(merged.entry, backend=taken.backend, backend_options=taken.backend_options)
 
 
 def _one_altered(base: ColumnEntry, ours: ColumnEntry, theirs: ColumnEntry) -> bool:

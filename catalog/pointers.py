@@ -8,7 +8,7 @@ bounds of their numbers: the one object that is ever overwritten, advisory, neve
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Final, Literal
@@ -89,12 +89,20 @@ class PointerLog:
         store: where the entries are.
         author: recorded in new entries.
         kind: "heads" for branches, "tags" for tags.
+        moved: told of each entry that is added here, once it is there.
     """
 
-    def __init__(self, store: ObjectStore, author: str = "", kind: Kind = "heads") -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        author: str = "",
+        kind: Kind = "heads",
+        moved: Callable[[Pointer], None] = lambda pointer: None,
+    ) -> None:
         self._store = store
         self._author = author
         self._kind: Kind = kind
+        self._moved = moved
         self._known: dict[str, int] = {}
         self._primed = False
 
@@ -215,6 +223,7 @@ class PointerLog:
             )
         self._known[branch] = pointer.seq
         self._write_hint()
+        self._moved(pointer)
         return pointer
 
     def start(self, branch: str) -> None:

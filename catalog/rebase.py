@@ -7,14 +7,18 @@ of a variable shape does not: what fitted still fits.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from hangar_cloud.catalog.commits import ColumnEntry
+from hangar_cloud.catalog.errors import StagingError
 from hangar_cloud.catalog.keys import RowKey
 from hangar_cloud.catalog.node_reader import NodeReader
+from hangar_cloud.catalog.normal_form import normal_form, same_setup
 from hangar_cloud.catalog.records import NodeRef, Row
 from hangar_cloud.catalog.schema import ColumnSchema
+from hangar_cloud.catalog.staging import StagingArea
 from hangar_cloud.catalog.working_set import WorkingColumn, WorkingSet
 
 _SHOWN: Final = 5
@@ -28,18 +32,20 @@ class Conflict(NamedTuple):
 
 
 def find_conflicts(working: WorkingSet, head: dict[str, ColumnEntry], nodes: NodeReader) -> list[Conflict]:
-    """What staged changes and the changes from `working.base` to `head` do to each other. Reads no sample."""
+    """What staged changes and the changes from `working.base` to `head` do to each other. Reads no sample.
+
+    Staged rows that say what the base says are no changes, and forgotten.
+    """
+    working.drop_unchanged()
     conflicts: list[Conflict] = []
     for name in sorted({*working.base, *working.columns, *head}):
         conflicts += _column_conflicts(name, working.base.get(name), working.columns.get(name), head.get(name), nodes)
     for column in working.columns.values():
         # A renamed column holds what its old name held, so that must still be there, as it was.
         renamed = column.origin != column.name and column.entry.root is not None
-        if renamed and not _same(working.base.get(column.origin), head.get(column.origin)):
+        alike = not column.staged and _same(column.entry, head.get(column.name))
+        if renamed and not alike and not _same(working.base.get(column.origin), head.get(column.origin)):
             conflicts.append(Conflict(column.origin, None))
-    for name in sorted(working.names_used & head.keys() - working.base.keys() - working.columns.keys()):
-        # Made here and gone again; taken up anew from the staging area, that would take away what is there.
-        conflicts.append(Conflict(name, None))
     return list(dict.fromkeys(conflicts))
 
 
@@ -80,8 +86,36 @@ def changes_nothing(working: WorkingSet, trees: Mapping[str, tuple[ColumnSchema,
     return True
 
 
-def rebase(working: WorkingSet, head: dict[str, ColumnEntry]) -> None:
-    """Put staged changes, which do not conflict, on top of another commit's columns."""
+def rebase(working: WorkingSet, staging: StagingArea, head: dict[str, ColumnEntry], **settings: str | None) -> None:
+    """Put staged changes, which do not conflict, on top of another commit's columns; durable on return.
+
+    Attempts to commit that were about to land are forgotten: a branch that moved on does not take them any more.
+
+    Args:
+        working: what is staged; nothing waits in memory.
+        staging: where that is recorded.
+        head: columns of the commit.
+        settings: recorded together with the changes, such as the commit ("base").
+
+    Raises:
+        StagingError: it could not be recorded; everything is on top of the old base still.
+    """
+    old = working.base
+    try:
+        _rebase_in_memory(working, head)
+        working.drop_unchanged()
+        rows = sum(len(column.staged) for column in working.columns.values())
+        if staging.size() == (0, rows):
+            staging.set_settings(**settings, landing=None)
+        else:
+            staging.replace(normal_form(working), **settings, landing=None)
+    except BaseException:
+        with contextlib.suppress(StagingError):
+            working.reload(old)
+        raise
+
+
+def _rebase_in_memory(working: WorkingSet, head: dict[str, ColumnEntry]) -> None:
     old = working.base
     for name, entry in head.items():
         column = working.columns.get(name)
@@ -91,6 +125,9 @@ def rebase(working: WorkingSet, head: dict[str, ColumnEntry]) -> None:
             working.adopt(name, entry)
     for name in set(working.columns) & (set(old) - set(head)):
         del working.columns[name]
+    for name, column in working.columns.items():
+        if name in head and column.entry.root == head[name].root:
+            column.origin = name
     working.base = dict(head)
 
 
@@ -101,7 +138,7 @@ def _column_conflicts(
         removed_by_us = base is not None
         changed_by_them = theirs is not None and not _same(base, theirs)
         return [Conflict(name, None)] if removed_by_us and changed_by_them else []
-    untouched = base is not None and not ours.staged and _same_setup(base, ours.entry) and ours.entry.root == base.root
+    untouched = base is not None and not ours.staged and same_setup(base, ours.entry) and ours.entry.root == base.root
     if untouched or (theirs is not None and _same(base, theirs)):
         return []
     if theirs is None:
@@ -146,15 +183,11 @@ def _schemas_agree(base: ColumnSchema | None, ours: ColumnSchema, theirs: Column
     return base.has_same_rows(new) and all(n <= most for n, most in zip(base.shape or (), new.shape or (), strict=True))
 
 
-def _same_setup(one: ColumnEntry, other: ColumnEntry) -> bool:
-    return (one.schema, one.backend, one.backend_options) == (other.schema, other.backend, other.backend_options)
-
-
 def _merged_entry(ours: ColumnEntry, base: ColumnEntry | None, theirs: ColumnEntry) -> ColumnEntry:
     """Their root, and our backend where we changed it."""
     if base is not None and ours.root != base.root:
         return ours
-    if base is not None and _same_setup(base, ours):
+    if base is not None and same_setup(base, ours):
         return theirs
     schema = theirs.schema if base is not None and ours.schema == base.schema else ours.schema
     return ColumnEntry(schema, theirs.root, ours.backend, ours.backend_options)

@@ -172,6 +172,12 @@ class ColumnSchema:
         return array_prefix(self.numpy_dtype, self.shape or ())
 
     def _encode_array(self, value: Any, where: str) -> Payload:
+        if isinstance(value, dict):
+            what = "sample" if self.column_layout == "flat" else "subsample"
+            raise InvalidSampleError(
+                f"{where}: each {what} of this column is one numpy.ndarray, not a dict; a dict of subsamples is a "
+                "sample of a column made with contains_subsamples=True"
+            )
         if not isinstance(value, np.ndarray):
             raise InvalidSampleError(
                 f"{where}: an ndarray column takes numpy.ndarray, not {type(value).__name__}; "

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from hangar_cloud.backends.blocks import Place
 from hangar_cloud.backends.packs import BlockExtent, staged_pack_number
-from hangar_cloud.backends.store.durable_files import disk_errors_told, publish_over
+from hangar_cloud.backends.store.durable_files import disk_errors_told
 from hangar_cloud.catalog.errors import StagingError
 from hangar_cloud.catalog.keys import RowKey, check_name
 from hangar_cloud.catalog.records import Row
@@ -34,6 +34,7 @@ from hangar_cloud.catalog.staged_rows import (
     samples_table,
     spares_table,
 )
+from hangar_cloud.catalog.staging_database import connect, create, told
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS settings (name VARCHAR PRIMARY KEY, value VARCHAR);
@@ -69,20 +70,6 @@ class SampleEvents(NamedTuple):
     rows: list[tuple[RowKey, Row | None]]
 
 
-@contextlib.contextmanager
-def _told(folder: Path) -> Iterator[None]:
-    """Turn what the database says into a StagingError."""
-    import duckdb
-
-    try:
-        yield
-    except duckdb.Error as error:
-        raise StagingError(
-            f"the staging area {folder} could not be used ({error}); what was staged before is kept. "
-            "Check that the disk is not full and that no other process writes to this repository"
-        ) from error
-
-
 class StagingArea:
     """One writer's staged changes on disk.
 
@@ -104,8 +91,8 @@ class StagingArea:
         with disk_errors_told(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             if not path.exists():
-                _create(path)
-        self._connection = _connect(path)
+                create(path)
+        self._connection = connect(path)
         self._execute(_SCHEMA)
         row = self._query(
             "SELECT max(sequence) FROM (SELECT sequence FROM columns UNION ALL SELECT sequence FROM samples)"
@@ -272,6 +259,24 @@ class StagingArea:
                 while rows := [list(row) for row in self._connection.fetchmany(_COPIED_ROWS)]:
                     other._insert(table, rows, as_arrow)
 
+    def size(self) -> tuple[int, int]:
+        """How many changes to columns as a whole, and how many rows, are recorded."""
+        counts = [self._query(f"SELECT count(*) FROM {table}")[0][0] for table in ("columns", "samples")]  # noqa: S608 - names of ours
+        return int(counts[0]), int(counts[1])
+
+    def replace(self, events: Iterable[ColumnEvent | SampleEvents], **settings: str | None) -> None:
+        """Record other changes in place of all that are staged, and settings; all or none. Packs stay."""
+        with self.together():
+            for table in ("columns", "samples"):
+                self._execute(f"DELETE FROM {table}")  # noqa: S608 - a name of ours
+            self._sequence = 0
+            for event in events:
+                if isinstance(event, ColumnEvent):
+                    self.stage_column(event)
+                else:
+                    self.stage_samples(event.name, event.rows, {})
+            self._set(settings)
+
     def close(self) -> None:
         """Close the database; what is staged stays."""
         self._connection.close()
@@ -296,12 +301,12 @@ class StagingArea:
             for row in rows:
                 self._execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608 - a name of ours
             return
-        with _told(self.folder):
+        with told(self.folder):
             self._connection.register("incoming", as_arrow(rows))
         try:
             self._execute(f"INSERT INTO {table} SELECT * FROM incoming")  # noqa: S608 - a name of ours
         finally:
-            with _told(self.folder):
+            with told(self.folder):
                 self._connection.unregister("incoming")
 
     @contextlib.contextmanager
@@ -340,7 +345,7 @@ class StagingArea:
         return list(self._execute(sql, parameters).fetchall())
 
     def _execute(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
-        with _told(self.folder):
+        with told(self.folder):
             return self._connection.execute(sql, list(parameters))
 
     def _roll_back(self) -> None:
@@ -348,35 +353,6 @@ class StagingArea:
 
         with contextlib.suppress(duckdb.Error):
             self._connection.execute("ROLLBACK")
-
-
-def _create(path: Path) -> None:
-    """Make an empty database, and give it its name when it is whole: half of one could never be opened again."""
-    incoming = path.with_name(f"{path.name}.incoming")
-    for left in (incoming, incoming.with_name(f"{incoming.name}.wal")):
-        left.unlink(missing_ok=True)
-    with _told(path.parent):
-        _connect(incoming).close()
-    publish_over(incoming, path)
-
-
-def _connect(path: Path) -> Any:
-    import duckdb
-
-    try:
-        # Whoever handed on the folder may have put a view of other files of this machine in the place of a table.
-        connection = duckdb.connect(
-            str(path),
-            config={"threads": 1, "enable_external_access": "false", "autoload_known_extensions": "false"},
-        )
-        # Or it draws a bar on standard output, in the midst of what a program prints, once a statement takes seconds.
-        connection.execute("SET enable_progress_bar = false")
-        return connection
-    except duckdb.Error as error:
-        raise StagingError(
-            f"the staging area {path} cannot be opened: {error}. If another process writes to this repository, wait "
-            "for it or stop it"
-        ) from error
 
 
 def _column_event(name: str, action: str, text: str) -> ColumnEvent:

@@ -17,6 +17,7 @@ from hangar_cloud.catalog.records import Row
 from hangar_cloud.catalog.sample_writer import SampleWriter
 from hangar_cloud.catalog.schema import ColumnSchema, Payload
 from hangar_cloud.catalog.staging import ColumnEvent, StagingArea
+from hangar_cloud.catalog.write_guard import WriteGuard
 
 FLUSH_BYTES: Final = 4 * 1024 * 1024
 FLUSH_SAMPLES: Final = 32_768
@@ -31,11 +32,13 @@ class WorkingColumn:
         name: of the column.
         entry: schema, backend and base root.
         nodes: reads the base tree.
+        guard: says when nothing may be staged.
     """
 
-    def __init__(self, name: str, entry: ColumnEntry, nodes: NodeReader) -> None:
+    def __init__(self, name: str, entry: ColumnEntry, nodes: NodeReader, guard: WriteGuard) -> None:
         self.name = name
         self._nodes = nodes
+        self._guard = guard
         self.renamed: WorkingColumn | None = None
         """What the column is now, if it was renamed."""
         self.start(entry)
@@ -69,6 +72,7 @@ class WorkingColumn:
 
     def put(self, key: RowKey, payload: Payload | None) -> None:
         """Set a key in memory, or delete it with None; `WorkingSet.flush` makes it durable."""
+        self._guard.refuse(f"write to column {self.name!r}" if self.name else "write metadata")
         self._count(key, payload is not None)
         old = self.pending.pop(key, None)
         self.pending[key] = payload
@@ -94,9 +98,17 @@ class WorkingColumn:
         self._added_below, self._base_below = {}, {}
         self.restore(list(staged.items()))
 
+    def drop_unchanged(self) -> None:
+        """Forget staged rows that say what the base says already."""
+        find, root, schema = self._nodes.find, self.entry.root, self.entry.schema
+        changed = {key: row for key, row in self.staged.items() if _identity(find(root, schema, key)) != _identity(row)}
+        if len(changed) < len(self.staged):
+            self.staged = changed
+            self.move_base(self.entry)
+
     def under(self, name: str) -> WorkingColumn:
         """The same column under another name."""
-        column = WorkingColumn(name, self.entry, self._nodes)
+        column = WorkingColumn(name, self.entry, self._nodes, self._guard)
         column.origin = self.origin
         column.staged, column._added, column._touched = dict(self.staged), self._added, self._touched
         column._added_below = self._added_below
@@ -196,8 +208,7 @@ class WorkingSet:
         self._nodes = nodes
         self.base: dict[str, ColumnEntry] = {}
         self.columns: dict[str, WorkingColumn] = {}
-        self.names_used: set[str] = set()
-        """Names of columns that were made or renamed since the base, whether or not they are there now."""
+        self.guard = WriteGuard()
         self.reload(base)
 
     @property
@@ -208,12 +219,11 @@ class WorkingSet:
     def rebase(self, base: dict[str, ColumnEntry]) -> None:
         """Start over from a commit's columns; handles of columns that stay keep working."""
         self.base = dict(base)
-        self.names_used = set()
         kept = {}
         for name, entry in base.items():
             column = self.columns.get(name)
             if column is None or _layout(column.entry) != _layout(entry):
-                kept[name] = WorkingColumn(name, entry, self._nodes)
+                kept[name] = self._new(name, entry)
             else:
                 column.start(entry)
                 kept[name] = column
@@ -237,27 +247,31 @@ class WorkingSet:
                 old.restore(list(column.staged.items()))
                 self.columns[name] = old
 
+    def drop_unchanged(self) -> None:
+        """Forget staged rows, in memory only, that say what the base says already."""
+        for column in self.columns.values():
+            column.drop_unchanged()
+
     def add_column(self, name: str, entry: ColumnEntry) -> WorkingColumn:
         """Stage a new column; durable on return."""
-        self._staging.stage_column(ColumnEvent(name, "create", _entry_event(entry)))
-        self.names_used.add(name)
-        self.columns[name] = WorkingColumn(name, entry, self._nodes)
+        self._stage(ColumnEvent(name, "create", entry_event(entry)))
+        self.columns[name] = self._new(name, entry)
         return self.columns[name]
 
     def adopt(self, name: str, entry: ColumnEntry) -> None:
         """Take a column that another writer added to the base."""
-        self.columns[name] = WorkingColumn(name, entry, self._nodes)
+        self.columns[name] = self._new(name, entry)
 
     def remove_column(self, name: str) -> None:
         """Stage the removal of a column and all its samples; durable on return."""
-        self._staging.stage_column(ColumnEvent(name, "remove", {}))
+        self._stage(ColumnEvent(name, "remove", {}))
         del self.columns[name]
 
     def change_column(self, name: str, backend: str, backend_options: dict[str, Any]) -> None:
         """Stage another backend for what will be written to a column; durable on return."""
         column = self.columns[name]
         entry = replace(column.entry, backend=backend, backend_options=backend_options)
-        self._staging.stage_column(ColumnEvent(name, "change", _entry_event(entry)))
+        self._stage(ColumnEvent(name, "change", entry_event(entry)))
         column.entry = entry
 
     def stage_rows(self, name: str, rows: list[tuple[RowKey, Row | None]]) -> None:
@@ -268,8 +282,7 @@ class WorkingSet:
     def rename_column(self, name: str, new: str) -> WorkingColumn:
         """Stage another name for a column; durable on return. No row is touched."""
         self.flush(name)
-        self._staging.stage_column(ColumnEvent(new, "rename", {"from": name}))
-        self.names_used.add(new)
+        self._stage(ColumnEvent(new, "rename", {"from": name}))
         old = self.columns.pop(name)
         old.renamed = self.columns[new] = old.under(new)
         return self.columns[new]
@@ -291,14 +304,14 @@ class WorkingSet:
         altering.check(_rows(column))
         if altering.keeps_rows:
             entry = replace(column.entry, schema=schema)
-            self._staging.stage_column(ColumnEvent(name, "change", _entry_event(entry)))
+            self._stage(ColumnEvent(name, "change", entry_event(entry)))
             column.entry = entry
             return
         entry = replace(column.entry, schema=schema, root=None)
         rows: list[tuple[RowKey, Row | None]] = []
         try:
             with self._staging.together():
-                self._staging.stage_column(ColumnEvent(name, "alter", _entry_event(entry)))
+                self._stage(ColumnEvent(name, "alter", entry_event(entry)))
                 for kept, written in altering.convert(_rows(column)):
                     if kept:
                         self._staging.stage_samples(name, kept, {})
@@ -327,14 +340,18 @@ class WorkingSet:
             if written:
                 column.settle(list(self._writer.write(column.name, column.entry, written)))
 
+    def _new(self, name: str, entry: ColumnEntry) -> WorkingColumn:
+        return WorkingColumn(name, entry, self._nodes, self.guard)
+
+    def _stage(self, event: ColumnEvent) -> None:
+        self.guard.refuse(f"change column {event.name!r}" if event.name else "write metadata")
+        self._staging.stage_column(event)
+
     def _replay(self, event: ColumnEvent) -> None:
-        if event.action in ("create", "rename"):
-            self.names_used.add(event.name)
         if event.action == "remove":
             self.columns.pop(event.name, None)
             return
         if event.action == "rename":
-            # It is missing where another writer removed it and its rows follow, because it was altered as well.
             column = self.columns.pop(event.entry["from"], None)
             if column is not None:
                 self.columns[event.name] = column.under(event.name)
@@ -342,14 +359,16 @@ class WorkingSet:
         schema = ColumnSchema.from_json(event.entry["schema"])
         backend, options = str(event.entry["backend"]), dict(event.entry["backend_options"])
         there = self.columns.get(event.name)
-        if event.action == "create" and there is not None and there.entry.schema == schema:
-            # Made while there was none; another writer made it too, and the base was moved onto that: see `rebase`.
-            there.entry = ColumnEntry(schema, there.entry.root, backend, options)
-        elif event.action in ("create", "alter") or there is None:
+        if event.action in ("create", "alter") or there is None:
             entry = ColumnEntry(schema, None, backend, options)
-            self.columns[event.name] = WorkingColumn(event.name, entry, self._nodes)
+            self.columns[event.name] = self._new(event.name, entry)
         else:
             there.entry = replace(there.entry, schema=schema, backend=backend, backend_options=options)
+
+
+def entry_event(entry: ColumnEntry) -> dict[str, Any]:
+    """What a staged event records of a column."""
+    return {"backend": entry.backend, "backend_options": entry.backend_options, "schema": entry.schema.to_json()}
 
 
 def value_of(schema: ColumnSchema, payload: Payload) -> SampleValue:
@@ -368,5 +387,5 @@ def _layout(entry: ColumnEntry) -> str:
     return entry.schema.column_layout
 
 
-def _entry_event(entry: ColumnEntry) -> dict[str, Any]:
-    return {"backend": entry.backend, "backend_options": entry.backend_options, "schema": entry.schema.to_json()}
+def _identity(row: Row | None) -> bytes | None:
+    return None if row is None else row.identity

@@ -199,11 +199,11 @@ class ColumnReader:
         """The key of a row, checked. Raises SampleNotFoundError if it cannot be one."""
         raise NotImplementedError
 
-    def _check(self, key: Any) -> KeyType:
+    def _check(self, key: Any, below: str = "") -> KeyType:
         try:
             return check_key(key)
         except InvalidNameError as error:
-            raise SampleNotFoundError(f"column {self._name!r}: {error}") from None
+            raise SampleNotFoundError(f"column {self._name!r}{below}: {error}") from None
 
     def _where(self, key: RowKey) -> str:
         """What a row is, for messages."""

@@ -13,7 +13,7 @@ from hangar_cloud.backends.codecs import codec_from_options
 from hangar_cloud.backends.pack_reader import PackReader
 from hangar_cloud.backends.packs import staged_pack_number
 from hangar_cloud.catalog.commits import ColumnEntry
-from hangar_cloud.catalog.errors import InvalidSampleError
+from hangar_cloud.catalog.errors import InvalidNameError, InvalidSampleError
 from hangar_cloud.catalog.keys import KeyType, RowKey, check_key, encode_key
 from hangar_cloud.catalog.records import Row
 from hangar_cloud.catalog.sample_writer import BACKENDS, default_backend
@@ -162,7 +162,7 @@ class FlatSampleWriter(ColumnWriter, FlatSampleReader):
             ValueError: the key or the value is not suitable; nothing was written.
         """
         self._alive()
-        key = check_key(key)
+        key = checked_key(key, f"column {self._name!r}")
         self._write([(key, self._encode(key, value))])
 
     def update(self, other: Mapping[KeyType, Any] | Iterable[tuple[KeyType, Any]] | None = None, **kwargs: Any) -> None:
@@ -170,7 +170,7 @@ class FlatSampleWriter(ColumnWriter, FlatSampleReader):
         self._alive()
         checked: list[tuple[RowKey, Payload]] = []
         for given, value in pairs_of(other, kwargs, f"column {self._name!r}"):
-            key = check_key(given)
+            key = checked_key(given, f"column {self._name!r}")
             checked.append((key, self._encode(key, value)))
         self._write(checked)
 
@@ -272,6 +272,18 @@ def pairs_of(other: Any, more: Mapping[str, Any], where: str) -> Iterator[tuple[
             raise _neither(where, pair) from None
         yield key, value
     yield from more.items()
+
+
+def checked_key(key: Any, where: str) -> KeyType:
+    """The key itself if it may be one.
+
+    Raises:
+        InvalidNameError: it may not; `where` begins the message.
+    """
+    try:
+        return check_key(key)
+    except InvalidNameError as error:
+        raise InvalidNameError(f"{where}: {error}") from None
 
 
 def fresh_key() -> str:

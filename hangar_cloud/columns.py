@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from hangar_cloud.alive import Alive
 from hangar_cloud.catalog.keys import KeyType
@@ -14,6 +14,7 @@ from hangar_cloud.notebook import columns_table, facts_table
 if TYPE_CHECKING:
     from hangar_cloud.schema_change import ColumnChanges
 
+_RAISE: Final = object()
 Remover = Callable[[str], str]
 
 
@@ -52,9 +53,12 @@ class Columns:
             raise ColumnNotFoundError(f"there is no column {key!r}; there is: {', '.join(self._names()) or 'none'}")
         return self._open(key)
 
-    def get(self, name: str, default: Any = None) -> Any:
-        """The column of that name, or `default`."""
-        return self._open(name) if name in self else default
+    def get(self, name: str, default: Any = _RAISE) -> Any:
+        """The column of that name, as by ``columns[name]``: KeyError where there is none, unless `default` is given.
+
+        `Checkout.get` is the one that gives None for a column that is not there.
+        """
+        return self[name] if default is _RAISE or name in self else default
 
     def __contains__(self, key: object) -> bool:
         """True if there is a column of that name."""

@@ -25,6 +25,7 @@
     │   └── CommitConflictError         (ValueError)         … and changed the same samples in another way
     ├── NothingToCommitError            (RuntimeError)       nothing to commit, or to reset
     ├── ObjectTooLargeError             (ValueError)         a commit that no reader would take
+    ├── MergeUnderWayError              (RuntimeError)       a checkout that is merging was written to
     ├── StagingError                    (RuntimeError)       the staging area cannot be used as it is
     ├── GarbageCollectionError          (RuntimeError)       another collection is in the way
     ├── PurgedError                     (LookupError)        a sample that was erased for good; says when and why
@@ -75,6 +76,7 @@ from hangar_cloud.catalog.errors import (
     InvalidNameError,
     InvalidSampleError,
     InvalidSchemaError,
+    MergeUnderWayError,
     NothingToCommitError,
     ObjectTooLargeError,
     PurgedError,
@@ -197,6 +199,7 @@ __all__ = [
     "InvalidSampleError",
     "InvalidSchemaError",
     "MergeConflictError",
+    "MergeUnderWayError",
     "NotInitializedError",
     "NothingToCommitError",
     "ObjectNotFoundError",

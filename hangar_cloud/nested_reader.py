@@ -123,7 +123,8 @@ class NestedSampleReader(ColumnReader):
             raise SampleNotFoundError(
                 f"column {self._name!r} is nested: its values have keys (sample, subsample); this is not one: {key!r}"
             )
-        return self._check(key[0]), self._check(key[1])
+        sample = self._check(key[0])
+        return sample, self._check(key[1], f", sample {sample!r}, subsample")
 
     def _existing(self, key: Any) -> KeyType:
         sample = self._check(key)

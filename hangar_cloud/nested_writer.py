@@ -8,10 +8,10 @@ from typing import Any, cast
 import numpy as np
 
 from hangar_cloud.catalog.errors import InvalidNameError, InvalidSampleError
-from hangar_cloud.catalog.keys import KeyType, RowKey, check_key
+from hangar_cloud.catalog.keys import KeyType, RowKey
 from hangar_cloud.catalog.schema import Payload
 from hangar_cloud.catalog.working_set import Found
-from hangar_cloud.column_writer import MISSING, ColumnWriter, fresh_key, pairs_of
+from hangar_cloud.column_writer import MISSING, ColumnWriter, checked_key, fresh_key, pairs_of
 from hangar_cloud.errors import SampleNotFoundError
 from hangar_cloud.nested_reader import FlatSubsampleReader, NestedSampleReader, Pair
 
@@ -102,12 +102,12 @@ class NestedSampleWriter(ColumnWriter, NestedSampleReader):
             raise InvalidNameError(
                 f"column {self._name!r} is nested: its values have keys (sample, subsample); {key!r} is not suitable"
             )
-        sample = _checked_key(key[0], f"column {self._name!r}")
-        return sample, _checked_key(key[1], f"column {self._name!r}, sample {sample!r}, subsample")
+        sample = checked_key(key[0], f"column {self._name!r}")
+        return sample, checked_key(key[1], f"column {self._name!r}, sample {sample!r}, subsample")
 
     def _checked_sample(self, key: Any, subsamples: Any) -> Rows:
         """The rows that a mapping of subsamples makes; nothing is written yet."""
-        sample = _checked_key(key, f"column {self._name!r}")
+        sample = checked_key(key, f"column {self._name!r}")
         where = f"column {self._name!r}, sample {sample!r}"
         if not isinstance(subsamples, Iterable) or isinstance(subsamples, (str, bytes, np.ndarray)):
             raise InvalidSampleError(
@@ -116,7 +116,7 @@ class NestedSampleWriter(ColumnWriter, NestedSampleReader):
             )
         checked: Rows = []
         for sub, value in pairs_of(subsamples, {}, where):
-            pair = (sample, _checked_key(sub, f"{where}, subsample"))
+            pair = (sample, checked_key(sub, f"{where}, subsample"))
             checked.append((pair, self._encode(pair, value)))
         return checked
 
@@ -170,10 +170,3 @@ class FlatSubsampleWriter(FlatSubsampleReader):
         super()._check()
         if self._parent._count_below(self._name) == 0:
             raise SampleNotFoundError(f"column {self._parent.column!r} has no sample {self._name!r} any more")
-
-
-def _checked_key(key: Any, where: str) -> KeyType:
-    try:
-        return check_key(key)
-    except InvalidNameError as error:
-        raise InvalidNameError(f"{where}: {error}") from None

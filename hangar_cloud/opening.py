@@ -9,6 +9,7 @@ from hangar_cloud.catalog.staging import StagingArea
 from hangar_cloud.checkout import Logger
 from hangar_cloud.committing import make_committer
 from hangar_cloud.errors import DirtyStagingError, RefNotFoundError
+from hangar_cloud.no_changes import left_nothing
 from hangar_cloud.storage import Storage
 from hangar_cloud.writer_checkout import WriterCheckout
 from hangar_cloud.writer_lock import WriterLock
@@ -74,6 +75,9 @@ def _prepare(storage: Storage, staging: StagingArea, branch: str) -> str | None:
     if head is None:
         raise RefNotFoundError(f"there is no branch {branch!r}")
     _resolve_landing(storage, staging)
+    stands_here = (staging.setting("branch"), staging.setting("base")) == (branch, head.commit)
+    if not stands_here and left_nothing(storage, staging):
+        staging.clear(branch, head.commit)
     if not staging.dirty:
         # Packs of which nothing is staged are of a writer that died at a merge, or when it had just cleared the area.
         packs = any(staging.folder.glob("*.pack"))

@@ -10,9 +10,8 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from hangar_cloud import __version__, writer_lock
-from hangar_cloud.branches import DEFAULT_BRANCH
-from hangar_cloud.catalog.repository_file import REPOSITORY_PATH, new_repository_file
+from hangar_cloud import writer_lock
+from hangar_cloud.catalog.repository_file import REPOSITORY_PATH
 from hangar_cloud.checkout import ReaderCheckout
 from hangar_cloud.config import is_writable_text
 from hangar_cloud.diff import DiffAndConflicts, diff_commits
@@ -22,6 +21,7 @@ from hangar_cloud.errors import (
     RepositoryExistsError,
     UncommittedChangesError,
 )
+from hangar_cloud.initializing import initialize
 from hangar_cloud.merging import Strategy
 from hangar_cloud.notebook import facts_table
 from hangar_cloud.opening import open_writer
@@ -111,14 +111,7 @@ class Repository(RepositoryUpkeep, RepositoryCare):
                     "remove_old=True to delete it and all its data"
                 )
             self._remove()
-        self._storage.store.ensure_writable()
-        config = self._storage.config()
-        config.user_name, config.user_email = user_name, user_email
-        config.save()
-        identity, text = new_repository_file(__version__)
-        self._storage.pointers(user_name).start(DEFAULT_BRANCH)
-        self._storage.store.put_if_absent(REPOSITORY_PATH, text)
-        self._id = identity
+        self._id = initialize(self._storage, user_name, user_email)
         print(f"Hangar Repo initialized at: {self._where}")
         return self._where
 

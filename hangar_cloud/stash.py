@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from hangar_cloud.alive import Alive
 from hangar_cloud.backends.pack_reader import PackReader
 from hangar_cloud.catalog.keys import check_name
-from hangar_cloud.catalog.rebase import describe, find_conflicts
+from hangar_cloud.catalog.rebase import describe, find_conflicts, rebase
 from hangar_cloud.catalog.sample_writer import SampleWriter
 from hangar_cloud.catalog.staging import StagingArea
 from hangar_cloud.catalog.stashes import Stashes, StashInfo
@@ -30,6 +30,7 @@ class Stash:
         alive: refuses once the checkout is closed.
         blocks: counts its open ``with`` blocks.
         stand: gives the branch and the commit that it stands on.
+        drop_no_changes: clears the staging area if a commit of it would change nothing; is told what comes next.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Stash:
         alive: Alive,
         blocks: OpenBlocks,
         stand: Callable[[], tuple[str, str | None]],
+        drop_no_changes: Callable[[str], None],
     ) -> None:
         self._storage = storage
         self._staging = staging
@@ -51,6 +53,7 @@ class Stash:
         self._alive = alive
         self._blocks = blocks
         self._stand = stand
+        self._drop_no_changes = drop_no_changes
         self._stashes = Stashes(storage.root)
 
     def __call__(self, name: str) -> StashInfo:
@@ -64,7 +67,7 @@ class Stash:
         self._alive()
         check_name(name, "stash")
         self._blocks.refuse("stash changes")
-        self._working.flush()
+        self._drop_no_changes("stash changes")
         if not self._working.dirty:
             raise NothingToCommitError("nothing to stash: nothing is staged")
         branch, base = self._stand()
@@ -102,6 +105,7 @@ class Stash:
         if name is not None:
             check_name(name, "stash")
         self._blocks.refuse("bring stashed changes back")
+        self._drop_no_changes("bring stashed changes back")
         if self._working.dirty:
             raise UncommittedChangesError(
                 "there are staged changes; commit them, stash them too, or call reset_staging_area(), before stashed "
@@ -152,9 +156,8 @@ class Stash:
                 area, storage.index, storage.has_pack, lambda _: None, holders=storage.moved_packs.holders
             )
             columns = {} if was is None else storage.commit(was).trees
-            conflicts = find_conflicts(
-                WorkingSet(columns, area, writer, storage.nodes), self._working.base, storage.nodes
-            )
+            stashed = WorkingSet(columns, area, writer, storage.nodes)
+            conflicts = find_conflicts(stashed, self._working.base, storage.nodes)
             if conflicts:
                 raise StashConflictError(
                     f"stash {info.name!r} cannot be brought back onto commit {(base or 'none')[:12]} of branch "
@@ -163,7 +166,7 @@ class Stash:
                     "made from that commit, commit it there and merge",
                     conflicts,
                 )
-            area.set_settings(branch=branch, base=base, landing=None)
+            rebase(stashed, area, self._working.base, branch=branch, base=base)
         finally:
             area.close()
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from hangar_cloud import writer_lock
-from hangar_cloud.catalog.commits import ColumnEntry
-from hangar_cloud.catalog.keys import RowKey
+from hangar_cloud.catalog.commits import METADATA
 from hangar_cloud.catalog.node_reader import NodeReader
-from hangar_cloud.catalog.records import Row
+from hangar_cloud.catalog.sample_writer import SampleWriter
 from hangar_cloud.catalog.schema import ColumnSchema
-from hangar_cloud.catalog.staging import ColumnEvent, SampleEvents, StagingArea
+from hangar_cloud.catalog.staging import StagingArea
+from hangar_cloud.catalog.working_set import WorkingSet
+from hangar_cloud.diff import Diff, collect_staged, staged_changes
 from hangar_cloud.errors import StagingError
 from hangar_cloud.storage import Storage
 
@@ -27,7 +28,7 @@ _AREA: Final = re.compile(r"(\d+)(?:\.(\d+))?")
 
 @dataclass(frozen=True)
 class ColumnStatus:
-    """How a column differs from the commit below: `action` in words, and numbers of samples."""
+    """How a column, or the metadata, differs from the commit below: `action` in words, and numbers of samples."""
 
     name: str
     action: str
@@ -35,7 +36,8 @@ class ColumnStatus:
     added: int = 0
     changed: int = 0
     removed: int = 0
-    settings_changed: bool = False
+    backend_changed: bool = False
+    schema_changed: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,15 @@ class RepositoryStatus:
     unreadable: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class StagedDiff:
+    """What one staging area changes of `base`, a commit (None before the first), for `branch`."""
+
+    branch: str
+    base: str | None
+    diff: Diff
+
+
 def read_status(storage: Storage, branch: str) -> RepositoryStatus:
     """The status of a repository whose writers use `branch`. Takes no lock, and disturbs no writer.
 
@@ -93,6 +104,22 @@ def read_status(storage: Storage, branch: str) -> RepositoryStatus:
         if area is not None:
             status.areas.append(area)
     return status
+
+
+def staged_diffs(storage: Storage, branch: str) -> list[StagedDiff]:
+    """What the staging areas change, that of the branch that is written to where they name none. Takes no lock.
+
+    Raises:
+        StagingError: a staging area is damaged, or a writer is in the middle of something.
+    """
+    found = []
+    for folder in _areas(storage.root / "staging"):
+        with _copied(folder) as staging:
+            if not staging.dirty:
+                continue
+            diff = collect_staged(storage, _working_set(storage, staging))
+            found.append(StagedDiff(staging.setting("branch") or branch, staging.setting("base"), diff))
+    return found
 
 
 def describe(schema: ColumnSchema) -> str:
@@ -116,17 +143,8 @@ def _areas(folder: Path) -> Iterator[Path]:
     return (path for _, (_, path) in sorted(newest.items()))
 
 
-class _Column:
-    """A column as the staged events leave it."""
-
-    def __init__(self, entry: ColumnEntry, *, created: bool) -> None:
-        self.entry = entry
-        self.created = created
-        self.settings_changed = False
-        self.rows: dict[RowKey, Row | None] = {}
-
-
-def _read_area(storage: Storage, folder: Path, branch: str) -> AreaStatus | None:
+@contextmanager
+def _copied(folder: Path) -> Iterator[StagingArea]:
     # A database of DuckDB's is one process's at a time, even for reading: a look at the original would make a
     # writer that starts at this moment fail. A copy disturbs nobody.
     with tempfile.TemporaryDirectory(prefix="hangar-status-") as copy:
@@ -135,67 +153,50 @@ def _read_area(storage: Storage, folder: Path, branch: str) -> AreaStatus | None
                 shutil.copyfile(folder / name, Path(copy, name))
         staging = StagingArea(Path(copy))
         try:
-            if not staging.dirty:
-                return None
-            base = staging.setting("base")
-            base_columns = {} if base is None else storage.commit(base).columns
-            columns = _replay(staging, base_columns)
-            found = _differences(base_columns, columns, storage.nodes)
-            return AreaStatus(staging.setting("branch") or branch, base, found, staging.setting("landing") is not None)
+            yield staging
         finally:
             staging.close()
 
 
-def _replay(staging: StagingArea, base: Mapping[str, ColumnEntry]) -> dict[str, _Column]:
-    columns = {name: _Column(entry, created=False) for name, entry in base.items()}
-    for event in staging.events():
-        if isinstance(event, SampleEvents):
-            if event.name in columns:
-                columns[event.name].rows.update(event.rows)
-        elif event.action == "remove":
-            columns.pop(event.name, None)
-        elif event.action == "create" or event.name not in columns:
-            columns[event.name] = _Column(_entry(event), created=True)
-        else:
-            columns[event.name].settings_changed = True
-    return columns
+def _read_area(storage: Storage, folder: Path, branch: str) -> AreaStatus | None:
+    with _copied(folder) as staging:
+        if not staging.dirty:
+            return None
+        working = _working_set(storage, staging)
+        differences = (_difference(name, working, storage.nodes) for name in sorted({*working.base, *working.columns}))
+        found = [one for one in differences if one is not None]
+        base, landing = staging.setting("base"), staging.setting("landing")
+        return AreaStatus(staging.setting("branch") or branch, base, found, landing is not None)
 
 
-def _entry(event: ColumnEvent) -> ColumnEntry:
-    schema = ColumnSchema.from_json(event.entry["schema"])
-    return ColumnEntry(schema, None, str(event.entry["backend"]), dict(event.entry["backend_options"]))
+def _working_set(storage: Storage, staging: StagingArea) -> WorkingSet:
+    base = staging.setting("base")
+    columns = {} if base is None else storage.commit(base).trees
+    samples = SampleWriter(staging, storage.index, storage.has_pack, lambda _: None)
+    return WorkingSet(columns, staging, samples, storage.nodes)
 
 
-def _differences(
-    base: Mapping[str, ColumnEntry], columns: Mapping[str, _Column], nodes: NodeReader
-) -> list[ColumnStatus]:
-    found = []
-    for name in sorted({*base, *columns}):
-        if name not in columns:
-            entry = base[name]
-            found.append(ColumnStatus(name, "removed column", describe(entry.schema), removed=entry.count))
-            continue
-        difference = _difference(name, columns[name], name in base, nodes)
-        if difference is not None:
-            found.append(difference)
-    return found
-
-
-def _difference(name: str, column: _Column, in_base: bool, nodes: NodeReader) -> ColumnStatus | None:
+def _difference(name: str, working: WorkingSet, nodes: NodeReader) -> ColumnStatus | None:
+    base, column = working.base.get(name), working.columns.get(name)
+    if column is None:
+        assert base is not None
+        return ColumnStatus(name, "removed column", describe(base.schema), removed=base.count)
     entry = column.entry
-    kind = describe(entry.schema)
-    if column.created:
-        added = sum(row is not None for row in column.rows.values())
-        return ColumnStatus(name, "replaced column" if in_base else "new column", kind, added=added)
+    if base is None or not base.schema.has_same_rows(entry.schema):
+        if name == METADATA:
+            return ColumnStatus("metadata", "metadata", "", added=len(column)) if len(column) else None
+        action = "new column" if base is None else "replaced column"
+        return ColumnStatus(name, action, describe(entry.schema), added=len(column))
     added = changed = removed = 0
-    for key, row in column.rows.items():
-        before = nodes.find(entry.root, entry.schema, key)
-        if before is None:
-            added += row is not None
-        elif row is None:
-            removed += 1
-        else:
-            changed += row.identity != before.identity
-    if not (added or changed or removed or column.settings_changed):
+    for change in staged_changes(nodes, base, column):
+        added += change.before is None
+        removed += change.after is None
+        changed += change.before is not None and change.after is not None
+    backend_changed = (base.backend, base.backend_options) != (entry.backend, entry.backend_options)
+    schema_changed = base.schema != entry.schema
+    if not (added or changed or removed or backend_changed or schema_changed):
         return None
-    return ColumnStatus(name, "changed column", kind, added, changed, removed, column.settings_changed)
+    if name == METADATA:
+        return ColumnStatus("metadata", "metadata", "", added, changed, removed)
+    kind = describe(entry.schema)
+    return ColumnStatus(name, "changed column", kind, added, changed, removed, backend_changed, schema_changed)

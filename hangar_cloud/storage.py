@@ -14,8 +14,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from blake3 import blake3
-
 from hangar_cloud.addresses import open_remote
 from hangar_cloud.backends.cache_limit import CacheLimit
 from hangar_cloud.backends.errors import CorruptDataError, DataNotLocalError, StoreUnavailableError, redact_url
@@ -35,14 +33,14 @@ from hangar_cloud.catalog.pointers import HINT_PATH, Pointer, PointerLog
 from hangar_cloud.catalog.purged_samples import PurgedSamples
 from hangar_cloud.catalog.repository_file import REPOSITORY_PATH, RepositoryFile, decode_repository_file
 from hangar_cloud.catalog.tracking import TrackingRefs
-from hangar_cloud.config import Config, is_writable_text
-from hangar_cloud.errors import InvalidArgumentError, NotInitializedError
+from hangar_cloud.config import Config
+from hangar_cloud.errors import NotInitializedError
+from hangar_cloud.locations import cache_name, cache_root, check_folder, check_types
 from hangar_cloud.tags import Tags
 
 _KEPT_FILE: Final = "repository.json"
 _SEEN_NAME: Final = "bucket"
 _URL: Final = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+(::.*)?://")
-_BROKEN_URL: Final = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:/[^/]")
 
 
 class Storage:
@@ -64,7 +62,7 @@ class Storage:
         cache_size: int | None = None,
         offline: bool = False,
     ) -> None:
-        _check_types(storage_options, cache_size)
+        check_types(storage_options, cache_size)
         self.parameters = (os.fspath(location), dict(storage_options or {}), cache_dir, cache_size, offline)
         self.storage_options = dict(storage_options or {})
         self.offline = offline
@@ -73,9 +71,9 @@ class Storage:
         if self.is_bucket:
             self.store = open_store(text, self.storage_options)
             self.location = redact_url(text).rstrip("/")
-            self.root = _cache_root(cache_dir) / _cache_name(self.store.url, self.storage_options)
+            self.root = cache_root(cache_dir) / cache_name(self.store.url, self.storage_options)
         else:
-            folder = _check_folder(text)
+            folder = check_folder(text)
             self.location = str(folder)
             self.root = folder / ".hangar"
             self.store = open_store(str(self.root / "store"))
@@ -143,7 +141,7 @@ class Storage:
     def pointers(self, author: str = "") -> PointerLog:
         """The store's branches."""
         if author not in self._pointer_logs:
-            self._pointer_logs[author] = PointerLog(self.store, author)
+            self._pointer_logs[author] = PointerLog(self.store, author, moved=self._remember)
         return self._pointer_logs[author]
 
     def tags(self, author: str = "") -> Tags:
@@ -182,8 +180,7 @@ class Storage:
         pointer = self.pointers().head(branch)
         if pointer is None or not pointer.alive:
             return None
-        if self.cache is not None and pointer.commit is not None:
-            self._seen.set(_SEEN_NAME, branch, pointer.commit)
+        self._remember(pointer)
         return pointer
 
     def heads(self) -> dict[str, Pointer]:
@@ -277,6 +274,32 @@ class Storage:
                 "of this repository, where it is the same"
             )
 
+    def set_old_folder_aside(self, identity: str) -> None:
+        """Make room for a bucket's repository where this machine's folder belongs to another one.
+
+        If the bucket was emptied and holds another repository now, what the folder holds is of the old one:
+        it is kept beside, since uncommitted changes may be in it.
+        """
+        old = self._kept_id()
+        if self.is_bucket and old is not None and old != identity:
+            self.forget()
+            os.replace(self.root, self.root.with_name(f"{self.root.name}.was-{old[:8]}"))
+
+    def keep_repository_file(self, text: bytes) -> None:
+        """Remember which repository this machine's folder of a bucket belongs to; it is opened by that offline."""
+        if not self.is_bucket or self._kept_id() is not None:
+            return
+        kept = self.root / _KEPT_FILE
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(kept, text)
+
+    def _kept_id(self) -> str | None:
+        """The repository that the folder belongs to; None where that was never kept, or is damaged."""
+        kept = self.root / _KEPT_FILE
+        with contextlib.suppress(FileNotFoundError, CorruptDataError):
+            return decode_repository_file(read_regular(kept), str(kept)).id
+        return None
+
     @property
     def _bucket_is_out_of_reach(self) -> bool:
         return self.offline and self.cache is not None
@@ -285,6 +308,12 @@ class Storage:
     def _seen(self) -> TrackingRefs:
         """Where the bucket's branches were when they were last looked up, for offline use."""
         return TrackingRefs(self.root / "seen")
+
+    def _remember(self, pointer: Pointer) -> None:
+        """Keep where a bucket's branch is. A full disk is no reason to fail: only work offline needs it."""
+        if self.cache is not None and pointer.commit is not None and pointer.alive:
+            with contextlib.suppress(OSError):
+                self._seen.set(_SEEN_NAME, pointer.branch, pointer.commit)
 
     def _repository_file(self) -> RepositoryFile | None:
         if self._bucket_is_out_of_reach:
@@ -295,24 +324,10 @@ class Storage:
             text, hint = self.store.get_many([REPOSITORY_PATH, HINT_PATH])
             self.pointers().prime(hint)
         file = None if text is None else decode_repository_file(text, self.location)
-        if file is not None and text is not None and self.is_bucket and not self.offline:
-            self._keep_repository_file(file, text)
+        if file is not None and text is not None and not self.offline:
+            self.set_old_folder_aside(file.id)
+            self.keep_repository_file(text)
         return file
-
-    def _keep_repository_file(self, file: RepositoryFile, text: bytes) -> None:
-        """Remember which repository this machine's folder belongs to.
-
-        If the bucket was emptied and holds another repository now, what the folder holds is of the old one:
-        it is set aside, since uncommitted changes may be in it.
-        """
-        kept = self.root / _KEPT_FILE
-        with contextlib.suppress(FileNotFoundError, CorruptDataError):
-            old = decode_repository_file(read_regular(kept), str(kept))
-            if old.id == file.id:
-                return
-            self.forget()
-            os.replace(self.root, self.root.with_name(f"{self.root.name}.was-{old.id[:8]}"))
-        replace_file(kept, text)
 
     def _make_source(self, cache_size: int | None) -> ObjectSource:
         local = self.store.local_path(REPOSITORY_PATH)
@@ -337,45 +352,6 @@ class Storage:
                 # An address that cannot be opened is reported where that remote is used by name.
                 continue
         return found
-
-
-def _cache_name(url: str, options: Mapping[str, Any]) -> str:
-    """The folder name of a bucket's cache. One URL at two endpoints is two buckets."""
-    endpoint = options.get("endpoint_url") or dict(options.get("client_kwargs") or {}).get("endpoint_url") or ""
-    return blake3(f"{url}\n{endpoint}".encode()).hexdigest(length=12)
-
-
-def _cache_root(cache_dir: str | os.PathLike[str] | None) -> Path:
-    if cache_dir is not None:
-        return Path(cache_dir).expanduser().absolute()
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("hangar-cloud", appauthor=False))
-
-
-def _check_types(storage_options: object, cache_size: object) -> None:
-    if not isinstance(storage_options, (Mapping, type(None))):
-        raise InvalidArgumentError(f"storage_options must be a mapping, not {type(storage_options).__name__}")
-    if cache_size is not None and (not isinstance(cache_size, int) or cache_size <= 0):
-        raise InvalidArgumentError(f"cache_size must be a positive number of bytes, not {cache_size!r}")
-
-
-def _check_folder(text: str) -> Path:
-    if not text or "\0" in text or not is_writable_text(text):
-        raise InvalidArgumentError(f"{text!r} is not a path")
-    if _BROKEN_URL.match(text):
-        raise InvalidArgumentError(
-            f"{text!r} looks like the path of a URL that lost a slash, as pathlib.Path does to it; give URLs as str, "
-            "and a folder of that name as './...'"
-        )
-    try:
-        folder = Path(text).expanduser().absolute()
-        is_file = folder.exists() and not folder.is_dir()
-    except (OSError, RuntimeError) as error:
-        raise InvalidArgumentError(f"{text[:80]!r} cannot be used as a path: {error}"[:300]) from error
-    if is_file:
-        raise InvalidArgumentError(f"{folder} is a file; a repository needs a folder")
-    return folder
 
 
 def _restored(withheld: Withheld) -> Storage:

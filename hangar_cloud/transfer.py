@@ -17,7 +17,7 @@ from hangar_cloud.catalog.pointers import Pointer, PointerLog
 from hangar_cloud.catalog.records import Row
 from hangar_cloud.catalog.repository_file import REPOSITORY_PATH
 from hangar_cloud.catalog.tombstones import listed_tombstones
-from hangar_cloud.errors import ColumnNotFoundError, InvalidArgumentError, SampleNotFoundError
+from hangar_cloud.errors import ColumnNotFoundError, InvalidArgumentError, InvalidNameError, SampleNotFoundError
 from hangar_cloud.progress import byte_progress
 from hangar_cloud.storage import Storage
 from hangar_cloud.tags import Tags
@@ -124,7 +124,10 @@ def fetch_samples(storage: Storage, digest: str, column: str, keys: Iterable[Any
     entry = columns[column]
     samples = []
     for key in keys:
-        rows = _rows(storage, entry, key)
+        try:
+            rows = _rows(storage, entry, key)
+        except InvalidNameError as error:
+            raise InvalidNameError(f"column {column!r}: {error}") from None
         if not rows:
             raise SampleNotFoundError(f"column {column!r} has no sample {key!r} at commit {digest[:12]}")
         samples += [

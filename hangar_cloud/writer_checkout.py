@@ -14,22 +14,21 @@ from hangar_cloud.backends.pack_reader import PackReader
 from hangar_cloud.branches import Branches
 from hangar_cloud.catalog.backoff import ATTEMPTS
 from hangar_cloud.catalog.commits import METADATA, ColumnEntry
-from hangar_cloud.catalog.keys import check_name
 from hangar_cloud.catalog.rebase import adds_nothing
 from hangar_cloud.catalog.receipts import find_commit
 from hangar_cloud.catalog.sample_writer import SampleWriter
-from hangar_cloud.catalog.schema import ColumnSchema, array_schema
+from hangar_cloud.catalog.schema import ColumnSchema
 from hangar_cloud.catalog.staging import StagingArea
 from hangar_cloud.catalog.working_set import WorkingSet
 from hangar_cloud.checkout import Checkout, Logger, key_below
 from hangar_cloud.closing import close_at_exit
-from hangar_cloud.column_writer import ColumnWriter, FlatSampleWriter, OpenBlocks, check_backend
+from hangar_cloud.column_making import ColumnMaking
+from hangar_cloud.column_writer import ColumnWriter, FlatSampleWriter, OpenBlocks
 from hangar_cloud.columns import Columns
 from hangar_cloud.committing import make_committer
 from hangar_cloud.config import is_writable_text
 from hangar_cloud.errors import (
     ClosedError,
-    ColumnExistsError,
     ColumnNotFoundError,
     HangarError,
     InvalidArgumentError,
@@ -40,6 +39,7 @@ from hangar_cloud.errors import (
 from hangar_cloud.merging import Merger, Strategy, announce
 from hangar_cloud.metadata import MetadataWriter
 from hangar_cloud.nested_writer import NestedSampleWriter
+from hangar_cloud.no_changes import changes_nothing
 from hangar_cloud.progress import byte_progress
 from hangar_cloud.schema_change import ColumnChanges
 from hangar_cloud.settling import OnConflict, commit_rules
@@ -49,7 +49,7 @@ from hangar_cloud.user_diff import DiffContext, WriterUserDiff
 from hangar_cloud.writer_lock import WriterLock
 
 
-class WriterCheckout(Checkout):
+class WriterCheckout(ColumnMaking, Checkout):
     """The head of a branch, open for writing. Close it to let the next writer in.
 
     What is staged survives `close()`, the end of the process, and its death.
@@ -108,63 +108,6 @@ class WriterCheckout(Checkout):
         self._alive()
         return self._base or ""
 
-    def add_ndarray_column(
-        self,
-        name: str,
-        shape: int | tuple[int, ...] | None = None,
-        dtype: Any = None,
-        prototype: Any = None,
-        variable_shape: bool = False,
-        contains_subsamples: bool = False,
-        *,
-        backend: str | None = None,
-        backend_options: dict[str, Any] | None = None,
-    ) -> Any:
-        """Add a column of numpy arrays.
-
-        Args:
-            name: 1 to 64 ASCII letters, digits, ``.``, ``_`` or ``-``.
-            shape: of every sample, or the maximum of each dimension with `variable_shape`.
-            dtype: bool, integer, float or complex, of either byte order.
-            prototype: an array whose shape and dtype are taken instead.
-            variable_shape: samples may be smaller than `shape`, of the same rank.
-            contains_subsamples: each sample is a set of arrays with keys of their own (see `NestedSampleWriter`).
-            backend: "p0" (packs) or "i0" (inline); by default "i0" for samples of at most 64 bytes.
-            backend_options: for packs ``{"codec": "auto" | "raw" | "lz4" | "zstd", "shuffle": bool, "level": int}``.
-
-        Raises:
-            LookupError: there is a column of that name.
-            ValueError: an argument cannot be meant.
-            PermissionError: inside a ``with`` block.
-        """
-        where = self._check_new(name)
-        schema = array_schema(shape, dtype, prototype, bool(variable_shape), bool(contains_subsamples), where)
-        return self._add(name, schema, backend, backend_options)
-
-    def add_str_column(
-        self,
-        name: str,
-        contains_subsamples: bool = False,
-        *,
-        backend: str | None = None,
-        backend_options: dict[str, Any] | None = None,
-    ) -> Any:
-        """Add a column of text. Arguments and errors as in `add_ndarray_column`."""
-        self._check_new(name)
-        return self._add(name, ColumnSchema("str", _layout(contains_subsamples)), backend, backend_options)
-
-    def add_bytes_column(
-        self,
-        name: str,
-        contains_subsamples: bool = False,
-        *,
-        backend: str | None = None,
-        backend_options: dict[str, Any] | None = None,
-    ) -> Any:
-        """Add a column of bytes. Arguments and errors as in `add_ndarray_column`."""
-        self._check_new(name)
-        return self._add(name, ColumnSchema("bytes", _layout(contains_subsamples)), backend, backend_options)
-
     def __setitem__(self, index: tuple[Any, ...], value: Any) -> None:
         """Store a sample: ``co['images', 3] = array``.
 
@@ -219,11 +162,13 @@ class WriterCheckout(Checkout):
         self._alive()
         _check_message(commit_message)
         rules = commit_rules(on_conflict, attempts, idempotency_key, self._storage.nodes, self._packs)
+        self._drop_no_changes("commit")
         if not self._working.dirty:
             done = None if idempotency_key is None else self._find_done(idempotency_key)
             if done is not None:
                 return done
-            raise NothingToCommitError(f"nothing to commit on branch {self._branch!r}: nothing was changed")
+            what = "nothing is staged, or the staged contents equal those of its last commit"
+            raise NothingToCommitError(f"nothing to commit on branch {self._branch!r}: {what}")
         try:
             with byte_progress("uploading", enabled=self._storage.is_bucket) as progress:
                 landed = self._committer.commit(
@@ -242,6 +187,7 @@ class WriterCheckout(Checkout):
             # What is staged may be on top of another writer's commit by now.
             with contextlib.suppress(StagingError):
                 self._base = self._staging.setting("base")
+                self._drop_no_changes("commit")
             raise
         if landed.repeated:
             self._drop_repeated(landed.digest, landed.pointer.commit, idempotency_key)
@@ -263,6 +209,7 @@ class WriterCheckout(Checkout):
             self._alive,
             self._open_blocks,
             lambda: (self._branch, self._base),
+            self._drop_no_changes,
         )
 
     @property
@@ -284,11 +231,12 @@ class WriterCheckout(Checkout):
 
         Raises:
             ValueError: there are conflicts, or no such branch.
-            RuntimeError: there are staged changes.
+            RuntimeError: there are staged changes; or `strategy` wrote to this checkout, which changes nothing.
         """
         self._alive()
         _check_message(message)
         dev = Branches(self._storage).find(dev_branch)
+        self._drop_no_changes("merge")
         if self._working.dirty:
             raise UncommittedChangesError(
                 f"there are uncommitted changes on branch {self._branch!r}; commit them or call reset_staging_area() "
@@ -296,7 +244,8 @@ class WriterCheckout(Checkout):
             )
         merger = Merger(self._storage, self._staging, self._samples, self._user)
         try:
-            merged = merger.merge(message, self._branch, dev, dev_branch, strategy)
+            with self._working.guard.held():
+                merged = merger.merge(message, self._branch, dev, dev_branch, strategy)
         except BaseException:
             self._samples.start_over()
             self._staging.clear(self._branch, self._base)
@@ -316,6 +265,7 @@ class WriterCheckout(Checkout):
             RuntimeError: nothing is staged (unless `force`).
         """
         self._alive()
+        self._drop_no_changes("reset the staging area")
         if not self._working.dirty and not force:
             raise NothingToCommitError("nothing to reset: nothing is staged")
         self._samples.start_over()
@@ -336,7 +286,7 @@ class WriterCheckout(Checkout):
             self._closed_by_reset = False
             return
         self._alive()
-        self._working.flush()
+        self._drop_no_changes("close the checkout")
         self._shut()
 
     def _find_done(self, idempotency_key: str) -> str | None:
@@ -363,6 +313,16 @@ class WriterCheckout(Checkout):
         self._working.rebase(trees)
         self._base = head
 
+    def _drop_no_changes(self, before: str) -> None:
+        """Clear the staging area if a commit of it would change nothing, so that nobody is asked to commit that."""
+        self._working.guard.refuse(before)
+        self._working.flush()
+        if changes_nothing(self._storage, self._working, self._staging, self._committer):
+            self._samples.start_over()
+            self._staging.clear(self._branch, self._base)
+            self._working.rebase(self._working.base)
+            self._packs.forget()
+
     def _log_start(self) -> tuple[str | None, str | None]:
         return self._branch, None
 
@@ -372,19 +332,6 @@ class WriterCheckout(Checkout):
         self._staging.close()
         self._alive.end()
         self._lock.release()
-
-    def _check_new(self, name: Any) -> str:
-        self._alive()
-        check_name(name, "column")
-        self._open_blocks.refuse(f"add column {name!r}")
-        if name in self._working.columns:
-            raise ColumnExistsError(f"there is a column {name!r} already; remove it first, or choose another name")
-        return f"column {name!r}"
-
-    def _add(self, name: str, schema: ColumnSchema, backend: Any, options: Any) -> ColumnWriter:
-        code, checked = check_backend(backend, options, schema)
-        self._working.add_column(name, ColumnEntry(schema, None, code, checked))
-        return self._open_column(name)
 
     def _remove_column(self, name: str) -> str:
         self._open_blocks.refuse(f"remove column {name!r}")
@@ -430,7 +377,3 @@ def _check_message(message: Any) -> None:
         raise InvalidArgumentError(f"a commit message must be str, not {type(message).__name__}")
     if not is_writable_text(message):
         raise InvalidArgumentError(f"a commit message is text without lone surrogates, not {message[:80]!r}")
-
-
-def _layout(contains_subsamples: bool) -> str:
-    return "nested" if contains_subsamples else "flat"

@@ -23,6 +23,7 @@ _COMMANDS: Final = {
     "clone": ("repository_commands", "clone"),
     "column": ("column_commands", "column"),
     "status": ("history_commands", "status"),
+    "diff": ("diff_command", "diff"),
     "commit": ("history_commands", "commit"),
     "stash": ("stash_commands", "stash"),
     "log": ("history_commands", "log"),

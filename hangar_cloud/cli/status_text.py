@@ -54,8 +54,12 @@ def _area_lines(area: AreaStatus, status: RepositoryStatus) -> Iterator[str]:
 def _column_line(column: ColumnStatus) -> str:
     counts = [(column.added, "added"), (column.changed, "changed"), (column.removed, "removed")]
     parts = [f"{number:,} {what}" for number, what in counts if number]
-    if column.settings_changed:
+    if column.schema_changed:
+        parts.append("schema changed")
+    if column.backend_changed:
         parts.append("backend changed")
     samples = f": {', '.join(parts)}" if parts else ""
+    if column.action == "metadata":
+        return f"  metadata{samples}"
     action = click.style(f"{column.action:<15}", fg=_COLOURS[column.action])
     return f"  {action}  {column.name} ({column.kind}){samples}"

@@ -13,8 +13,8 @@ from hangar_cloud.cli import cli, main
 from tests.cli.running import clean_environment, invoke
 from tests.project.source_rules import ROOT
 
-# As in Hangar's manual, less what later versions of this bring (diff, import, export, view), and `server`, which a
-# bucket makes superfluous.
+# As in Hangar's manual, and `diff --json`; less what later versions of this bring (import, export, view), and `server`,
+# which a bucket makes superfluous.
 OPTIONS = {
     "branch create": set(),
     "branch delete": {"-f", "--force"},
@@ -24,6 +24,7 @@ OPTIONS = {
     "column create": {"--variable-shape", "--contains-subsamples"},
     "column remove": set(),
     "commit": {"-m", "--message"},
+    "diff": {"--json"},
     "fetch": set(),
     "fetch-data": {"-d", "--column", "-n", "--nbytes", "-a", "--all-history"},
     "init": {"--name", "--email", "--overwrite"},

@@ -68,12 +68,34 @@ def test_another_backend(filled):
     assert "  changed column   images (uint8, 28 x 28): backend changed" in said(filled)
 
 
+def test_columns_that_were_renamed_or_altered_and_metadata(filled):
+    co = filled.checkout(write=True)
+    co.columns.rename("labels", "names")
+    co.columns.alter("images", shape=(30, 30), variable_shape=True)
+    co.metadata.update({"licence": "CC0", "author": "Ada"})
+    assert said(filled)[3:7] == [
+        "  metadata: 2 added",
+        "  replaced column  images (uint8, at most 30 x 30): 10 added",
+        "  removed column   labels (str): 10 removed",
+        "  new column       names (str): 10 added",
+    ]
+    co.commit("renamed")
+    co.columns.alter("images", shape=(40, 40))
+    co.metadata["licence"] = "MIT"
+    co.close()
+    assert said(filled)[2:4] == [
+        "  metadata: 1 changed",
+        "  changed column   images (uint8, at most 40 x 40): schema changed",
+    ]
+
+
 def test_what_was_undone(filled):
     co = filled.checkout(write=True)
     co["labels"][1] = "other"
     co["labels"][1] = "label 1"
-    co.close()
     assert any("everything that was staged was undone" in line.lower() for line in said(filled))
+    co.close()
+    assert said(filled)[1] == "Staging area: CLEAN"
 
 
 def test_a_writer_in_another_process(filled, place):

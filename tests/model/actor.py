@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import event
 
 from tests.model.edits import Edit
 from tests.model.looking import holds
-from tests.model.person import parents
+from tests.model.person import Staged, parents
+from tests.model.plain import Snapshot
 from tests.model.sharing import Sharing
 
 
@@ -34,7 +37,7 @@ class Actor(Sharing):
         staged = self.areas.pop(branch, None) or self.clean(branch, head)
         for edit in finished:
             if edit.touched:
-                staged.dirty, staged.since = True, staged.landed is not None
+                staged.since = staged.landed is not None
             staged.touched |= edit.touched
         staged.snapshot = contents
         landed = None
@@ -49,12 +52,19 @@ class Actor(Sharing):
         self.repository = self.connect()
         self.writer = self.repository.checkout(write=True, branch=branch)
         self.current = branch if not self.is_bucket else self.current
-        self.staged = staged
+        if landed is not None:
+            contents = staged.snapshot
         possible = [contents, *(after for edit in under_way for after in (edit.after, *edit.partly))]
-        left = [after for after in possible if holds(self.writer, after)]
+        outcomes = [self.found_on(staged, after, landed or head) for after in possible]
+        left = [found for found in outcomes if holds(self.writer, found.snapshot)]
         assert left, "what was staged is not there, or half of an edit is"
-        staged.snapshot = left[0]
+        self.staged = left[0]
         event("killed", f"in step {done} of {len(script) + committed}" + (", landed" if landed else ""))
         if self.writer._working.dirty and under_way:
-            self.staged_now(left[0], under_way[0].touched)
+            self.staged_now(left[0].snapshot, under_way[0].touched)
         self.settle()
+
+    def found_on(self, staged: Staged, contents: Snapshot, head: str | None) -> Staged:
+        """What a new writer finds where these contents were left."""
+        found = replace(staged, snapshot=contents)
+        return found if found.dirty else self.clean(staged.branch, head)

@@ -14,7 +14,7 @@ from hangar_cloud.errors import (
     StoreError,
 )
 from tests.model.looking import assert_conflicts, assert_contents, assert_diff, places_of
-from tests.model.plain import Snapshot, plain_diff
+from tests.model.plain import Snapshot, is_change, plain_diff
 from tests.model.plain_merge import History, PlainCommit, PlainMerge, ancestors, merge_bases, plain_merge
 from tests.model.weather import Weather
 
@@ -34,18 +34,23 @@ class Refs:
 class Staged:
     """What a writer sees: the commit that it stands on, and the contents with what is staged.
 
-    `start` are the contents of that commit. `landed` is the commit that an attempt to commit made without our
-    knowing, and `since` tells whether more was staged after it.
+    `start` are the contents of that commit. `touched` are columns that were written to, even if they are as before.
+    `landed` is the commit that an attempt to commit made without our knowing, and `since` tells whether more was
+    staged after it.
     """
 
     branch: str
     base: str | None
     start: Snapshot
     snapshot: Snapshot
-    dirty: bool = False
     touched: set[str] = field(default_factory=set)
     landed: str | None = None
     since: bool = False
+
+    @property
+    def dirty(self) -> bool:
+        """Whether a commit would change anything, or an earlier one did without our knowing."""
+        return self.landed is not None or is_change(self.start, self.snapshot)
 
 
 class Person:
@@ -109,7 +114,8 @@ class Person:
 
     def is_dirty(self, area: Staged) -> bool:
         """Whether anything is staged that did not land."""
-        return area.dirty and (area.landed is None or area.since)
+        start = area.start if area.landed is None else self.snapshot_of(area.landed)
+        return is_change(start, area.snapshot)
 
     def calm(self, call: Callable[[], Any]) -> Any:
         """Call it while every request is answered."""

@@ -110,7 +110,15 @@ def plain_merge(bases: Sequence[Snapshot], ours: Snapshot, theirs: Snapshot) -> 
     merge = PlainMerge(ours=ours, theirs=theirs)
     for name in sorted({*ours, *theirs}):
         _merge_column(merge, name, [base.get(name) for base in bases] or [None], ours.get(name), theirs.get(name))
+        if name in ours and name in theirs:
+            backend = _merged_backend([base[name].backend for base in bases if name in base], ours[name], theirs[name])
+            merge.snapshot[name] = replace(merge.snapshot[name], backend=backend)
     return merge
+
+
+def _merged_backend(bases: Sequence[str], ours: Column, theirs: Column) -> str:
+    """The backend that one side alone changed; ours if both did, for it is no conflict."""
+    return theirs.backend if ours.backend in bases and theirs.backend not in bases else ours.backend
 
 
 def _follow_renames(

@@ -56,4 +56,4 @@ class Stashing(Writing):
             return
         stash = self.stashes.pop(chosen)
         event("stash popped", "where it was made" if stash.base == staged.base else "elsewhere")
-        self.staged = Staged(staged.branch, staged.base, staged.start, merge.snapshot, True, stash.touched)
+        self.staged = Staged(staged.branch, staged.base, staged.start, merge.snapshot, stash.touched)

@@ -52,7 +52,8 @@ class Writing(Person):
         self.writer, self.current = writer, name if not self.is_bucket else self.current
         self.settle()
         head = self.refs.branches[name]
-        self.staged = self.areas.pop(name, None) or self.clean(name, head)
+        area = self.areas.pop(name, None)
+        self.staged = area if area is not None and area.dirty else self.clean(name, head)
         assert writer.branch_name == name
         self.calm(partial(assert_contents, writer, self.staged.snapshot))
         assert writer.commit_hash == (self.staged.base or "")
@@ -101,7 +102,6 @@ class Writing(Person):
         staged.snapshot = after
         staged.touched |= touched
         if touched:
-            staged.dirty = True
             staged.since = staged.landed is not None
 
     def after_storm_in_edit(self, edit: Edit) -> None:
@@ -126,7 +126,7 @@ class Writing(Person):
             changed = is_change(staged.start, staged.snapshot)
             assert self.writer.diff.status() == ("DIRTY" if changed else "CLEAN")
             assert_diff(self.writer.diff.staged().diff, plain_diff(staged.start, staged.snapshot))
-            assert self.writer._working.dirty == staged.dirty
+            assert self.writer._working.dirty or not staged.dirty
 
     def commit(self) -> None:
         """Commit what is staged, on top of wherever the branch is now."""
@@ -201,8 +201,7 @@ class Writing(Person):
         if result is STORM or isinstance(result, HangarError):
             return
         assert result in ((staged.base or ""), staged.landed)
-        staged.dirty = False
-        self.forget_writer()
+        self.writer, self.staged = None, None
 
 
 def changed_columns(before: Snapshot, after: Snapshot) -> set[str]:

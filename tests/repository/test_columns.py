@@ -146,7 +146,7 @@ def test_keys_that_are_not_suitable(writer, key):
         lambda: writer.__setitem__(("array", key), SAMPLE),
     ]
     for use in uses:
-        with pytest.raises(ValueError, match="is not suitable") as caught:
+        with pytest.raises(ValueError, match="^column 'array': .*is not suitable") as caught:
             use()
         assert type(caught.value) is InvalidNameError
     for use in (
@@ -161,6 +161,22 @@ def test_keys_that_are_not_suitable(writer, key):
     assert column.get(key, "default") == "default"
     assert column.pop(key, "default") == "default"
     assert staged(writer) == before
+
+
+@pytest.mark.parametrize(
+    ("key", "advice"),
+    [(("a", 0), "contains_subsamples=True"), (slice(0, 5), r"get_batch\(keys\)"), (..., r"items\(\)")],
+)
+def test_keys_of_other_kinds_of_columns_say_what_to_use(writer, key, advice):
+    with pytest.raises(KeyError, match=f"column 'array': .*{advice}"):
+        writer["array"][key]
+    with pytest.raises(ValueError, match=f"column 'array': .*{advice}"):
+        writer["array"][key] = SAMPLE
+
+
+def test_a_dict_of_subsamples_in_a_flat_column(writer):
+    with pytest.raises(ValueError, match="column 'array', sample 0: .*contains_subsamples=True"):
+        writer["array"][0] = {0: SAMPLE}
 
 
 def test_keys_that_are(writer):
@@ -303,6 +319,19 @@ def test_removing_a_missing_column(writer):
 
 
 def test_asking_for_a_missing_column_names_those_there_are(writer):
-    for use in (lambda: writer["nope"], lambda: writer.columns["nope"], lambda: writer["nope", 1]):
+    uses = (
+        lambda: writer["nope"],
+        lambda: writer["nope", 1],
+        lambda: writer.columns["nope"],
+        lambda: writer.columns.get("nope"),
+    )
+    for use in uses:
         with pytest.raises(KeyError, match="no column 'nope'; there is: array, blob, text"):
             use()
+
+
+def test_asking_for_a_column_with_a_default(writer):
+    assert writer.columns.get("array") is writer.columns["array"]
+    assert writer.columns.get("nope", None) is None
+    assert writer.columns.get("nope", default="other") == "other"
+    assert writer.get("nope") is None

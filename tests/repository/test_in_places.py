@@ -226,6 +226,27 @@ class CachedBucketContract(BucketContract):
         with pytest.raises(RuntimeError, match="offline=True"):
             opened("never seen", offline=True).checkout()
 
+    def test_who_made_a_repository_can_open_it_offline_at_once(self, repository, opened):
+        offline = opened("first", offline=True)
+        assert offline.initialized
+        with pytest.raises(DataNotLocalError, match="'master'.*never seen"):
+            offline.checkout()
+        digest, contents = fill(repository)
+        offline = opened("first", offline=True)
+        assert offline.checkout().commit_hash == digest
+        assert set(contents) == set(offline.checkout())
+        assert not opened("second", offline=True).initialized
+
+    def test_a_new_repository_in_an_emptied_bucket_keeps_its_user(self, repository, opened):
+        fill(repository)
+        store = repository._storage.store
+        store.delete([info.path for info in store.list("")])
+        again = opened("first")
+        again.init("Other User", "other@example.org")
+        digest, contents = fill(opened("first"))
+        assert opened().log(return_contents=True)["specs"][digest]["commit_user"] == "Other User"
+        assert same_columns(read_all(opened()), contents)
+
     def test_a_cache_limit_is_kept(self, repository, opened, tmp_path):
         _, contents = fill(repository)
         noise = {f"noise-{n}": np.random.default_rng(n + 100).integers(0, 256, (64, 64), np.uint8) for n in range(400)}

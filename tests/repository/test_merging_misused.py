@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from hangar_cloud import Repository
-from hangar_cloud.errors import InvalidArgumentError, InvalidSampleError, MergeConflictError
+from hangar_cloud.errors import InvalidArgumentError, InvalidSampleError, MergeConflictError, MergeUnderWayError
 from tests.repository.branching import Change, array, change, values
 from tests.repository.making import start_process, wait_for_line
 
@@ -123,3 +124,71 @@ def test_a_merge_that_dies_with_new_values_stored_leaves_nothing_staged(reposito
     assert repository.verify_repo_integrity()
     repository.merge("again", "master", "dev", strategy=lambda column, key, ancestor, ours, theirs: ours.get() * 2)
     assert values(repository) == {0: 100, 1: 102}
+
+
+WRITES: dict[str, Callable[[Any], object]] = {
+    "set": lambda writer: writer["images"].__setitem__(0, array(7)),
+    "update": lambda writer: writer["texts"].update({"b": "more"}),
+    "delete": lambda writer: writer["images"].pop(1),
+    "add a column": lambda writer: writer.add_str_column("more"),
+    "remove a column": lambda writer: writer.columns.delete("texts"),
+    "rename": lambda writer: writer.columns.rename("texts", "words"),
+    "alter": lambda writer: writer.columns.alter("images", dtype=np.uint32),
+    "change the backend": lambda writer: writer["images"].change_backend("p0", {"codec": "zstd"}),
+    "metadata": lambda writer: writer.metadata.update({"licence": "CC0"}),
+    "commit": lambda writer: writer.commit("meanwhile"),
+    "merge": lambda writer: writer.merge("meanwhile", "dev"),
+    "stash": lambda writer: writer.stash("one"),
+    "pop": lambda writer: writer.stash.pop("kept"),
+    "reset": lambda writer: writer.reset_staging_area(force=True),
+    "close": lambda writer: writer.close(),
+}
+
+
+@pytest.mark.parametrize("caught", [False, True])
+def test_a_function_that_writes_to_its_own_checkout_is_refused(repository: Repository, caught: bool) -> None:
+    writer = repository.checkout(write=True, branch="master")
+    writer["images", 20] = array(20)
+    writer.stash("kept")
+    head = writer.commit_hash
+    refused = []
+    for name, write in WRITES.items():
+
+        def decide(column: str, key: Any, ancestor: Any, ours: Any, theirs: Any, write: Any = write) -> Any:
+            assert int(writer["images", 0][0, 0]) == 50, "it may read"
+            try:
+                write(writer)
+            except MergeUnderWayError as error:
+                refused.append(str(error))
+                if not caught:
+                    raise
+            return None
+
+        with pytest.raises(MergeConflictError if caught else MergeUnderWayError):
+            writer.merge(f"with {name}", "dev", strategy=decide)
+        assert writer.commit_hash == head
+        assert writer.diff.status() == "CLEAN"
+        assert not writer._staging.dirty
+    assert len(refused) == len(WRITES) * (3 if caught else 1)
+    assert all("this checkout is merging" in message for message in refused)
+    assert writer.stash.pop().name == "kept"
+    writer["images", 0] = array(7)
+    writer.commit("and it can be written to again")
+    writer.close()
+    assert values(repository) == {0: 7, 1: 51, 20: 20}
+    assert repository.verify_repo_integrity()
+
+
+def test_a_function_that_writes_in_a_with_block_leaves_nothing_in_memory(repository: Repository) -> None:
+    writer = repository.checkout(write=True, branch="master")
+
+    def decide(column: str, key: Any, ancestor: Any, ours: Any, theirs: Any) -> Any:
+        with pytest.raises(RuntimeError, match="cannot write to column 'images'"), writer["images"] as images:
+            images[9] = array(9)
+        return ours
+
+    writer.merge("ours", "dev", strategy=decide)
+    assert 9 not in writer["images"]
+    assert writer.diff.status() == "CLEAN"
+    writer.close()
+    assert values(repository) == {0: 50, 1: 51}

@@ -149,6 +149,7 @@ def test_what_is_not_there_is_named(column):
         (lambda: column.pop("nope"), r"column 'fixed' has no sample 'nope'"),
         (lambda: column.get_batch([("a", 0), ("a", "x")]), r"sample 'a' has no subsample 'x'"),
         (lambda: column.get_batch(["a"]), r"its values have keys \(sample, subsample\); this is not one: 'a'"),
+        (lambda: column["a"][1.5], r"column 'fixed', sample 'a', subsample: .*is not suitable"),
         (lambda: column["a", 0, 1], r"is nested: its values have keys"),
         (lambda: column["nope"].__setitem__("x", array(1)), "has no sample 'nope'"),
         (lambda: column[...], "is not suitable"),

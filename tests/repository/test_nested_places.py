@@ -144,7 +144,7 @@ def test_fetching_samples_that_are_not_there(lazy):
             clone.remote.fetch_data_sample("origin", "big", samples, branch="master")
         assert type(caught.value) is SampleNotFoundError
     for wrong in ([("a", 0, 1)], [None], [(..., 0)]):
-        with pytest.raises(ValueError, match="not suitable") as refused:
+        with pytest.raises(ValueError, match="column .big.*not suitable") as refused:
             clone.remote.fetch_data_sample("origin", "big", wrong, branch="master")
         assert type(refused.value) is InvalidNameError
 

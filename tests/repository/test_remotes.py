@@ -181,7 +181,7 @@ def test_fetch_data_sample(clone):
     with pytest.raises(KeyError, match="no column 'nope'") as caught:
         remote.fetch_data_sample("origin", "nope", 1, branch="master")
     assert type(caught.value) is ColumnNotFoundError
-    with pytest.raises(ValueError, match="is not suitable"):
+    with pytest.raises(ValueError, match="column .images.: .*is not suitable"):
         remote.fetch_data_sample("origin", "images", 1.5, branch="master")
 
 
