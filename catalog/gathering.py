@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -14,11 +14,16 @@ from hangar_cloud.backends.moves import Move
 from hangar_cloud.backends.pack_writer import PackWriter
 from hangar_cloud.backends.packs import pack_path
 from hangar_cloud.backends.store.durable_files import disk_errors_told
+from hangar_cloud.catalog.moves_file import MAX_MOVES
 from hangar_cloud.catalog.parquet_footer import combine_segments, read_footer
 from hangar_cloud.catalog.record_writer import OBJECT_BYTES, OBJECT_ID_LENGTH
 from hangar_cloud.catalog.records import records_path
 
 _SEGMENTS_AT_MOST: Final = 4096
+_MOVES_AT_MOST: Final = MAX_MOVES // 4
+ENTRY_BYTES: Final = 512 * 1024 * 1024
+"""So much is gathered in files before it is stored."""
+
 _WAITING_BYTES: Final = 2 * OBJECT_BYTES
 _SCHEMA: Final = 2
 
@@ -75,7 +80,7 @@ class Gatherer:
             self._pack = PackWriter(self._new_file())
         for piece, extent in zip(pieces, self._pack.append([piece.data for piece in pieces]), strict=True):
             _join(self._in_pack, piece.move("", extent.offset))
-        if self._pack.full:
+        if self._pack.full or len(self._in_pack) >= _MOVES_AT_MOST:
             self._end_pack()
 
     def add_segments(self, pieces: Sequence[Piece]) -> None:
@@ -143,6 +148,23 @@ def parquet_schema(segment: bytes) -> str:
 def all_moves(gathered: Sequence[Gathered]) -> list[Move]:
     """The moves into some new objects."""
     return list(chain.from_iterable(one.moves for one in gathered))
+
+
+def is_enough(gathered: Sequence[Gathered]) -> bool:
+    """Whether it is time to store some new objects, and to record their moves."""
+    return sum(one.size for one in gathered) > ENTRY_BYTES or len(all_moves(gathered)) > _MOVES_AT_MOST
+
+
+def in_entries(gathered: Sequence[Gathered]) -> Iterator[list[Gathered]]:
+    """New objects in groups whose moves fit into one entry of a log each."""
+    group: list[Gathered] = []
+    for one in gathered:
+        if group and len(all_moves([*group, one])) > MAX_MOVES:
+            yield group
+            group = []
+        group.append(one)
+    if group:
+        yield group
 
 
 def _join(moves: list[Move], new: Move) -> None:

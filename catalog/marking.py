@@ -138,7 +138,8 @@ class Marker:
                 if not isinstance(facts, CommitFacts):
                     if tolerant or (facts is None and digest in excused):
                         continue
-                    raise _unusable(commit_path(digest.hex()), facts)
+                    path = commit_path(digest.hex())
+                    raise _unusable(path, facts) from (facts or ObjectNotFoundError(f"{path} is not there"))
                 self.commits.add(digest)
                 waiting += [parent for parent in facts.parents if parent not in self.commits]
                 trees |= dict.fromkeys(facts.trees)
@@ -225,6 +226,14 @@ class Marker:
             return decode(data, fetched)
 
         return Extent(records_path(place.object), place.offset, place.length, verify, decode)
+
+
+def commits_listed(store: ObjectStore) -> Iterator[bytes]:
+    """Digests of all commits in a store, by its listing."""
+    for info in store.list("commits/"):
+        name = info.path.rpartition("/")[2].removesuffix(".json")
+        if _DIGEST.fullmatch(name):
+            yield bytes.fromhex(name)
 
 
 def _digest(text: str, tolerant: bool) -> bytes | None:

@@ -51,7 +51,11 @@ class Doomed:
 
 
 class OvertakenError(Exception):
-    """Somebody else recorded moves meanwhile: look again where the bytes are."""
+    """Somebody else recorded moves meanwhile: look again where the bytes are. `made` was stored for nothing."""
+
+    def __init__(self, made: Iterable[str] = ()) -> None:
+        super().__init__()
+        self.made = frozenset(made)
 
 
 class Eraser:
@@ -104,21 +108,26 @@ class Eraser:
         self._watch.start()
         moves: list[Move] = []
         made: list[tuple[str, Path]] = []
+        erased = 0
         for path, leaves in doomed.leaves.items():
             records = erase_values(self._store.get(path), path, leaves, self._digests)
             for name, data in records.objects.items():
                 made.append((name, self._folder / identity(name).hex()))
                 made[-1][1].write_bytes(data)
             moves += records.moves
-            self.erased += records.erased
+            erased += records.erased
         for path, samples in doomed.samples.items():
             new = self._folder / f"{identity(path).hex()}.erased"
             pack = erase_samples(self._local(path), identity(path), samples, new)
             if pack.pack is not None:
                 made.append((pack_path(pack.pack), new))
             moves += pack.moves
-            self.erased += pack.erased
-        self._record(made, moves)
+            erased += pack.erased
+        try:
+            self._record(made, moves)
+        except OvertakenError as error:
+            raise OvertakenError(name for name, _ in made) from error
+        self.erased += erased
 
     def _record(self, made: Sequence[tuple[str, Path]], moves: Sequence[Move]) -> None:
         def publish() -> tuple[list[str], None]:

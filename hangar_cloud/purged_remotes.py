@@ -26,8 +26,9 @@ def purged_in(leaf: Leaf, ref: NodeRef, schema: ColumnSchema, purged: Collection
             continue
         if row.place is None:
             yield row.identity[1:], records_path(ref.place.object)
-        elif row.place.pack != NO_PACK:
-            yield row.identity[1:], pack_path(row.place.pack)
+        else:
+            erased = row.place.pack == NO_PACK  # it was in the leaf itself
+            yield row.identity[1:], records_path(ref.place.object) if erased else pack_path(row.place.pack)
 
 
 def refuse_purged(store: ObjectStore, moves: Moves, found: Iterable[tuple[bytes, str]]) -> None:
@@ -49,6 +50,12 @@ def refuse_purged(store: ObjectStore, moves: Moves, found: Iterable[tuple[bytes,
                 "`fetch` takes the purge over into this repository; then push again",
                 *error.args[1:],
             )
+
+
+def carry_tombstones(storage: Storage, store: ObjectStore, digests: Collection[bytes]) -> None:
+    """Let a store that gets commits without the bytes of some samples know why they are not there."""
+    for digest, tombstone in read_tombstones(storage.store, set(digests)).items():
+        store.put_if_absent(tombstone_path(digest), tombstone.encode())
 
 
 def take_over_purges(storage: Storage, store: ObjectStore) -> None:

@@ -13,16 +13,20 @@ from typing import Any, Final
 
 from hangar_cloud import __version__, writer_lock
 from hangar_cloud.backends.blocks import decode_blocks, most_decoded
+from hangar_cloud.backends.errors import PurgedBytesError
 from hangar_cloud.backends.extents import Extent
+from hangar_cloud.backends.move_log import MoveLog
 from hangar_cloud.backends.packs import NO_PACK, pack_path
 from hangar_cloud.catalog import condemned
 from hangar_cloud.catalog.marking import CommitReader, Marker
+from hangar_cloud.catalog.moves_file import decode_moves
 from hangar_cloud.catalog.node_reader import node_extent
 from hangar_cloud.catalog.occurrences import Hit
+from hangar_cloud.catalog.records import records_path
 from hangar_cloud.catalog.tombstones import new_tombstone, read_tombstones, tombstone_path
 from hangar_cloud.catalog.whereabouts import Whereabouts, identity
 from hangar_cloud.erasing import Doomed, Eraser, OvertakenError
-from hangar_cloud.errors import GarbageCollectionError, HangarError, SampleNotFoundError
+from hangar_cloud.errors import GarbageCollectionError, HangarError, InvalidArgumentError, SampleNotFoundError
 from hangar_cloud.garbage import Unreferenced
 from hangar_cloud.progress import byte_progress
 from hangar_cloud.purge_machine import clear_machine, refuse_staged, scratch_folder
@@ -84,6 +88,7 @@ class Purge:
         self._author = author
         self._dry_run = dry_run
         self._here = False
+        self._vain: set[str] = set()
 
     def run(self, target: Target) -> PurgeReport:
         """Look where the samples are, say that they are purged, erase them, and look again.
@@ -93,6 +98,7 @@ class Purge:
         """
         digests = Targets(self._storage).digests(target)
         report, found = self._report(digests)
+        self._refuse_parts(found)
         refuse_staged(self._storage, digests, self._folder)
         eraser = Eraser(self._store, digests, self._folder, shared=self._storage.is_bucket)
         doomed = eraser.look(found.hits)
@@ -110,12 +116,37 @@ class Purge:
         refuse_staged(self._storage, digests, self._folder)
         eraser = Eraser(self._store, digests, self._folder, shared=self._storage.is_bucket)
         report = PurgeReport(False, [])
-        here = [extent for hit in found.hits for extent in _extents(hit) if self._storage.source.is_local(extent)]
+        here = [extent for hit in found.hits for extent in _extents(hit) if self._is_here(extent)]
         self._erase_all(eraser, eraser.look(found.hits), found, digests, report)
         for extent in here:
             # What was in the same block or leaf was here, and is wanted here again.
             with contextlib.suppress(HangarError):
                 self._storage.source.read(extent)
+
+    def _refuse_parts(self, found: Found) -> None:
+        """Raises InvalidArgumentError in a clone that holds only parts of what the samples are in.
+
+        Samples share blocks, and values leaves: who reads another one would fetch their bytes again.
+        """
+        if self._storage.holds_everything or self._storage.is_bucket:
+            return
+        moves = MoveLog(decode_moves).read_all(self._store)
+        for hit in found.hits:
+            place = hit.row.place
+            packed = place is not None and place.pack != NO_PACK
+            name = pack_path(place.pack) if place is not None and packed else records_path(hit.leaf.place.object)
+            if name not in moves and not self._store.exists(name):
+                raise InvalidArgumentError(
+                    f"sample {hit.digest.hex()[:12]} is in {name}, which is not in this clone as a whole, so its bytes "
+                    "would be fetched again. Nothing was changed. Purge it in the remote, opened by its URL, and then "
+                    "fetch here: that takes the purge over"
+                )
+
+    def _is_here(self, extent: Extent[Any]) -> bool:
+        try:
+            return self._storage.source.is_local(extent)
+        except PurgedBytesError:
+            return False
 
     def _erase_all(
         self, eraser: Eraser, doomed: Doomed, found: Found, digests: frozenset[bytes], report: PurgeReport
@@ -136,6 +167,8 @@ class Purge:
                 f"samples that are being purged from {self._storage.location} came back time and again: a writer "
                 "stores them as fast as they are erased. Stop it, and purge again"
             )
+        if self._vain:
+            self._delete([])
         report.erased = eraser.erased
         report.left = clear_machine(self._storage, found.hits, seen)
 
@@ -177,23 +210,36 @@ class Purge:
     def _erase(self, eraser: Eraser, doomed: Doomed) -> None:
         try:
             eraser.rewrite(doomed)
-        except OvertakenError:
+        except OvertakenError as error:
+            self._vain |= error.made
             return
-        batches = [_unreferenced(names) for names in (sorted(doomed.leaves), sorted(doomed.samples))]
+        self._delete(doomed.names)
+
+    def _delete(self, names: Sequence[str]) -> None:
+        """Delete objects that all is moved out of, and those that were made in vain."""
         if not self._storage.is_bucket:
-            self._store.delete(doomed.names)
+            self._store.delete(names)
             return
+        vain, self._vain = sorted(self._vain - set(names)), set()
+        left: Sequence[Sequence[Unreferenced]] = [batch for batch in map(_unreferenced, (names, vain)) if batch]
         sweep = _PurgeSweep(self._store, time.time())
         sweep.prepare()
-        left: Sequence[Sequence[Unreferenced]] = [batch for batch in batches if batch]
         while left:
             part = sweep.take(left)
-            swept = sweep.delete(part, lambda _: self._nothing_marked())
+            swept = sweep.delete(part, lambda _: self._mark(vain))
             left = [*swept.left, *left[len(part) :]]
 
-    def _nothing_marked(self) -> Marker:
-        # All other bytes of these objects were moved, so whatever refers to them is led there.
-        return Marker(CommitReader(self._store), node_source(self._storage), Whereabouts(self._store))
+    def _mark(self, vain: Sequence[str]) -> Marker:
+        """What must stay of all that is about to be deleted.
+
+        All bytes but those to be erased were moved out of what held them, so whatever refers to these objects is led
+        elsewhere. Of what was made in vain, another purge may have made the same, and refer to it.
+        """
+        marker = Marker(CommitReader(self._store), node_source(self._storage), Whereabouts(self._store))
+        moves = MoveLog(decode_moves).read_all(self._store).all() if vain else ()
+        for name in {move.to for _, move in moves if move.to is not None}.intersection(vain):
+            (marker.packs if name.startswith("packs/") else marker.records).add(identity(name))
+        return marker
 
 
 class _PurgeSweep(Sweep):

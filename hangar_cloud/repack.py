@@ -12,31 +12,29 @@ from pathlib import Path
 from typing import Final
 
 from hangar_cloud import writer_lock
-from hangar_cloud.backends.errors import ObjectNotFoundError
+from hangar_cloud.backends.errors import CorruptDataError, ObjectNotFoundError
 from hangar_cloud.backends.moves import Move, moves_path
 from hangar_cloud.backends.packs import pack_path
 from hangar_cloud.backends.store.leftovers import temporary_folder
-from hangar_cloud.catalog.gathering import Gathered, Gatherer, Piece, all_moves
+from hangar_cloud.catalog.gathering import Gathered, Gatherer, Piece, all_moves, in_entries, is_enough
 from hangar_cloud.catalog.live_extents import LiveExtent, LiveExtents, LiveMarker
-from hangar_cloud.catalog.marking import CommitReader
-from hangar_cloud.catalog.moves_file import MAX_MOVES, encode_moves
+from hangar_cloud.catalog.marking import CommitReader, commits_listed
+from hangar_cloud.catalog.moves_file import encode_moves
 from hangar_cloud.catalog.watch import Watch, land
 from hangar_cloud.catalog.whereabouts import Whereabouts
 from hangar_cloud.collection import DEFAULT_KEEP_REFLOG
 from hangar_cloud.errors import GarbageCollectionError
 from hangar_cloud.garbage import Count
 from hangar_cloud.progress import byte_progress
-from hangar_cloud.referring import alone_with_refs
 from hangar_cloud.repack_plan import Candidate, Plan, fewest, make_plan
 from hangar_cloud.repack_report import REPACKED_KINDS, RepackReport
 from hangar_cloud.roots import mark_private, mark_retained, node_source, staged_packs
 from hangar_cloud.storage import Storage
 
-_ENTRY_BYTES: Final = 512 * 1024 * 1024
-_ENTRY_MOVES: Final = MAX_MOVES // 4
 _READ_BYTES: Final = 16 * 1024 * 1024
 _READ_EXTENTS: Final = 4096
 _ATTEMPTS: Final = 5
+_LOOKS_FOR_LOST: Final = 3
 
 
 def repack(storage: Storage, dry_run: bool) -> RepackReport:
@@ -46,21 +44,19 @@ def repack(storage: Storage, dry_run: bool) -> RepackReport:
         return _repeatedly(storage, dry_run)
     lock = writer_lock.acquire_any(storage.root, False)
     try:
-        with alone_with_refs(storage):
-            return _repeatedly(storage, dry_run)
+        return _repeatedly(storage, dry_run)
     finally:
         lock.release()
 
 
 def _repeatedly(storage: Storage, dry_run: bool) -> RepackReport:
-    for _ in range(_ATTEMPTS):
+    for attempt in range(_ATTEMPTS):
         with temporary_folder(storage.root) as folder:
-            work = Repack(storage, dry_run, folder)
             try:
-                return work.run()
-            except ObjectNotFoundError:
-                # A collection may delete what an earlier repack moved, between our look and our reading.
-                if not work.overtaken():
+                return Repack(storage, dry_run, folder).run()
+            except (ObjectNotFoundError, CorruptDataError) as error:
+                # A collection may delete, between our look and our reading, what was moved, or of a deleted branch.
+                if not storage.is_bucket or attempt >= _LOOKS_FOR_LOST - 1 or not _is_lost(error):
                     raise
             except _OvertakenError:
                 continue
@@ -68,6 +64,15 @@ def _repeatedly(storage: Storage, dry_run: bool) -> RepackReport:
         f"another repack or purge of {storage.location} was faster time and again. Nothing was lost; run repack again "
         "when it is through"
     )
+
+
+def _is_lost(error: BaseException | None) -> bool:
+    """Whether an error says that an object is not there."""
+    while error is not None:
+        if isinstance(error, ObjectNotFoundError):
+            return True
+        error = error.__cause__
+    return False
 
 
 class _OvertakenError(Exception):
@@ -111,15 +116,11 @@ class Repack:
             self._storage.forget()
         return self._report
 
-    def overtaken(self) -> bool:
-        """Whether moves were recorded since this began."""
-        return bool(self._whereabouts.update())
-
     def _plan(self) -> tuple[LiveExtents, Plan]:
         storage = self._storage
         partial = not storage.is_bucket and not storage.holds_everything
         with byte_progress("marking") as progress:
-            commits = CommitReader(self._store)
+            commits = CommitReader(self._store, () if storage.reads_in_place else commits_listed(self._store))
             marker = LiveMarker(commits, node_source(storage), self._whereabouts, partial=partial, progress=progress)
             mark_retained(storage, marker, time.time(), DEFAULT_KEEP_REFLOG.total_seconds())
             mark_private(storage, marker)
@@ -141,7 +142,7 @@ class Repack:
                         take(pieces)
                         progress(sum(len(piece.data) for piece in pieces))
                         done += gatherer.take()
-                        if sum(one.size for one in done) > _ENTRY_BYTES or len(all_moves(done)) > _ENTRY_MOVES:
+                        if is_enough(done):
                             self._record(done)
                             done = []
                 gatherer.finish()
@@ -170,6 +171,10 @@ class Repack:
         return [Piece(path, extent.offset, data) for (path, extent), data in zip(wanted, blobs, strict=True)]
 
     def _record(self, done: Sequence[Gathered]) -> None:
+        for group in in_entries(done):
+            self._record_entry(group)
+
+    def _record_entry(self, done: Sequence[Gathered]) -> None:
         """Store new objects, and then an entry of the log of moves that refers to them."""
         # What became of an object that was copied to its own name is known already.
         moves = [move for move in all_moves(done) if (move.path, move.offset) != (move.to, move.at)]

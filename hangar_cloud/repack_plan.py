@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple
 
+from hangar_cloud.backends.errors import CorruptDataError
 from hangar_cloud.backends.packs import PACK_BYTES, PACK_MAGIC
 from hangar_cloud.backends.store import ObjectStore
+from hangar_cloud.backends.store.ranges import RangeRequest
 from hangar_cloud.catalog.gathering import parquet_schema
-from hangar_cloud.catalog.live_extents import LiveExtents
+from hangar_cloud.catalog.live_extents import LiveExtent, LiveExtents
 from hangar_cloud.catalog.record_writer import OBJECT_BYTES
+from hangar_cloud.catalog.segment_cost import MAX_FOOTER_BYTES
 
 SMALL_PACK: Final = 16 * 1024 * 1024
 SMALL_RECORDS: Final = 8 * 1024 * 1024
 _PACK_FRAME: Final = len(PACK_MAGIC) + 32
 _INDEX_ENTRY: Final = 16
+_FOOTERS_AT_ONCE: Final = 256
 _MEANINGFUL: Final = 64 * 1024
 """Below this, most of a records object may be its footer."""
 
@@ -79,10 +83,22 @@ def _worthwhile(group: list[Candidate]) -> list[Candidate]:
 
 def _by_schema(store: ObjectStore, records: list[Candidate], live: LiveExtents) -> list[list[Candidate]]:
     """Records objects that can be merged with each other: all segments of an object have one Parquet schema."""
-    firsts = [next(live.of(candidate.path)) for candidate in records]
-    ranges = [(c.path, first.offset, first.length) for c, first in zip(records, firsts, strict=True)]
     groups: dict[str, list[Candidate]] = {}
-    for candidate, first, data in zip(records, firsts, store.get_ranges(ranges), strict=True):
-        first.verify(data, candidate.path)
-        groups.setdefault(parquet_schema(data), []).append(candidate)
+    for start in range(0, len(records), _FOOTERS_AT_ONCE):
+        part = records[start : start + _FOOTERS_AT_ONCE]
+        ranges = [_footer_range(candidate.path, next(live.of(candidate.path))) for candidate in part]
+        for candidate, data in zip(part, store.get_ranges(ranges), strict=True):
+            try:
+                groups.setdefault(parquet_schema(data), []).append(candidate)
+            except CorruptDataError as error:
+                raise CorruptDataError(
+                    f"{candidate.path}: {error}. Nothing was moved or deleted. Run verify_repo_integrity (`hangar "
+                    "verify`) to see what else is damaged, and repair it first"
+                ) from error
     return list(groups.values())
+
+
+def _footer_range(path: str, segment: LiveExtent) -> RangeRequest:
+    """The end of a segment, where its Parquet footer is."""
+    length = min(segment.length, MAX_FOOTER_BYTES + 8)
+    return path, segment.offset + segment.length - length, length

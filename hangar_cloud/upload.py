@@ -27,7 +27,7 @@ from hangar_cloud.catalog.tombstones import listed_tombstones
 from hangar_cloud.catalog.watch import Watch, land, settle
 from hangar_cloud.errors import InvalidArgumentError
 from hangar_cloud.progress import byte_progress
-from hangar_cloud.purged_remotes import purged_in, refuse_purged
+from hangar_cloud.purged_remotes import carry_tombstones, purged_in, refuse_purged
 from hangar_cloud.storage import Storage
 from hangar_cloud.upload_moved import MovedUpload
 
@@ -130,18 +130,19 @@ class Upload:
         parents = self._parents_there(commits) if commits else [self._head]
         if {*parents} - {self._living}:
             self._watch.announce([commit_path(parent) for parent in parents], None)
-        purged = listed_tombstones(self._store) - listed_tombstones(storage.store)
-        needed = self._needed(Needed(purged), parents)
+        there, here = listed_tombstones(self._store), listed_tombstones(storage.store)
+        needed = self._needed(Needed(there ^ here), parents)
         packs = [pack_path(pack) for pack in needed.packs]
         records = [records_path(name) for name in needed.records]
         log = MoveLog(decode_moves)
         log.refresh(self._store.get_many)
-        refuse_purged(self._store, log.moves, needed.purged)
+        refuse_purged(self._store, log.moves, (found for found in needed.purged if found[0] in there))
         lacking = _upload(storage, self._store, packs, "pushing samples", log)
         lacking |= _upload(storage, self._store, records, "pushing records", log)
         names = {*packs, *records, *map(commit_path, parents)}
         if not lacking:
             return names
+        carry_tombstones(storage, self._store, {digest for digest, path in needed.purged if path in lacking} & here)
         extents = self._needed(NeededExtents(lacking), parents).extents
         try:
             return (names - {*lacking}) | MovedUpload(storage, self._store, log).send(extents)
@@ -189,7 +190,7 @@ class Needed:
     """The objects that some commits refer to.
 
     Args:
-        purged: digests of samples that must not be there; `purged` says where they would be.
+        purged: digests of samples that were purged on one side; `purged` says where they would be.
     """
 
     def __init__(self, purged: Collection[bytes] = ()) -> None:

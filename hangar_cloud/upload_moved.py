@@ -17,9 +17,9 @@ from hangar_cloud.backends.moves import Move, Spot, moves_path
 from hangar_cloud.backends.object_source import Extent
 from hangar_cloud.backends.store import ObjectStore
 from hangar_cloud.backends.store.leftovers import temporary_folder
-from hangar_cloud.catalog.gathering import Gathered, Gatherer, Piece, all_moves
+from hangar_cloud.catalog.gathering import Gathered, Gatherer, Piece, all_moves, in_entries, is_enough
 from hangar_cloud.catalog.live_extents import LiveExtent, LiveExtents
-from hangar_cloud.catalog.moves_file import MAX_MOVES, encode_moves
+from hangar_cloud.catalog.moves_file import encode_moves
 from hangar_cloud.catalog.watch import Watch, land
 from hangar_cloud.errors import GarbageCollectionError
 from hangar_cloud.progress import byte_progress
@@ -27,7 +27,6 @@ from hangar_cloud.storage import Storage
 
 _READ_BYTES: Final = 16 * 1024 * 1024
 _READ_EXTENTS: Final = 4096
-_ENTRY_BYTES: Final = 512 * 1024 * 1024
 _ATTEMPTS: Final = 20
 
 
@@ -104,7 +103,7 @@ class MovedUpload:
                     gatherer.add_segments([piece for piece in pieces if not piece.path.startswith("packs/")])
                     progress(sum(len(piece.data) for piece in pieces))
                     done += gatherer.take()
-                    if sum(one.size for one in done) > _ENTRY_BYTES or len(all_moves(done)) > MAX_MOVES // 4:
+                    if is_enough(done):
                         names |= self._store_all(done)
                         done = []
                 gatherer.finish()
@@ -126,6 +125,9 @@ class MovedUpload:
             return found
 
     def _store_all(self, done: Sequence[Gathered]) -> set[str]:
+        return set[str]().union(*(self._store_entry(group) for group in in_entries(done)))
+
+    def _store_entry(self, done: Sequence[Gathered]) -> set[str]:
         moves = [move for move in [*all_moves(done), *self._gone] if not self._recorded(move)]
         self._gone = []
         names = {one.path for one in done}

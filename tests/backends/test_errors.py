@@ -24,6 +24,7 @@ BUILTINS = {
     "InvalidPathError": ValueError,
     "DataNotLocalError": FileNotFoundError,
     "CorruptDataError": ValueError,
+    "PurgedBytesError": LookupError,
     "UnsupportedFormatError": RuntimeError,
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
 from hangar_cloud.backends.errors import CorruptDataError
@@ -48,3 +50,10 @@ def test_what_it_says_cannot_steer_a_terminal():
     assert "\x1b" not in str(error)
     assert "by Eve ?: red ?[31m." in str(error)
     assert error.digest == DIGEST.hex()
+
+
+def test_the_error_comes_through_between_processes():
+    error = new_tombstone(DIGEST, "why", "Ada", "0.1").error().at("column 'a', sample 5", "a", 5)
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), str(copy), vars(copy)) == (PurgedError, str(error), vars(error))
+    assert (copy.column, copy.key, copy.reason) == ("a", 5, "why")

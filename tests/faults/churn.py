@@ -23,6 +23,8 @@ from tests.faults.ingest import SHAPE, run, shorten
 
 _NEW_SAMPLES = 6
 _READ_AT_ONCE = 25
+# On a machine that is busy with other things, the time may be up before anything was done.
+_LEAST_TURNS = 3
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Task:
         url: of the bucket.
         options: its storage_options.
         cache: folder of the machine that it runs on.
-        seconds: for how long.
+        seconds: for how long, though it does everything a few times.
         notes: file that takes a line of JSON for each thing done.
         times: constants of the garbage collection's protocol that are shorter here.
     """
@@ -58,6 +60,18 @@ def value_of(key: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return np.random.default_rng(crc32(key.rpartition("/")[2].encode())).integers(0, 256, SHAPE, np.uint8)
 
 
+def seed(repository: Repository) -> dict[str, Any]:
+    """Something to read and something to delete, before all begin; returns what a writer would note."""
+    keys = [f"job-owner/seed-{n}" for n in range(_READ_AT_ONCE)]
+    writer = repository.checkout(write=True)
+    writer["image"].update({key: value_of(key) for key in keys})
+    digest = writer.commit("seed")
+    writer.close()
+    _commit_to_new_branch(repository, "tried-owner", ["seed-in-vain"])
+    repository.remove_branch("tried-owner", force_delete=True)
+    return {"commit": digest, "keys": keys}
+
+
 def write(task: Task) -> None:
     """Commit to master again and again, and find samples there that only a deleted branch refers to."""
     repository = Repository(task.url, storage_options=task.options, cache_dir=task.cache)
@@ -66,7 +80,7 @@ def write(task: Task) -> None:
     deadline = time.monotonic() + task.seconds
     turn = 0
     with open(task.notes, "a", buffering=1) as notes:
-        while time.monotonic() < deadline:
+        while turn < _LEAST_TURNS or time.monotonic() < deadline:
             turn += 1
             names = [f"new-{task.number}-{turn}-{n}" for n in range(_NEW_SAMPLES)]
             keys = [f"job-{task.number}/{name}" for name in names]
@@ -96,8 +110,10 @@ def _commit_to_new_branch(repository: Repository, branch: str, names: list[str])
 def read(task: Task) -> None:
     """Read what master is, and what it was; from a new machine each time."""
     deadline = time.monotonic() + task.seconds
+    turn = 0
     with open(task.notes, "a", buffering=1) as notes:
-        while time.monotonic() < deadline:
+        while turn < _LEAST_TURNS or time.monotonic() < deadline:
+            turn += 1
             repository = Repository(task.url, storage_options=task.options, cache_dir=task.cache)
             contents = repository.log(return_contents=True)
             assert contents is not None
@@ -119,7 +135,7 @@ def collect(task: Task) -> None:
     deadline = time.monotonic() + task.seconds
     turn = 0
     with open(task.notes, "a", buffering=1) as notes:
-        while time.monotonic() < deadline:
+        while turn < _LEAST_TURNS or time.monotonic() < deadline:
             turn += 1
             merged = repository.repack().merged if turn % 2 else {}
             report = repository.gc(grace=0, keep_reflog=0)

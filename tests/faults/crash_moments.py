@@ -136,7 +136,8 @@ class Moments:
 
         area._execute = watched
         self._wrap(area, "close", "closing the staging area", changes=True)
-        self._wrap(staging, "_connect", "opening the staging area", changes=True)
+        # DuckDB writes by itself when it opens and closes a database.
+        self._wrap(area, "open", "opening the staging area", changes=True)
 
 
 def _subclasses(kind: type) -> list[type]:

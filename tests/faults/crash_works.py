@@ -347,11 +347,11 @@ def _reset(place: Place) -> None:
 
 
 def _repack(repository: Repository) -> None:
-    repository.repack()
+    patiently(repository.repack)
 
 
 def _purge(repository: Repository) -> None:
-    repository.purge(column="array", key=0, reason="asked for")
+    patiently(lambda: repository.purge(column="array", key=0, reason="asked for"))
 
 
 def _here(work: Callable[[Repository], None]) -> Callable[[Place], None]:

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 from hypothesis import event
 
+from tests.model.collecting import Collecting
 from tests.model.edits import Edit
 from tests.model.looking import holds
 from tests.model.person import Staged, parents
 from tests.model.plain import Snapshot
-from tests.model.sharing import Sharing
 
 
-class Actor(Sharing):
+class Actor(Collecting):
     """Somebody who does all there is to do, until the power fails."""
 
     def close_to_fork(self) -> None:
@@ -47,7 +47,6 @@ class Actor(Sharing):
             assert None in allowed or landed is None
             assert allowed != [None] or not staged.dirty or landed is not None or done == len(script) + 1
         if landed is not None:
-            self.refs.branches[branch] = landed
             staged = self.clean(branch, landed)
         self.repository = self.connect()
         self.writer = self.repository.checkout(write=True, branch=branch)

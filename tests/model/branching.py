@@ -38,10 +38,10 @@ class Branching(Stashing):
         made = self.attempt(lambda: self.repository.create_branch(name, base), *allowed)
         if made is STORM:
             if name not in self.refs.branches and name in self.true_heads():
-                self.refs.branches[name] = start
+                self.refs.move(name, start, "create")
         elif not isinstance(made, HangarError):
             assert (made.name, made.digest) == (name, start)
-            self.refs.branches[name] = start
+            self.refs.move(name, start, "create")
 
     def remove_branch(self, name: str, force: bool) -> None:
         """Remove a branch."""
@@ -58,10 +58,10 @@ class Branching(Stashing):
         result = self.attempt(lambda: self.repository.remove_branch(name, force_delete=force), *allowed)
         if result is STORM:
             if name in branches and name not in self.true_heads():
-                del branches[name]
+                self.refs.remove(name)
         elif not isinstance(result, HangarError):
             assert result == (name, head or "")
-            del branches[name]
+            self.refs.remove(name)
 
     def merge(self, branch: str, dev: str, strategy: Any, outcome: Callable[[PlainMerge], Snapshot | None]) -> None:
         """Merge `dev` into a branch, through the open writer if there is one.
@@ -111,16 +111,16 @@ class Branching(Stashing):
             return
         if result is STORM:
             if branch in self.refs.branches and theirs is not None:
-                self.look_for_move(branch, *(moved or ((), {})))
+                self.look_for_move(branch, *(moved or ((), {})), "merge")
             return
         assert theirs is not None
         if moved is not None:
-            self.record(branch, result, *moved)
+            self.record(branch, result, *moved, "merge")
         elif ours is not None and theirs in ancestors(self.history, ours):
             assert result == ours
         else:
             assert result == theirs
-            self.refs.branches[branch] = theirs
+            self.refs.move(branch, theirs, "merge")
         if self.writer is not None:
             self.staged = self.clean(branch, result)
             assert self.writer.commit_hash == result

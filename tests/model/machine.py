@@ -90,7 +90,8 @@ class Team(RuleBasedStateMachine):
                 lambda: actor.repository.init("Model", "model@example.org"), None, RepositoryExistsError
             )
             assert not isinstance(again, HangarError) or actor.repository.initialized
-        actor.refs.exists, actor.refs.branches = True, {"master": None}
+        actor.refs.exists = True
+        actor.refs.move("master", None, "init")
         if not bucket:
             actor.repository.remote.add("origin", self.address)
         actor.look_at_refs()

@@ -24,10 +24,28 @@ STORM: Final = object()
 
 @dataclass
 class Refs:
-    """The branches of one store, by name, each with its commit."""
+    """The branches and tags of one store, by name, each with its commit.
+
+    `logs` has every move of a branch, oldest first: what was done, and the commit it was moved to. `gone` are commits
+    that a garbage collection removed, and `interrupted` tells whether one may have stopped half-way.
+    """
 
     exists: bool = False
     branches: dict[str, str | None] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    logs: dict[str, list[tuple[str, str | None]]] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)
+    interrupted: bool = False
+
+    def move(self, branch: str, commit: str | None, action: str) -> None:
+        """A branch is at a commit now."""
+        self.branches[branch] = commit
+        self.logs.setdefault(branch, []).append((action, commit))
+
+    def remove(self, branch: str) -> None:
+        """A branch is deleted."""
+        del self.branches[branch]
+        self.logs[branch].append(("delete", None))
 
 
 @dataclass
@@ -122,15 +140,18 @@ class Person:
         with self.weather.storm([]):
             return call()
 
-    def look_for_move(self, branch: str, parents: tuple[str, ...], contents: Snapshot) -> str | None:
+    def look_for_move(
+        self, branch: str, parents: tuple[str, ...], contents: Snapshot, action: str = "commit", key: str | None = None
+    ) -> str | None:
         """The commit that a branch was moved to although no answer came, if it was."""
         found = self.true_heads().get(branch)
         if found == self.refs.branches.get(branch):
             return None
         assert found is not None
         if found not in self.history:
-            self.record(branch, found, parents, contents)
-        self.refs.branches[branch] = found
+            self.record(branch, found, parents, contents, action, key)
+        else:
+            self.refs.move(branch, found, action)
         return found
 
     def true_heads(self) -> dict[str, str | None]:
@@ -139,19 +160,28 @@ class Person:
             lambda: {name: head.commit for name, head in self.repository._storage.pointers().heads().items()}
         )
 
-    def record(self, branch: str, digest: str, parents: tuple[str, ...], contents: Snapshot) -> None:
-        """A new commit on a branch."""
+    def record(
+        self,
+        branch: str,
+        digest: str,
+        parents: tuple[str, ...],
+        contents: Snapshot,
+        action: str = "commit",
+        key: str | None = None,
+    ) -> None:
+        """A new commit on a branch; it may have an idempotency key."""
         assert digest not in self.history
-        self.history[digest] = PlainCommit(parents, contents)
-        self.refs.branches[branch] = digest
+        self.history[digest] = PlainCommit(parents, contents, key)
+        self.refs.move(branch, digest, action)
 
     def heads(self) -> dict[str, str]:
         """Branches and remote-tracking branches that have a commit."""
         return {**{name: head for name, head in self.refs.branches.items() if head is not None}, **self.tracking}
 
     def known(self) -> list[str]:
-        """Commits that any head reaches, in the order in which they were made."""
-        reached = set().union(*(ancestors(self.history, head) for head in self.heads().values()), set())
+        """Commits that any head or tag reaches, in the order in which they were made."""
+        named = [*self.heads().values(), *self.refs.tags.values()]
+        reached = set().union(*(ancestors(self.history, head) for head in named), set())
         return [digest for digest in self.history if digest in reached]
 
     def plain_merge(self, ours: str, theirs: str) -> tuple[PlainMerge, list[str]]:
@@ -165,9 +195,9 @@ class Person:
             merge = merge.refusing(places_of(found))
         return merge, bases
 
-    def look_at(self, digest: str) -> None:
-        """A commit holds what the model says."""
-        reader = self.repository.checkout(commit=digest)
+    def look_at(self, digest: str, name: str = "") -> None:
+        """A commit, perhaps by another name, holds what the model says."""
+        reader = self.repository.checkout(commit=name or digest)
         assert reader.commit_hash == digest
         assert_contents(reader, self.snapshot_of(digest))
         reader.close()

@@ -14,13 +14,24 @@ from tests.model.values import Kind, RowKey, cast_or_none, fits_shape, same_or_a
 
 @dataclass(frozen=True)
 class PlainCommit:
-    """One commit: its parents, and all that is in it."""
+    """One commit: its parents, all that is in it, and its idempotency key if it has one."""
 
     parents: tuple[str, ...]
     snapshot: Snapshot
+    key: str | None = None
 
 
 History = dict[str, PlainCommit]
+
+
+def done_with(history: History, head: str | None, key: str) -> str | None:
+    """The commit behind a head that did the work of an idempotency key, found by going back; None if there is none."""
+    holding = {digest for digest in history if any(history[one].key == key for one in ancestors(history, digest))}
+    found = None
+    following = [] if head is None else [head]
+    while digest := next((one for one in following if one in holding), None):
+        found, following = digest, list(history[digest].parents)
+    return found
 
 
 def ancestors(history: History, digest: str | None) -> set[str]:

@@ -9,25 +9,28 @@ from typing import Any
 
 from hypothesis import event
 
+from hangar_cloud.catalog.pointers import PointerLog
 from hangar_cloud.errors import (
     HangarError,
     HeadMovedError,
     NotInitializedError,
+    RefExistsError,
     RefNotFoundError,
 )
-from tests.model.branching import Branching
+from hangar_cloud.tags import Tags
 from tests.model.looking import assert_contents
 from tests.model.person import STORM
 from tests.model.plain_merge import ancestors
+from tests.model.referring import Referring
 
 
-class Sharing(Branching):
+class Sharing(Referring):
     """Somebody who shares a dataset."""
 
     origin_address = ""
 
-    def push(self, branch: str) -> None:
-        """Push a branch to the origin."""
+    def push(self, branch: str, force: bool = False) -> None:
+        """Push a branch to the origin, by force even where that takes commits off it."""
         here, there = self.refs.branches.get(branch), self.origin.branches.get(branch)
         allowed: list[type[HangarError] | None] = [None]
         warned = False
@@ -35,48 +38,83 @@ class Sharing(Branching):
             allowed = [RefNotFoundError]
         elif here is None:
             allowed = [NotInitializedError]
-        elif there is not None and here in ancestors(self.history, there):
+        elif there is not None and (here == there if force else here in ancestors(self.history, there)):
             warned = True
-        elif there is not None and there not in ancestors(self.history, here):
+        elif not force and there is not None and there not in ancestors(self.history, here):
             allowed = [HeadMovedError]
         with self.warned_if(warned):
-            result = self.attempt(lambda: self.repository.remote.push("origin", branch), *allowed)
+            result = self.attempt(lambda: self.repository.remote.push("origin", branch, force=force), *allowed)
         if isinstance(result, HangarError):
             return
         assert here is not None or result is STORM
+        action = "force-push" if force and there is not None else "push"
         if result is STORM:
             heads = self.heads_of_origin()
             event("push in a storm", "landed" if heads.get(branch) == here else "not")
             self.origin.exists |= bool(heads)
             assert heads.get(branch) in (there, here)
-            if heads.get(branch) is not None:
-                self.origin.branches[branch] = heads[branch]
+            if heads.get(branch) != there:
+                self.origin.move(branch, heads[branch], action)
             return
         assert result == branch
         self.origin.exists = True
         if not warned:
-            self.origin.branches[branch] = here
+            self.origin.move(branch, here, action)
         if here == self.origin.branches[branch] and here is not None:
             self.tracking[f"origin/{branch}"] = here
 
     def heads_of_origin(self) -> dict[str, str | None]:
         """What branches the origin really has."""
-        from hangar_cloud.catalog.pointers import PointerLog
-
         store = self.repository._storage.remote_store("origin")
         return self.calm(lambda: {name: head.commit for name, head in PointerLog(store).heads().items()})
 
     def fetch(self, branch: str) -> None:
         """Fetch a branch of the origin."""
-        there = self.origin.branches.get(branch)
+        there, name = self.origin.branches.get(branch), f"origin/{branch}"
         allowed = [RefNotFoundError] if there is None else [None]
-        with self.warned_if(there is not None and self.tracking.get(f"origin/{branch}") == there):
+        nothing_new = self.origin.tags.keys() <= self.refs.tags.keys()
+        with self.warned_if(there is not None and self.tracking.get(name) == there and nothing_new):
             result = self.attempt(lambda: self.repository.remote.fetch("origin", branch), *allowed)
-        if result is STORM or isinstance(result, HangarError):
+        if isinstance(result, HangarError):
             return
-        assert result == f"origin/{branch}"
+        if result is STORM:
+            self.look_what_came(name, there)
+            return
+        assert result == name
         assert there is not None
-        self.tracking[result] = there
+        self.tracking[name] = there
+        self.refs.tags = {**self.origin.tags, **self.refs.tags}
+
+    def look_what_came(self, name: str, there: str | None) -> None:
+        """What a fetch that the weather stopped had fetched."""
+        found = self.repository._branches.tracking.all().get(name)
+        assert found in (self.tracking.get(name), there)
+        if found is not None:
+            self.tracking[name] = found
+        tags = self.true_tags()
+        assert self.refs.tags.items() <= tags.items() <= {**self.origin.tags, **self.refs.tags}.items()
+        self.refs.tags = tags
+
+    def push_tag(self, name: str) -> None:
+        """Push a tag to the origin."""
+        here, there = self.refs.tags.get(name), self.origin.tags.get(name)
+        allowed: list[type[HangarError] | None] = [None]
+        if here is None:
+            allowed = [RefNotFoundError]
+        elif there not in (None, here):
+            allowed = [RefExistsError]
+        result = self.attempt(lambda: self.repository.remote.push_tag("origin", name), *allowed)
+        if isinstance(result, HangarError):
+            return
+        if result is STORM:
+            store = self.repository._storage.remote_store("origin")
+            found = self.calm(lambda: {tag.name: tag.digest for tag in Tags(PointerLog(store, kind="tags"), "").all()})
+            assert found.get(name) in (there, here)
+            self.origin.tags = found
+            return
+        assert result == name
+        assert here is not None
+        self.origin.tags[name] = here
 
     def fetch_data(self, digest: str, whole_history: bool) -> None:
         """Fetch the data of a commit, and read it without a network."""
@@ -112,7 +150,8 @@ class Sharing(Branching):
             return
         assert result == self.expected_clone(with_commit)
         head = with_commit[result]
-        self.refs.exists, self.refs.branches = True, {result: head}
+        self.refs.exists, self.refs.tags = True, dict(self.origin.tags)
+        self.refs.move(result, head, "clone")
         self.tracking, self.current = {f"origin/{result}": head}, result
 
     def expected_clone(self, heads: dict[str, str]) -> str:

@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from hangar_cloud.backends.store import memory
-from hangar_cloud.catalog import records
+from hangar_cloud.catalog import condemned, records
 from hangar_cloud.progress import set_progress
+from tests.model.keeping import KeepingTeam
 from tests.model.machine import Team
 from tests.model.weather import UnreliableStore, Weather
 
@@ -22,11 +23,11 @@ _NO_LIMIT = 0
 _MemoryStore = memory.MemoryStore
 
 
-class TeamAtAFolder(Team):
+class TeamAtAFolder(KeepingTeam):
     """The shared repository is a folder."""
 
 
-class TeamInMemory(Team):
+class TeamInMemory(KeepingTeam):
     """It is in memory, behind a cache of each who works on it directly."""
 
     scheme = "memory"
@@ -42,6 +43,13 @@ class TeamInAStorm(TeamInMemory):
 def small_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trees of several levels from some tens of rows."""
     monkeypatch.setattr(records, "_THRESHOLDS", [2**64 // (12 * 4**level) for level in range(7)] + [0])
+
+
+@pytest.fixture(autouse=True)
+def quick_collections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is at work at the same moment, so collections and writers need not wait for each other."""
+    monkeypatch.setattr(condemned, "SETTLE_SECONDS", 0.002)
+    monkeypatch.setattr(condemned, "LEASE_SECONDS", 0.05)
 
 
 @pytest.mark.timeout(_NO_LIMIT)

@@ -128,8 +128,8 @@ class Writing(Person):
             assert_diff(self.writer.diff.staged().diff, plain_diff(staged.start, staged.snapshot))
             assert self.writer._working.dirty or not staged.dirty
 
-    def commit(self) -> None:
-        """Commit what is staged, on top of wherever the branch is now."""
+    def commit(self, key: str | None = None) -> None:
+        """Commit what is staged, on top of wherever the branch is now; the key is of work that was not done before."""
         staged = self.staged
         assert staged is not None
         branch, head = staged.branch, self.refs.branches.get(staged.branch)
@@ -146,15 +146,15 @@ class Writing(Person):
                 self.staged = self.clean(branch, head)
             return
         base, merged, allowed = self.expected_commit(staged)
-        result = self.attempt(lambda: self.writer.commit("model"), *allowed)
+        result = self.attempt(lambda: self.writer.commit("model", idempotency_key=key), *allowed)
         if head != base:
             event("commit on a branch that moved", type(result).__name__)
         if result is STORM:
-            self.after_storm_in_commit(base, merged)
+            self.after_storm_in_commit(base, merged, key)
         elif isinstance(result, NothingToCommitError):
             self.moved_base(staged, head, merged)
         elif not isinstance(result, HangarError):
-            self.record(branch, result, parents(head), merged)
+            self.record(branch, result, parents(head), merged, key=key)
             self.staged = self.clean(branch, result)
             assert self.writer.commit_hash == result
 
@@ -178,7 +178,7 @@ class Writing(Person):
         staged.base, staged.start, staged.snapshot = head, self.snapshot_of(head), merged
         staged.landed, staged.since = None, False
 
-    def after_storm_in_commit(self, base: str | None, merged: Snapshot) -> None:
+    def after_storm_in_commit(self, base: str | None, merged: Snapshot, key: str | None = None) -> None:
         """Find out what became of an attempt to commit."""
         staged = self.staged
         assert staged is not None
@@ -187,7 +187,7 @@ class Writing(Person):
             self.moved_base(staged, base, staged.snapshot)
         if self.calm(lambda: self.writer._staging.setting("base")) == head and head != staged.base:
             self.moved_base(staged, head, merged)
-        landed = self.look_for_move(staged.branch, parents(head), merged)
+        landed = self.look_for_move(staged.branch, parents(head), merged, key=key)
         event("commit in a storm", "landed" if landed else "not")
         if landed is not None:
             staged.landed, staged.since = landed, False

@@ -43,6 +43,7 @@ def repository(opened):
     )
     for sample in range(4):
         nested[sample] = {sub: noise(100 + sample * 10 + sub, 20 * (sub + 2)).reshape(20, -1) for sub in range(4)}
+    writer.add_ndarray_column("twin", prototype=noise(0, 300))["a"] = noise(9, 300)
     writer["small", 7] = noise(700, 300)
     writer["small", "seven"] = noise(7, 300)
     writer.commit("more")
@@ -62,6 +63,7 @@ def secret_of(repository, column, key, commit=""):
     [
         ("small", 8, {("small", 8)}),
         ("small", "seven", {("small", 7), ("small", "seven")}),
+        ("small", 9, {("small", 9), ("twin", "a")}),
         ("big", 1, {("big", 1)}),
         ("text", 3, {("text", 3)}),
         ("nested", (2, 3), {("nested", (2, 3))}),

@@ -7,7 +7,7 @@ import pytest
 from hangar_cloud import Repository
 from hangar_cloud.backends.store import open_store
 from hangar_cloud.catalog import condemned
-from hangar_cloud.errors import InvalidSampleError, PurgedError
+from hangar_cloud.errors import InvalidArgumentError, InvalidSampleError, PurgedError
 from tests.repository.making import add_commit, make_repository, noise
 from tests.repository.purging import REASON, check_purged, contents, everywhere, holders, local_files, objects_of
 
@@ -88,6 +88,59 @@ def test_a_clone_made_afterwards_reads_and_fetches_all_else(open_bucket, s3_url,
     with pytest.raises(PurgedError, match=REASON):
         clone.remote.fetch_data_sample("origin", "array", 7, branch="master")
     check_purged(before, contents(Repository(clone.path, offline=True)), gone)
+    assert clone.verify_repo_integrity()
+
+
+def test_a_clone_with_parts_alone_says_where_to_purge(open_bucket, s3_url, s3_options, tmp_path):
+    clone = cloned(tmp_path / "clone", s3_url, s3_options)
+    before = contents(clone)
+    for column, key in (("array", 7), ("text", 3)):
+        with pytest.raises(InvalidArgumentError, match="not in this clone as a whole.* Purge it in the remote"):
+            clone.purge(column=column, key=key, reason=REASON)
+    assert contents(clone) == before
+    assert clone._storage.store.list_children("purged") == []
+
+
+def test_a_purge_here_changes_nothing_in_the_remotes(s3_url, s3_options, tmp_path):
+    repository = make_repository(tmp_path / "repository")
+    add_commit(repository, {n: noise(n, 300) for n in range(30)})
+    repository.remote.add("origin", s3_url, storage_options=s3_options)
+    repository.remote.push("origin", "master")
+    before = contents(repository)
+    (digest,) = repository.purge(column="array", key=7, reason=REASON).digests
+    again = Repository(repository.path, storage_options=s3_options)
+    check_purged(before, contents(again), {("array", 7)})
+    assert holders(local_files(again), noise(7, 300).tobytes(), digest) == []
+    assert contents(Repository(s3_url, storage_options=s3_options, cache_dir=tmp_path / "cache")) == before
+    assert again.verify_repo_integrity()
+    add_commit(again, {100: noise(100, 300)})
+    again.remote.push("origin", "master")
+    assert (
+        contents(Repository(s3_url, storage_options=s3_options, cache_dir=tmp_path / "cache")).items() > before.items()
+    )
+
+
+@pytest.mark.parametrize("repacked", [False, True])
+def test_a_push_to_an_empty_bucket_says_there_what_was_purged(repacked, s3_url, s3_options, tmp_path):
+    repository = make_repository(tmp_path / "repository")
+    add_commit(repository, {n: noise(n, 300) for n in range(30)})
+    writer = repository.checkout(write=True)
+    writer.add_str_column("text").update({n: f"{n:02}: too long to stand for itself in history" for n in range(30)})
+    writer.commit("text")
+    writer.close()
+    before = contents(repository)
+    repository.purge(column="array", key=7, reason=REASON)
+    repository.purge(column="text", key=3, reason=REASON)
+    if repacked:
+        repository.repack()
+        repository.gc(grace=0, keep_reflog=0)
+    repository.remote.add("origin", s3_url, storage_options=s3_options)
+    repository.remote.push("origin", "master")
+    there = Repository(s3_url, storage_options=s3_options, cache_dir=tmp_path / "cache")
+    check_purged(before, contents(there), {("array", 7), ("text", 3)})
+    assert there.verify_repo_integrity()
+    clone = cloned(tmp_path / "clone", s3_url, s3_options)
+    check_purged(before, contents(clone), {("array", 7), ("text", 3)})
     assert clone.verify_repo_integrity()
 
 

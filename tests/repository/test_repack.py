@@ -314,3 +314,30 @@ class TestDamagedMoves:
         assert ("missing", path) in {(finding.kind, finding.object) for finding in found}
         with pytest.raises(FileNotFoundError):
             read_all(repository)
+
+
+def test_a_large_repack_is_recorded_in_many_entries(repository, monkeypatch):
+    held = small_commits(repository, range(12))
+    monkeypatch.setattr("hangar_cloud.backends.pack_writer.PACK_BYTES", 1500)
+    monkeypatch.setattr("hangar_cloud.catalog.gathering.OBJECT_BYTES", 8000)
+    monkeypatch.setattr("hangar_cloud.catalog.gathering.ENTRY_BYTES", 1)
+    monkeypatch.setattr("hangar_cloud.repack._READ_EXTENTS", 2)
+    report = repository.repack()
+    assert report.made["packs"].objects == 3
+    assert len(moves_of(repository)) > 4
+    assert not list(repository._storage.root.glob("repack-*"))
+    assert repository.gc(**ALL).total == report.freed
+    assert_held(Repository(repository.path), held)
+    assert repository.verify_repo_integrity()
+
+
+def test_moves_that_do_not_fit_into_an_entry_go_into_several(repository, monkeypatch):
+    held = small_commits(repository, range(8))
+    monkeypatch.setattr("hangar_cloud.catalog.gathering._MOVES_AT_MOST", 2)
+    monkeypatch.setattr("hangar_cloud.catalog.gathering._SEGMENTS_AT_MOST", 2)
+    monkeypatch.setattr("hangar_cloud.catalog.gathering.MAX_MOVES", 3)
+    monkeypatch.setattr("hangar_cloud.repack._READ_EXTENTS", 1)
+    repository.repack()
+    assert max(map(len, moves_of(repository))) <= 3
+    assert repository.gc(**ALL).total.objects == 16
+    assert_held(Repository(repository.path), held)

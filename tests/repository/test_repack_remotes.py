@@ -163,7 +163,7 @@ def test_a_lazy_clone_reads_across_a_repack_and_then_offline(local, held, open_b
     assert same_columns(read_all(offline, commit=tip), newest)
     assert fresh.verify_repo_integrity()
     first = next(iter(held))
-    with pytest.raises(DataNotLocalError):
+    with pytest.warns(UserWarning, match="not all data"), pytest.raises(DataNotLocalError):
         read_all(offline, commit=first)
     assert_held(fresh, held)
     assert fresh.fsck(fetch=True) == []
