@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.errors import StagingError
@@ -65,12 +65,19 @@ def adds_nothing(working: WorkingSet, head: dict[str, ColumnEntry], nodes: NodeR
         theirs = head.get(name)
         if theirs is None or theirs.schema != column.entry.schema:
             return False
+        if _backend(column.entry) not in (_backend(theirs), _backend(working.base.get(name))):
+            return False
         if any(
             _identity(nodes.find(theirs.root, theirs.schema, key)) != _identity(row)
             for key, row in column.staged.items()
         ):
             return False
     return True
+
+
+def _backend(entry: ColumnEntry | None) -> tuple[str, dict[str, Any]] | None:
+    """Where new values of a column go."""
+    return None if entry is None else (entry.backend, entry.backend_options)
 
 
 def changes_nothing(working: WorkingSet, trees: Mapping[str, tuple[ColumnSchema, NodeRef | None]]) -> bool:

@@ -35,6 +35,7 @@ from hangar_cloud.catalog.staged_rows import (
     spares_table,
 )
 from hangar_cloud.catalog.staging_database import connect, create, told
+from hangar_cloud.catalog.uninterrupted import uninterrupted
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS settings (name VARCHAR PRIMARY KEY, value VARCHAR);
@@ -94,10 +95,7 @@ class StagingArea:
                 create(path)
         self._connection = connect(path)
         self._execute(_SCHEMA)
-        row = self._query(
-            "SELECT max(sequence) FROM (SELECT sequence FROM columns UNION ALL SELECT sequence FROM samples)"
-        )[0]
-        self._sequence = 0 if row[0] is None else int(row[0]) + 1
+        self._sequence = self._next_sequence()
 
     @property
     def dirty(self) -> bool:
@@ -141,11 +139,10 @@ class StagingArea:
 
     def stage_column(self, event: ColumnEvent) -> None:
         """Record a change to a column as a whole; durable on return."""
-        self._execute(
-            "INSERT INTO columns VALUES (?, ?, ?, ?)",
-            [self._sequence, event.name, event.action, json.dumps(event.entry, sort_keys=True)],
-        )
-        self._sequence += 1
+        row = [self._sequence, event.name, event.action, json.dumps(event.entry, sort_keys=True)]
+        with uninterrupted():
+            self._execute("INSERT INTO columns VALUES (?, ?, ?, ?)", row)
+            self._sequence += 1
 
     def stage_samples(
         self,
@@ -158,12 +155,13 @@ class StagingArea:
 
         `spares` are copies of samples whose rows name packs of others, by digest: for the case that those go.
         """
-        with self._transaction():
-            self._insert("spares", [[digest, *place] for digest, place in spares.items()], spares_table)
-            self._insert("extents", _listed(extents), extents_table)
-            flat = [self._flat(name, key, row) for key, row in rows]
-            self._insert("samples", flat, samples_table)
-        self._sequence += 1
+        with uninterrupted():
+            with self._transaction():
+                self._insert("spares", [[digest, *place] for digest, place in spares.items()], spares_table)
+                self._insert("extents", _listed(extents), extents_table)
+                flat = [self._flat(name, key, row) for key, row in rows]
+                self._insert("samples", flat, samples_table)
+            self._sequence += 1
 
     def events(self) -> Iterator[ColumnEvent | SampleEvents]:
         """Everything staged, in the order it was staged."""
@@ -279,7 +277,8 @@ class StagingArea:
 
     def close(self) -> None:
         """Close the database; what is staged stays."""
-        self._connection.close()
+        with uninterrupted():
+            self._connection.close()
 
     def _flat(self, name: str, key: RowKey, row: Row | None) -> list[Any]:
         if isinstance(key, tuple):
@@ -318,6 +317,8 @@ class StagingArea:
                 yield
         except BaseException:
             self._sequence = sequence
+            with contextlib.suppress(StagingError):
+                self._sequence = self._next_sequence()  # Control-C may come when all is durable already
             raise
 
     @contextlib.contextmanager
@@ -341,8 +342,15 @@ class StagingArea:
                 self._roll_back()
                 raise
 
+    def _next_sequence(self) -> int:
+        row = self._query(
+            "SELECT max(sequence) FROM (SELECT sequence FROM columns UNION ALL SELECT sequence FROM samples)"
+        )[0]
+        return 0 if row[0] is None else int(row[0]) + 1
+
     def _query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        return list(self._execute(sql, parameters).fetchall())
+        with uninterrupted():
+            return list(self._execute(sql, parameters).fetchall())
 
     def _execute(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
         with told(self.folder):
@@ -351,7 +359,7 @@ class StagingArea:
     def _roll_back(self) -> None:
         import duckdb
 
-        with contextlib.suppress(duckdb.Error):
+        with contextlib.suppress(duckdb.Error), uninterrupted():
             self._connection.execute("ROLLBACK")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from hangar_cloud.backends.store.durable_files import publish_over
 from hangar_cloud.catalog.errors import StagingError
+from hangar_cloud.catalog.uninterrupted import uninterrupted
 
 
 @contextlib.contextmanager
@@ -17,7 +18,8 @@ def told(folder: Path) -> Iterator[None]:
     import duckdb
 
     try:
-        yield
+        with uninterrupted():
+            yield
     except duckdb.Error as error:
         raise StagingError(
             f"the staging area {folder} could not be used ({error}); what was staged before is kept. "
@@ -41,12 +43,13 @@ def connect(path: Path) -> Any:
 
     try:
         # Whoever handed on the folder may have put a view of other files of this machine in the place of a table.
-        connection = duckdb.connect(
-            str(path),
-            config={"threads": 1, "enable_external_access": "false", "autoload_known_extensions": "false"},
-        )
-        # Or it draws a bar on standard output, in the midst of what a program prints, once a statement takes seconds.
-        connection.execute("SET enable_progress_bar = false")
+        with uninterrupted():
+            connection = duckdb.connect(
+                str(path),
+                config={"threads": 1, "enable_external_access": "false", "autoload_known_extensions": "false"},
+            )
+            # Or it draws a bar on standard output, in the midst of what a program prints, after some seconds.
+            connection.execute("SET enable_progress_bar = false")
         return connection
     except duckdb.Error as error:
         raise StagingError(

@@ -80,7 +80,7 @@ def test_two_writers(server, url, tmp_path, name):
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", LONG)
 @pytest.mark.parametrize("server", ["s3", "gcs"], indirect=True)
-def test_eight_writers(server, url, tmp_path, name):
-    fates = ingest_in(LONG[name](), server, url, tmp_path, writers=8, batches=10, images=60)
+def test_six_writers(server, url, tmp_path, name):
+    fates = ingest_in(LONG[name](), server, url, tmp_path, writers=6, batches=6, images=60)
     print(dict(fates))
     assert fates[name]
