@@ -21,6 +21,7 @@ from hangar_cloud.backends.packs import BlockExtent
 from hangar_cloud.catalog.errors import StagingError
 from hangar_cloud.catalog.keys import KeyType, RowKey
 from hangar_cloud.catalog.records import Row
+from hangar_cloud.catalog.uninterrupted import uninterrupted
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS settings (name VARCHAR PRIMARY KEY, value VARCHAR);
@@ -74,10 +75,7 @@ class StagingArea:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._connection = _connect(self.folder / "staging.duckdb")
         self._execute(_SCHEMA)
-        row = self._query(
-            "SELECT max(sequence) FROM (SELECT sequence FROM columns UNION ALL SELECT sequence FROM samples)"
-        )[0]
-        self._sequence = 0 if row[0] is None else int(row[0]) + 1
+        self._sequence = self._next_sequence()
 
     @property
     def dirty(self) -> bool:
@@ -109,21 +107,21 @@ class StagingArea:
 
     def stage_column(self, event: ColumnEvent) -> None:
         """Record a change to a column as a whole; durable on return."""
-        self._execute(
-            "INSERT INTO columns VALUES (?, ?, ?, ?)",
-            [self._sequence, event.name, event.action, json.dumps(event.entry, sort_keys=True)],
-        )
-        self._sequence += 1
+        row = [self._sequence, event.name, event.action, json.dumps(event.entry, sort_keys=True)]
+        with uninterrupted():
+            self._execute("INSERT INTO columns VALUES (?, ?, ?, ?)", row)
+            self._sequence += 1
 
     def stage_samples(
         self, name: str, rows: Sequence[tuple[RowKey, Row | None]], extents: dict[int, list[BlockExtent]]
     ) -> None:
         """Record samples of a column, each key once, with the pack extents they lie in; durable on return."""
-        with self._transaction():
-            self._insert("extents", _listed(extents), _extents_table)
-            flat = [self._flat(name, key, row) for key, row in rows]
-            self._insert("samples", flat, _samples_table)
-        self._sequence += 1
+        with uninterrupted():
+            with self._transaction():
+                self._insert("extents", _listed(extents), _extents_table)
+                flat = [self._flat(name, key, row) for key, row in rows]
+                self._insert("samples", flat, _samples_table)
+            self._sequence += 1
 
     def events(self) -> Iterator[ColumnEvent | SampleEvents]:
         """Everything staged, in the order it was staged."""
@@ -197,7 +195,8 @@ class StagingArea:
 
     def close(self) -> None:
         """Close the database; what is staged stays."""
-        self._connection.close()
+        with uninterrupted():
+            self._connection.close()
 
     def _flat(self, name: str, key: RowKey, row: Row | None) -> list[Any]:
         if isinstance(key, tuple):
@@ -219,12 +218,12 @@ class StagingArea:
             for row in rows:
                 self._execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608 - a name of ours
             return
-        with self._explained():
+        with self._explained(), uninterrupted():
             self._connection.register("incoming", as_arrow(rows))
         try:
             self._execute(f"INSERT INTO {table} SELECT * FROM incoming")  # noqa: S608 - a name of ours
         finally:
-            with self._explained():
+            with self._explained(), uninterrupted():
                 self._connection.unregister("incoming")
 
     @contextlib.contextmanager
@@ -236,6 +235,8 @@ class StagingArea:
                 yield
         except BaseException:
             self._sequence = sequence
+            with contextlib.suppress(StagingError):
+                self._sequence = self._next_sequence()  # Control-C may come when all is durable already
             raise
 
     @contextlib.contextmanager
@@ -259,11 +260,18 @@ class StagingArea:
                 self._roll_back()
                 raise
 
+    def _next_sequence(self) -> int:
+        row = self._query(
+            "SELECT max(sequence) FROM (SELECT sequence FROM columns UNION ALL SELECT sequence FROM samples)"
+        )[0]
+        return 0 if row[0] is None else int(row[0]) + 1
+
     def _query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        return list(self._execute(sql, parameters).fetchall())
+        with uninterrupted():
+            return list(self._execute(sql, parameters).fetchall())
 
     def _execute(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
-        with self._explained():
+        with self._explained(), uninterrupted():
             return self._connection.execute(sql, list(parameters))
 
     @contextlib.contextmanager
@@ -281,7 +289,7 @@ class StagingArea:
     def _roll_back(self) -> None:
         import duckdb
 
-        with contextlib.suppress(duckdb.Error):
+        with contextlib.suppress(duckdb.Error), uninterrupted():
             self._connection.execute("ROLLBACK")
 
 
@@ -289,9 +297,10 @@ def _connect(path: Path) -> Any:
     import duckdb
 
     try:
-        connection = duckdb.connect(str(path), config={"threads": 1})
-        # Or it draws a bar on standard output, in the midst of what a program prints, once a statement takes seconds.
-        connection.execute("SET enable_progress_bar = false")
+        with uninterrupted():
+            connection = duckdb.connect(str(path), config={"threads": 1})
+            # Or it draws a bar on standard output, in the midst of what a program prints, after some seconds.
+            connection.execute("SET enable_progress_bar = false")
         return connection
     except duckdb.Error as error:
         raise StagingError(

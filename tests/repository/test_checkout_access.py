@@ -186,7 +186,8 @@ def test_a_checkout_is_a_mapping_of_columns(co):
     assert (len(co), len(co.columns)) == (10, 10)
     for where in (co, co.columns):
         assert ["text" in where, "nope" in where, None in where, 5 in where, [] in where] == [True] + [False] * 4
-    assert co.columns.get("nope") is None
+    with pytest.raises(KeyError, match="no column 'nope'"):
+        co.columns.get("nope")
     assert co.columns.get("nope", 5) == 5
     assert co.columns.get([]) is None
     assert repr(co.columns).splitlines()[0] == "Hangar Columns"

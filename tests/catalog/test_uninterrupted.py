@@ -1,0 +1,116 @@
+"""Control-C while something is staged: a KeyboardInterrupt, whatever the database makes of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from hangar_cloud import Repository
+from hangar_cloud.catalog.uninterrupted import uninterrupted
+from tests.repository.making import make_repository
+
+
+@pytest.fixture(autouse=True)
+def heard():
+    """SIGINT raises KeyboardInterrupt, also where the suite runs in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def press():
+    """Control-C, once Python looks."""
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0)
+
+
+def test_it_comes_at_the_end_of_the_block():
+    done = []
+    with pytest.raises(KeyboardInterrupt), uninterrupted():
+        press()
+        with uninterrupted():
+            press()
+            done.append("inner")
+        done.append("outer")
+    assert done == ["inner", "outer"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_it_comes_instead_of_an_error():
+    with pytest.raises(KeyboardInterrupt), uninterrupted():
+        press()
+        raise ValueError("an error of the block")
+
+
+def test_who_ignores_it_is_not_disturbed():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with uninterrupted():
+        press()
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+def test_other_threads_stage_without_it():
+    failed = []
+
+    def work():
+        try:
+            with uninterrupted():
+                pass
+        except BaseException as error:  # noqa: BLE001 - any is a failure
+            failed.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert not failed
+
+
+@pytest.mark.parametrize("batch", [1, 500])
+def test_any_moment_of_staging_raises_keyboard_interrupt_and_nothing_else(tmp_path, batch):
+    """A thread presses Control-C again and again while samples are written; what was written before stays."""
+    repository = make_repository(tmp_path)
+    writer = repository.checkout(write=True)
+    column = writer.add_ndarray_column("array", prototype=np.zeros(3, np.int64))
+    stop = threading.Event()
+
+    def disturb():
+        while not stop.wait(0.013):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    written, pressed, number = {}, 0, 0
+    thread = threading.Thread(target=disturb)
+    thread.start()
+    try:
+        while pressed < 40:
+            try:
+                values = {key: np.full(3, key) for key in range(number, number + batch)}
+                column.update(values)
+                written |= values
+                number += batch
+            except KeyboardInterrupt:
+                pressed += 1
+    finally:
+        while True:
+            try:
+                stop.set()
+                thread.join()
+                break
+            except KeyboardInterrupt:
+                continue
+    for key, value in written.items():
+        assert np.array_equal(column[key], value)
+    try:
+        writer.close()
+    except KeyboardInterrupt:
+        writer.close()
+    again = Repository(tmp_path).checkout(write=True)
+    for key, value in written.items():
+        assert np.array_equal(again["array"][key], value)
+    again.commit("what was written")
+    again.close()
+    assert repository.verify_repo_integrity()
