@@ -189,7 +189,7 @@ def test_a_checkout_is_a_mapping_of_columns(co):
     with pytest.raises(KeyError, match="no column 'nope'"):
         co.columns.get("nope")
     assert co.columns.get("nope", 5) == 5
-    assert co.columns.get([]) is None
+    assert co.columns.get([], 5) == 5
     assert repr(co.columns).splitlines()[0] == "Hangar Columns"
     assert "      - text / False" in repr(co.columns).splitlines()
     assert co.columns.contains_remote_references == dict.fromkeys(names, False)
