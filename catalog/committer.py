@@ -27,7 +27,7 @@ from hangar_cloud.catalog.node_reader import NodeReader
 from hangar_cloud.catalog.pointers import Pointer, PointerLog
 from hangar_cloud.catalog.publishing import Progress, Publisher
 from hangar_cloud.catalog.purged_samples import PurgedSamples
-from hangar_cloud.catalog.rebase import Conflict, changes_nothing, describe, find_conflicts, rebase
+from hangar_cloud.catalog.rebase import Conflict, advice, changes_nothing, describe, find_conflicts, rebase
 from hangar_cloud.catalog.receipts import NEW_METADATA, find_commit, receipt_change
 from hangar_cloud.catalog.record_writer import RecordWriter
 from hangar_cloud.catalog.records import NodeRef
@@ -280,9 +280,8 @@ class Committer:
         if conflicts:
             raise CommitConflictError(
                 f"another writer moved branch {branch!r} to commit {(there or '')[:12]} and changed, in another way, "
-                f"what is staged here too: {describe(conflicts)}. Your staged changes are kept. Read the other values "
-                f"with checkout(branch={branch!r}). To keep the other values, set or delete the samples here likewise "
-                "and commit again, or commit with on_conflict='theirs'; to keep yours, commit with on_conflict='ours'"
+                f"what is staged here too: {describe(conflicts)}. Your staged changes are kept. "
+                f"{advice(conflicts, branch, staging.setting('base'))}"
             )
         # Packs that the old base names count as safe only while the new one has it as an ancestor.
         self._uprooted = self._uprooted or not self._is_recent(staging.setting("base"), there)

@@ -47,8 +47,9 @@ class PurgedSamples:
         for key, digest in samples:
             if digest in purged:
                 raise InvalidSampleError(
-                    f"column {column!r}, sample {key!r}: {self.error(digest) or 'this sample was purged'}. It is not "
-                    f"stored again; delete the key (`del column[{key!r}]`) or set another value"
+                    f"{f'column {column!r}' if column else 'metadata'}, sample {key!r}: "
+                    f"{self.error(digest) or 'this sample was purged'}. It is not stored again: leave it out (where it "
+                    f"is staged, `del column[{key!r}]`), or set another value"
                 )
 
     def forget(self) -> None:

@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from hangar_cloud.catalog.commits import ColumnEntry
+from hangar_cloud.catalog.commits import METADATA, ColumnEntry
 from hangar_cloud.catalog.errors import StagingError
 from hangar_cloud.catalog.keys import RowKey
 from hangar_cloud.catalog.node_reader import NodeReader
@@ -51,9 +51,25 @@ def find_conflicts(working: WorkingSet, head: dict[str, ColumnEntry], nodes: Nod
 
 def describe(conflicts: list[Conflict]) -> str:
     """The first few conflicts in words."""
-    shown = [f"column {c.column!r}" + ("" if c.key is None else f" sample {c.key!r}") for c in conflicts[:_SHOWN]]
+    names = ("metadata" if c.column == METADATA else f"column {c.column!r}" for c in conflicts[:_SHOWN])
+    shown = [name + ("" if c.key is None else f" sample {c.key!r}") for name, c in zip(names, conflicts, strict=False)]
     more = f" and {len(conflicts) - _SHOWN} more" if len(conflicts) > _SHOWN else ""
     return ", ".join(shown) + more
+
+
+def advice(conflicts: list[Conflict], branch: str, base: str | None) -> str:
+    """What a user can do about conflicts of a commit with what is on its branch by now."""
+    look = f"Read what the other writer made of it with checkout(branch={branch!r})"
+    if any(conflict.key is None for conflict in conflicts):
+        return (
+            f"{look}. No on_conflict settles changes of whole columns. To give yours up, call reset_staging_area(). To "
+            f"keep them, stash them, bring them back on a branch made from commit {(base or 'none')[:12]}, and commit "
+            "them there"
+        )
+    return (
+        f"{look}. To keep that, set or delete the samples here likewise and commit again, or commit with "
+        "on_conflict='theirs'; to keep yours, commit with on_conflict='ours'"
+    )
 
 
 def adds_nothing(working: WorkingSet, head: dict[str, ColumnEntry], nodes: NodeReader) -> bool:

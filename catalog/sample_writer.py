@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from hangar_cloud.backends.blocks import GROUP_BYTES, Place, encode_block, encode_sample
@@ -81,6 +81,12 @@ class SampleWriter:
         self._last_number = -1
         self._pack_number = -1
         self._find_numbers()
+
+    def refuse_purged(self, column: str, samples: Iterable[tuple[RowKey, Payload]]) -> None:
+        """Raises InvalidSampleError if any of these samples was purged."""
+        if self._purged is not None:
+            named = ((key, sample_identity(p.prefix, p.data, p.shape)) for key, p in samples)
+            self._purged.refuse(column, ((key, identity[1:]) for key, identity in named if identity[:1] == b"\1"))
 
     def write(
         self, column: str, entry: ColumnEntry, samples: Sequence[tuple[RowKey, Payload]], staged: bool = True

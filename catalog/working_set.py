@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from heapq import merge
 from typing import Any, Final
@@ -326,6 +326,10 @@ class WorkingSet:
             raise
         column.start(entry)
         column.restore(rows)
+
+    def refuse_purged(self, name: str, rows: Iterable[tuple[RowKey, Payload | None]]) -> None:
+        """Raises InvalidSampleError if any of these payloads is of a purged sample."""
+        self._writer.refuse_purged(name, ((key, payload) for key, payload in rows if payload is not None))
 
     def flush(self, name: str | None = None) -> None:
         """Make what waits in memory durable, of one column or of all."""

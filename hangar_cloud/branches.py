@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Final, NamedTuple
 
 from hangar_cloud import writer_lock
+from hangar_cloud.backends.errors import DataNotLocalError, ObjectNotFoundError
 from hangar_cloud.backends.store.durable_files import read_regular, replace_file
 from hangar_cloud.catalog import history
 from hangar_cloud.catalog.keys import check_name
@@ -24,7 +25,7 @@ from hangar_cloud.errors import (
     RefNotFoundError,
     UnmergedBranchError,
 )
-from hangar_cloud.referring import refer
+from hangar_cloud.referring import collected, refer
 from hangar_cloud.revisions import ReflogEntry, commit_then, parse_earlier, reflog_entry
 from hangar_cloud.storage import Storage
 
@@ -156,8 +157,9 @@ class Branches:
 
     def as_of(self, branch: str, time: datetime) -> str:
         """The commit that a branch was at, at some time. Raises RefNotFoundError where there was none."""
-        self.log_head(branch)
-        return commit_then(self._storage.pointers().as_of(branch, time), branch, time)
+        head = self.log_head(branch)
+        pointer = self._storage.pointers().as_of(branch, time)
+        return self._still_there(commit_then(pointer, branch, time), head)
 
     def reset(self, name: str, commit: str, author: str) -> BranchHead:
         """See `Repository.reset_branch`."""
@@ -198,7 +200,18 @@ class Branches:
         )
         if pointer is None or pointer.commit is None:
             raise RefNotFoundError(f"{name!r} names no commit; reflog({earlier.branch!r}) shows what the branch was")
-        return pointer.commit
+        return self._still_there(pointer.commit, head)
+
+    def _still_there(self, digest: str, head: Pointer) -> str:
+        """A commit that a log names. Raises RefNotFoundError where it was collected; what the head is at never is."""
+        if digest != head.commit:
+            try:
+                self._storage.commit(digest)
+            except (DataNotLocalError, ObjectNotFoundError):
+                if self._storage.is_bucket and self._storage.offline:
+                    raise
+                raise collected(self._storage, digest) from None
+        return digest
 
     def create(self, name: str, base_commit: str | None, author: str) -> BranchHead:
         """See `Repository.create_branch`."""

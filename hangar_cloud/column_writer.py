@@ -141,6 +141,10 @@ class ColumnWriter(ColumnReader):
 
     def _write(self, rows: Iterable[tuple[RowKey, Payload | None]]) -> None:
         """Store checked payloads, or delete with None; durable on return unless a ``with`` block is open."""
+        if self._depth == 0:
+            # Found only by the flush, a purged sample would stay in memory and have all later writes refused.
+            rows = list(rows)
+            self._working.refuse_purged(self._name, rows)
         for key, payload in rows:
             self._column.put(key, payload)
             if self._column.pending_bytes >= FLUSH_BYTES or len(self._column.pending) >= FLUSH_SAMPLES:

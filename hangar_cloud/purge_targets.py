@@ -11,6 +11,7 @@ from hangar_cloud.backends.errors import CorruptDataError, DataNotLocalError, Ob
 from hangar_cloud.backends.object_source import ObjectSource
 from hangar_cloud.branches import Branches
 from hangar_cloud.catalog import history
+from hangar_cloud.catalog.commits import METADATA
 from hangar_cloud.catalog.keys import check_key, encode_key, key_range
 from hangar_cloud.catalog.occurrences import Hit, Occurrences, digest_of, is_literal
 from hangar_cloud.catalog.records import Row
@@ -101,7 +102,7 @@ class Targets:
         known = literal = False
         found: set[bytes] = set()
         for digest in commits:
-            entry = self._storage.commit(digest).columns.get(str(target.column))
+            entry = self._storage.commit(digest).trees.get(str(target.column))
             if entry is None:
                 continue
             known = True
@@ -109,13 +110,13 @@ class Targets:
                 literal = literal or is_literal(row)
                 found.add(digest_of(row, entry.schema))
         if literal:
-            raise _too_short(f"column {target.column!r}, sample {target.key!r}")
-        if not known:
-            raise ColumnNotFoundError(f"no commit that was looked at has a column {target.column!r}")
-        if not found:
-            raise SampleNotFoundError(
-                f"column {target.column!r} has no sample {target.key!r} at any commit that was looked at"
+            raise _too_short(f"{_named(target)}, sample {target.key!r}")
+        if not known and target.column != METADATA:
+            raise ColumnNotFoundError(
+                f"no commit that was looked at has a column {target.column!r}. Metadata is purged as column ''"
             )
+        if not found:
+            raise SampleNotFoundError(f"{_named(target)} has no sample {target.key!r} at any commit that was looked at")
         return frozenset(found)
 
     def find(self, digests: frozenset[bytes], *, here: bool = False) -> Found:
@@ -197,6 +198,10 @@ class Targets:
 def _source(storage: Storage) -> ObjectSource:
     """Reads records where they are, those of a bucket not from the cache of this machine."""
     return node_source(storage) if storage.is_bucket else storage.source
+
+
+def _named(target: Target) -> str:
+    return "metadata" if target.column == METADATA else f"column {target.column!r}"
 
 
 def _too_short(what: str) -> InvalidArgumentError:

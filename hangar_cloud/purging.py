@@ -222,7 +222,7 @@ class Purge:
             return
         vain, self._vain = sorted(self._vain - set(names)), set()
         left: Sequence[Sequence[Unreferenced]] = [batch for batch in map(_unreferenced, (names, vain)) if batch]
-        sweep = _PurgeSweep(self._store, time.time())
+        sweep = _PurgeSweep(self._store, time.time(), "purge")
         sweep.prepare()
         while left:
             part = sweep.take(left)

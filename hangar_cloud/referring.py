@@ -32,10 +32,7 @@ def refer(storage: Storage, digest: str, move: Callable[[], T]) -> T:
 
     def check() -> tuple[list[str], str]:
         if not storage.store.exists(path):
-            raise RefNotFoundError(
-                f"commit {digest[:12]} is not in {storage.location} any more: no branch or tag referred to it, and a "
-                "garbage collection (gc) removed it"
-            )
+            raise collected(storage, digest)
         return [path], digest
 
     if storage.is_bucket:
@@ -47,6 +44,14 @@ def refer(storage: Storage, digest: str, move: Callable[[], T]) -> T:
     with alone_with_refs(storage):
         check()
         return move()
+
+
+def collected(storage: Storage, digest: str) -> RefNotFoundError:
+    """What to raise where the log of a branch names a commit that is not there any more."""
+    return RefNotFoundError(
+        f"commit {digest[:12]} is not in {storage.location} any more: no branch or tag referred to it, and a garbage "
+        "collection (gc) removed it"
+    )
 
 
 @contextlib.contextmanager

@@ -350,6 +350,8 @@ class Remotes:
 
 
 def _check_push(force: object, on_conflict: object, attempts: object) -> None:
+    if not isinstance(force, bool):
+        raise InvalidArgumentError(f"force must be True or False, not {force!r}")
     if on_conflict not in ("fail", "merge", "ours", "theirs") and not callable(on_conflict):
         raise InvalidArgumentError(
             f"on_conflict must be 'fail', 'merge', 'ours', 'theirs' or a function, not {on_conflict!r}"
@@ -358,5 +360,5 @@ def _check_push(force: object, on_conflict: object, attempts: object) -> None:
         raise InvalidArgumentError(
             "force=True pushes whatever the remote has, so on_conflict cannot be meant beside it"
         )
-    if not isinstance(attempts, int) or attempts < 1:
+    if not isinstance(attempts, int) or isinstance(attempts, bool) or attempts < 1:
         raise InvalidArgumentError(f"attempts must be a whole number of at least 1, and is {attempts!r}")

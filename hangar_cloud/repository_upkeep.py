@@ -131,7 +131,7 @@ class RepositoryUpkeep(RepositoryRefs):
 
         Args:
             digest: of the sample, 64 hex digits; this, or `column` and `key`.
-            column: a column; every value that the key ever had in it is purged.
+            column: a column; every value that the key ever had in it is purged. "" is the metadata.
             key: of the sample there; of a nested column also the pair (sample, subsample).
             subkey: of one subsample of a nested column; without it all of the sample's are purged.
             commit: purge only the value that the key has there: a digest, its first digits, a branch or a tag.

@@ -139,7 +139,9 @@ class Storage:
         return Config.load(self.root / "config.toml")
 
     def pointers(self, author: str = "") -> PointerLog:
-        """The store's branches."""
+        """The store's branches. Raises StoreUnavailableError for those of a bucket if it must not be asked."""
+        if self._bucket_is_out_of_reach:
+            self.refuse_offline("write to a bucket, or look into the log of its branches")
         if author not in self._pointer_logs:
             self._pointer_logs[author] = PointerLog(self.store, author, moved=self._remember)
         return self._pointer_logs[author]

@@ -41,11 +41,13 @@ class Sweep:
     Args:
         store: the bucket.
         now: time of its clock, in seconds since 1970.
+        again: what to run again where another one was in the way, for messages.
     """
 
-    def __init__(self, store: ObjectStore, now: float) -> None:
+    def __init__(self, store: ObjectStore, now: float, again: str = "gc") -> None:
         self._store = store
         self._now = now
+        self._again = again
 
     def prepare(self) -> None:
         """End what collections before this one left, and remove what is left of them.
@@ -98,7 +100,7 @@ class Sweep:
             raise GarbageCollectionError(
                 f"{self._store.url} is too slow: marking what came to be in use took longer than the "
                 f"{condemned.SWEEP_SECONDS:.0f} seconds in which a deletion has to be through. Nothing was deleted; "
-                "run gc again from a machine nearer to the bucket"
+                f"run {self._again} again from a machine nearer to the bucket"
             )
         return swept
 
@@ -152,7 +154,7 @@ class Sweep:
         left = condemned.LEASE_SECONDS - self._age(path)
         if left > 0:
             raise GarbageCollectionError(
-                self._busy(f"is deleting, or died at it; run gc again in {math.ceil(left)} seconds")
+                self._busy(f"is deleting, or died at it; run {self._again} again in {math.ceil(left)} seconds")
             )
 
     def _end(self, number: int) -> None:
@@ -171,8 +173,8 @@ class Sweep:
 
     def _busy(self, what: str) -> str:
         return (
-            f"another garbage collection of {self._store.url} {what}. Nothing that is in use was deleted; run gc again "
-            "when it is through"
+            f"another garbage collection or purge of {self._store.url} {what}. Nothing that is in use was deleted; run "
+            f"{self._again} again when it is through"
         )
 
 

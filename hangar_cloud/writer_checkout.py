@@ -265,7 +265,10 @@ class WriterCheckout(ColumnMaking, Checkout):
             RuntimeError: nothing is staged (unless `force`).
         """
         self._alive()
-        self._drop_no_changes("reset the staging area")
+        self._working.guard.refuse("reset the staging area")
+        # What cannot be staged, a purged sample or one that the disk has no room for, is given up like the rest.
+        with contextlib.suppress(HangarError):
+            self._drop_no_changes("reset the staging area")
         if not self._working.dirty and not force:
             raise NothingToCommitError("nothing to reset: nothing is staged")
         self._samples.start_over()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from filelock import FileLock, Timeout
 
-from hangar_cloud.backends.store.durable_files import disk_errors_told, read_regular, replace_file
+from hangar_cloud.backends.store.durable_files import disk_errors_told, open_regular, read_regular, replace_file
 from hangar_cloud.errors import WriterLockError
 
 _MOST_AREAS: Final = 256
@@ -111,6 +112,9 @@ def is_held(root: Path) -> bool:
             lock.release()
         except Timeout:
             return True
+        except OSError:  # of another user, or on a disk that is read-only
+            if _is_seen_held(Path(lock.lock_file)):
+                return True
     return False
 
 
@@ -148,6 +152,27 @@ def _take_over(folder: Path, area: int, generation: int) -> Path:
 
 def _area_folder(folder: Path, area: int, generation: int) -> Path:
     return folder / (f"{area}.{generation}" if generation else str(area))
+
+
+def _is_seen_held(path: Path) -> bool:
+    """Whether somebody holds a lock whose file may be read and not written; False where that cannot be told."""
+    if sys.platform == "win32":
+        return False
+    import fcntl
+
+    try:
+        descriptor = open_regular(path)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _areas(root: Path) -> list[int]:

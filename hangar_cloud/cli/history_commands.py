@@ -61,7 +61,7 @@ def commit(repository: Repository, messages: tuple[str, ...]) -> None:
 def log(repository: Repository, startpoint: str | None) -> None:
     """Draw the graph of commits.
 
-    It starts at STARTPOINT, a branch or the first digits of a commit, and goes back. Without STARTPOINT, it
+    It starts at STARTPOINT, a branch, a tag, or the first digits of a commit, and goes back. Without STARTPOINT, it
     shows those of the branch that is written to.
     """
     from hangar_cloud.reports import log_lines
@@ -81,7 +81,7 @@ def log(repository: Repository, startpoint: str | None) -> None:
 def summary(repository: Repository, startpoint: str | None) -> None:
     """Show the columns of a commit.
 
-    STARTPOINT is a branch, or the first digits of a commit. Without it, the columns are those of the branch
+    STARTPOINT is a branch, a tag, or the first digits of a commit. Without it, the columns are those of the branch
     that is written to.
     """
     repository.summary(**start_at(repository, startpoint))

@@ -1,4 +1,4 @@
-"""Names that people type: branches or short digests, sizes, addresses."""
+"""Names that people type: branches and commits, sizes, addresses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _POWERS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
 def start_at(repository: Repository, startpoint: str | None, remote: str | None = None) -> dict[str, str]:
-    """A branch name or short digest, as the ``branch=`` or ``commit=`` of a method.
+    """A branch, or a commit by any name, as the ``branch=`` or ``commit=`` of a method.
 
     remote: whose branches are meant where this repository has none of that name.
     """
@@ -27,8 +27,16 @@ def start_at(repository: Repository, startpoint: str | None, remote: str | None 
     tracked = f"{remote}/{startpoint}"
     if startpoint not in branches and tracked in branches:
         return {"branch": tracked}
-    is_digest = startpoint not in branches and _DIGITS.fullmatch(startpoint)
-    return {"commit": startpoint} if is_digest else {"branch": startpoint}
+    is_commit = startpoint not in branches and _names_commit(repository, startpoint)
+    return {"commit": startpoint} if is_commit else {"branch": startpoint}
+
+
+def _names_commit(repository: Repository, text: str) -> bool:
+    from hangar_cloud.revisions import parse_earlier
+
+    if _DIGITS.fullmatch(text) or parse_earlier(text):
+        return True
+    return repository._storage.tags().find(text) is not None
 
 
 def full_address(address: str) -> str:

@@ -107,8 +107,10 @@ def test_a_deleted_branch_can_be_restored_until_its_time_is_over(forked):
         repository.restore_branch("side")
     with pytest.raises(ValueError, match=tip[:12]):
         repository.checkout(commit=tip)
-    with pytest.raises((ValueError, FileNotFoundError), match=tip[:12]):
+    with pytest.raises(RefNotFoundError, match=rf"commit {tip[:12]} is not in .* any more: .*\(gc\) removed it"):
         repository.checkout(commit="side@{1}")
+    with pytest.raises(RefNotFoundError, match=rf"commit {tip[:12]} is not in .* any more: .*\(gc\) removed it"):
+        repository.checkout(branch="side", as_of=repository.reflog("side")[1].time)
     assert repository.reflog("side")[1].commit == tip
 
 

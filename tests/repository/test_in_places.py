@@ -226,6 +226,29 @@ class CachedBucketContract(BucketContract):
         with pytest.raises(RuntimeError, match="offline=True"):
             opened("never seen", offline=True).checkout()
 
+    def test_offline_nothing_is_written_to_the_bucket(self, repository, opened):
+        digest, _ = fill(repository)
+        before = {info.path for info in repository._storage.store.list("")}
+        offline = opened("first", offline=True)
+        assert offline.checkout().commit_hash == digest
+        refused = [
+            lambda: offline.checkout(write=True),
+            lambda: offline.create_branch("side", digest),
+            lambda: offline.remove_branch("master", force_delete=True),
+            lambda: offline.reset_branch("master", "master@{1}"),
+            lambda: offline.restore_branch("master"),
+            lambda: offline.reflog("master"),
+            lambda: offline.checkout(as_of="2026-01-01"),
+        ]
+        for attempt in refused:
+            with pytest.raises(StoreUnavailableError, match="cannot write to a bucket.*offline=True"):
+                attempt()
+        assert {info.path for info in repository._storage.store.list("")} == before
+        writer = opened("first").checkout(write=True)
+        writer["labels", 999] = "the lock is free"
+        writer.commit("online")
+        writer.close()
+
     def test_who_made_a_repository_can_open_it_offline_at_once(self, repository, opened):
         offline = opened("first", offline=True)
         assert offline.initialized

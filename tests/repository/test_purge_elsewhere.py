@@ -7,7 +7,13 @@ import pytest
 from hangar_cloud import Repository
 from hangar_cloud.backends.store import open_store
 from hangar_cloud.catalog import condemned
-from hangar_cloud.errors import InvalidArgumentError, InvalidSampleError, PurgedError
+from hangar_cloud.errors import (
+    GarbageCollectionError,
+    InvalidArgumentError,
+    InvalidSampleError,
+    PurgedError,
+    SampleNotFoundError,
+)
 from tests.repository.making import add_commit, make_repository, noise
 from tests.repository.purging import REASON, check_purged, contents, everywhere, holders, local_files, objects_of
 
@@ -196,11 +202,56 @@ def test_a_purged_value_is_not_stored_again(open_bucket):
     writer = repository.checkout(write=True)
     with pytest.raises(InvalidSampleError, match="sample 500: the sample was purged .* not stored again"):
         writer["array"][500] = noise(7, 300)
-    del writer["array"][500]
     writer["array"][501] = noise(501, 300)
+    with pytest.raises(InvalidSampleError, match="sample 503: the sample was purged .* not stored again"):
+        writer["array"].update({502: noise(502, 300), 503: noise(7, 300)})
+    assert not {500, 502, 503} & set(writer["array"])
+    with pytest.raises(InvalidSampleError, match="sample 504: the sample was purged"), writer["array"] as column:
+        column[504] = noise(7, 300)
+    del writer["array"][504]
     writer.commit("goes on")
     writer.close()
-    assert 500 not in read_one_by_one(open_bucket("two"), "array")
+    found = read_one_by_one(open_bucket("two"), "array")
+    assert 501 in found
+    assert not {500, 502, 503, 504} & found.keys()
+
+
+def test_a_staging_area_can_be_reset_where_a_purged_value_waits_in_memory(open_bucket):
+    repository = open_bucket("one")
+    head = repository.checkout().commit_hash
+    repository.purge(column="array", key=7, reason=REASON)
+    writer = repository.checkout(write=True)
+    with pytest.raises(InvalidSampleError, match="sample 500: the sample was purged"), writer["array"] as column:
+        column[500] = noise(7, 300)
+    assert writer.reset_staging_area() == head
+    writer = repository.checkout(write=True)
+    assert 500 not in writer["array"]
+    writer.close()
+
+
+def test_a_value_of_the_metadata_is_purged(open_bucket):
+    repository = open_bucket("one")
+    writer = repository.checkout(write=True)
+    secret = "the owner can be reached under this address, which is long"
+    writer.metadata.update({"contact": secret, "short": "no", "other": "some other text that is longer than 32 bytes"})
+    writer.commit("metadata")
+    writer.close()
+    report = repository.purge(column="", key="contact", reason=REASON)
+    assert [(sample.column, sample.key) for sample in report.samples] == [("", "contact")]
+    assert holders(everywhere(repository), secret.encode(), report.digests[0]) == []
+    metadata = open_bucket("two").checkout().metadata
+    assert metadata["other"].startswith("some other text")
+    with pytest.raises(PurgedError, match=REASON):
+        metadata["contact"]
+    with pytest.raises(SampleNotFoundError, match="metadata has no sample 'nix'"):
+        repository.purge(column="", key="nix", reason=REASON)
+    with pytest.raises(InvalidArgumentError, match="metadata, sample 'short': a value of up to 32 bytes"):
+        repository.purge(column="", key="short", reason=REASON)
+    writer = repository.checkout(write=True)
+    with pytest.raises(InvalidSampleError, match="^metadata, sample 'again': the sample was purged"):
+        writer.metadata["again"] = secret
+    writer.close()
+    assert repository.verify_repo_integrity()
 
 
 def test_gc_and_repack_go_on_and_lose_nothing(open_bucket):
@@ -292,3 +343,18 @@ def test_a_writer_that_staged_the_sample_before_it_was_purged_is_refused(open_bu
     assert found[101].tobytes() == noise(101, 300).tobytes()
     assert holders(objects_of(repository._storage.store), noise(7, 300).tobytes(), digest) == []
     assert open_bucket("two").verify_repo_integrity()
+
+
+def test_a_purge_that_a_collection_keeps_waiting_says_to_purge_again(open_bucket):
+    repository = open_bucket("one")
+    report = repository.purge(column="array", key=7, reason=REASON, dry_run=True)
+    store = repository._storage.store
+    store.put_if_absent(condemned.list_path(1), condemned.encode_list([]))
+    store.put_if_absent(condemned.sweep_path(1), condemned.encode_note(called_off=False, host="another"))
+    with pytest.raises(
+        GarbageCollectionError, match=r"purge .* is deleting, or died at it; run purge again in \d+ sec"
+    ):
+        repository.purge(column="array", key=7, reason=REASON)
+    store.put_if_absent(condemned.done_path(1), condemned.encode_note(ended="by the other"))
+    repository.purge(column="array", key=7, reason=REASON)
+    assert holders(everywhere(repository), noise(7, 300).tobytes(), report.digests[0]) == []

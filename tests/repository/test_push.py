@@ -283,3 +283,21 @@ def test_two_repositories_that_push_to_one_empty_bucket(tmp_path):
     clone = Repository(tmp_path / "clone", exists=False)
     clone.clone("a", "b", str(tmp_path / "remote"))
     assert same_columns(read_all(clone), read_all(one))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"force": "no"}, "force must be True or False, not 'no'"),
+        ({"attempts": True}, "attempts must be a whole number of at least 1, and is True"),
+        ({"attempts": 0}, "attempts must be a whole number of at least 1, and is 0"),
+    ],
+)
+def test_arguments_that_cannot_be_meant_push_nothing(tmp_path, wrong, message):
+    repository = make_repository(tmp_path / "one")
+    add_commit(repository, {1: SAMPLE})
+    bucket = (tmp_path / "bucket").as_uri()
+    repository.remote.add("origin", bucket)
+    with pytest.raises(InvalidArgumentError, match=message):
+        repository.remote.push("origin", "master", **wrong)
+    assert not files_of(tmp_path / "bucket")

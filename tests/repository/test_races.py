@@ -81,6 +81,36 @@ def test_conflicts_raise_and_keep_what_is_staged(rivals):
     assert np.array_equal(two["array", 2], SAMPLE * 9)
 
 
+def test_a_conflict_of_metadata_is_called_that(rivals):
+    one, two = rivals
+    one.metadata["place"] = "north"
+    two.metadata["place"] = "south"
+    one.commit("one")
+    with pytest.raises(CommitConflictError, match=r"what is staged here too: metadata sample 'place'\. Your"):
+        two.commit("two")
+    two.commit("two", on_conflict="ours")
+    assert two.metadata["place"] == "south"
+
+
+def test_what_is_advised_where_a_whole_column_is_gone_keeps_the_changes(rivals, bucket):
+    one, two = rivals
+    base = two.commit_hash
+    one.columns.delete("array")
+    two["array", 1] = SAMPLE * 8
+    one.commit("without the column")
+    advised = f"No on_conflict settles changes of whole columns.* a branch made from commit {base[:12]}, and commit"
+    with pytest.raises(CommitConflictError, match=advised):
+        two.commit("two", on_conflict="ours")
+    two.stash("mine")
+    two.close()
+    bucket.create_branch("mine", base)
+    writer = Repository._of(two._storage).checkout(write=True, branch="mine")
+    writer.stash.pop("mine")
+    writer.commit("kept")
+    writer.close()
+    assert np.array_equal(read_all(bucket, branch="mine")["array"][1], SAMPLE * 8)
+
+
 @pytest.mark.parametrize(("strategy", "kept"), [("ours", 8), ("theirs", 7)])
 def test_a_strategy_settles_samples(rivals, bucket, strategy, kept):
     one, two = rivals

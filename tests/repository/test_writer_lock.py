@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
+import tempfile
+from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
@@ -11,8 +14,10 @@ import pytest
 
 from hangar_cloud import Repository
 from hangar_cloud.errors import (
+    AccessDeniedError,
     ClosedError,
     DirtyStagingError,
+    ProtectedBranchError,
     WriterLockError,
 )
 from tests.repository.making import (
@@ -23,6 +28,8 @@ from tests.repository.making import (
     start_process,
     wait_for_line,
 )
+
+_NOBODY = 65534
 
 
 def test_a_second_writer_is_refused(committed):
@@ -54,6 +61,56 @@ def test_a_second_writer_in_another_process_is_refused(committed):
     finish(process, "\n")
     assert committed.writer_lock_held is False
     committed.checkout(write=True).close()
+
+
+@contextlib.contextmanager
+def read_only(folder):
+    """A folder of somebody else's: nothing below it may be written, by root neither."""
+    paths = [folder, *folder.rglob("*")]
+    modes = {path: path.stat().st_mode for path in paths}
+    for path in paths:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(_NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+        for path, mode in modes.items():
+            path.chmod(mode)
+
+
+@pytest.fixture
+def shared_folder():
+    """A folder that every user may look into, which those of pytest are not."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder) / "repository"
+
+
+def test_a_repository_that_may_only_be_read_tells_whether_a_writer_is_open(shared_folder):
+    repository = make_repository(shared_folder)
+    for key in range(2):
+        add_commit(repository, {key: np.ones(3, np.float32)})
+    repository.create_branch("side")
+    writer = repository.checkout(write=True)
+    with read_only(shared_folder):
+        assert repository.writer_lock_held is True
+        assert "Writer-Lock Free : False" in repr(repository)
+        with pytest.raises(ProtectedBranchError, match="while a writer checkout is open"):
+            repository.reset_branch("side", "master")
+    writer.close()
+    with read_only(shared_folder):
+        assert "Writer-Lock Free : True" in repr(repository)
+        for change in (
+            lambda: repository.remove_branch("side"),
+            lambda: repository.reset_branch("master", "master@{1}"),
+            lambda: repository.create_tag("v1"),
+        ):
+            with pytest.raises(AccessDeniedError, match="the operating system refused"):
+                change()
+    assert repository.list_branches() == ["master", "side"]
 
 
 def test_force_release(committed):
