@@ -138,8 +138,11 @@ def decode_commit(text: bytes, digest: str) -> Commit:
             str(body["message"]),
             metadata,
         )
-        if len(commit.parents) > _MAX_PARENTS or not all(map(_DIGEST.fullmatch, commit.parents)):
-            raise CorruptDataError(f"it has {len(commit.parents)} parents, or one that is not a commit")
+        if len(commit.parents) > _MAX_PARENTS:
+            raise CorruptDataError(f"it has {len(commit.parents)} parents")
+        for parent in commit.parents:
+            if not _DIGEST.fullmatch(parent):
+                raise CorruptDataError(f"its parent {parent[:80]!r} is not the digest of a commit")
         if len(commit.time) > _MAX_TIME_LENGTH:
             raise CorruptDataError("its time is not one")
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:

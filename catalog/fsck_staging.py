@@ -7,6 +7,7 @@ meanwhile was a writer at work, and is looked for again.
 from __future__ import annotations
 
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -118,6 +119,8 @@ class StagingCheck:
         shutil.rmtree(copy, ignore_errors=True)
         copy.mkdir()
         for path in folder.glob(f"{_DATABASE}*"):
+            if not stat.S_ISREG(path.lstat().st_mode):
+                raise StagingError(f"{path} is no file")  # a pipe or a device in its place would never end
             shutil.copyfile(path, copy / path.name)
         area = StagingArea(copy)
         try:
@@ -142,7 +145,7 @@ class StagingCheck:
         path = folder / f"{number}.pack"
         if BlockExtent(place.offset, place.stored) not in extents.get(number, ()):
             return f"bytes {place.offset}+{place.stored} of {path.name} were never recorded as written"
-        if not path.exists():
+        if not path.is_file():
             return f"{path.name} is missing"
         if not self._contents:
             short = path.stat().st_size < place.offset + place.stored
@@ -168,7 +171,7 @@ def _folders(folder: Path) -> list[Path]:
 def _state(folder: Path) -> list[tuple[str, int, int]]:
     """What tells whether anything in a folder was changed."""
     try:
-        found = [(path.name, path.stat()) for path in sorted(folder.iterdir())]
+        found = [(path.name, path.lstat()) for path in sorted(folder.iterdir())]
     except FileNotFoundError:
         return []
     return [(name, status.st_size, status.st_mtime_ns) for name, status in found]

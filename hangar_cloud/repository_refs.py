@@ -170,6 +170,7 @@ class RepositoryRefs:
                     f"nothing is known on this machine of a repository at {self._storage.location}, and it was opened "
                     "with offline=True; open it once without, or clone it"
                 )
+            self._storage.refuse_lost_file()
             raise NotInitializedError(
                 f"there is no Hangar repository at {self._storage.location}; make one with Repository.init() "
                 "(or `hangar init`)"

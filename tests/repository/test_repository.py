@@ -175,7 +175,7 @@ REFUSED = [
     ({"branch": "origin/nope"}, ValueError, "no branch 'origin/nope'"),
     ({"commit": "abcdef"}, ValueError, "no commit 'abcdef'"),
     ({"commit": "f" * 64}, ValueError, "no commit"),
-    ({"commit": "xyz"}, ValueError, "not a commit digest: give 4 to 64"),
+    ({"commit": "xyz"}, ValueError, "not a commit digest: give a tag, 4 to 64"),
     ({"commit": 5}, ValueError, "not a commit digest"),
     ({"write": True, "commit": "abcdef"}, ValueError, "cannot be written to"),
     ({"write": True, "branch": "nope"}, ValueError, "no branch 'nope'"),
