@@ -15,7 +15,8 @@ from hangar_cloud.catalog.uninterrupted import uninterrupted
 @contextlib.contextmanager
 def told(folder: Path) -> Iterator[None]:
     """Turn what the database says into a StagingError."""
-    import duckdb
+    with uninterrupted():
+        import duckdb
 
     try:
         with uninterrupted():
@@ -39,7 +40,8 @@ def create(path: Path) -> None:
 
 def connect(path: Path) -> Any:
     """A connection to a database. Raises StagingError where it cannot be opened."""
-    import duckdb
+    with uninterrupted():
+        import duckdb
 
     try:
         # Whoever handed on the folder may have put a view of other files of this machine in the place of a table.

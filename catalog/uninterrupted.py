@@ -14,7 +14,7 @@ def uninterrupted() -> Iterator[None]:
     """Put what Control-C does off until the block has ended; for blocks of moments.
 
     DuckDB asks Python for signals in the midst of a statement, and turns the KeyboardInterrupt into an error of its
-    own ("Query interrupted"); one that is raised while it reads an Arrow table has ended the process (SIGABRT).
+    own ("Query interrupted"). One that is raised while DuckDB is imported ends the process (SIGABRT).
     """
     handler = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(handler):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -114,3 +116,38 @@ def test_any_moment_of_staging_raises_keyboard_interrupt_and_nothing_else(tmp_pa
     again.commit("what was written")
     again.close()
     assert repository.verify_repo_integrity()
+
+
+PROGRAM = """
+import os, signal, sys, threading
+from pathlib import Path
+from hangar_cloud.catalog.staging import StagingArea
+armed, ended = [], threading.Event()
+def once(number, frame):
+    if armed:
+        armed.clear()
+        raise KeyboardInterrupt
+signal.signal(signal.SIGINT, once)
+def press():
+    while not ended.wait(0.002):
+        os.kill(os.getpid(), signal.SIGINT)
+thread = threading.Thread(target=press)
+thread.start()
+while "duckdb" not in sys.modules:
+    try:
+        armed.append(True)
+        StagingArea(Path(sys.argv[1]))
+        armed.clear()
+    except KeyboardInterrupt:
+        pass
+ended.set()
+thread.join()
+print("alive")
+"""
+
+
+def test_the_import_of_the_database_does_not_end_the_process(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(tmp_path)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "alive"), done.stderr
