@@ -37,7 +37,7 @@ def test_what_was_purged_says_so(golden: Repository) -> None:
 
 
 def test_tags_and_logs_are_as_they_were(golden: Repository) -> None:
-    order = golden.log(return_contents=True)["order"]  # type: ignore[index]
+    order = golden.log(return_contents=True)["order"]
     assert [(tag.name, tag.digest, tag.message) for tag in golden.list_tags()] == [("v1", order[5], "the first three")]
     assert list(golden.checkout(commit="v1")["images"].keys()) == [0, 1, 2]
     assert [entry.action for entry in golden.reflog("moved")] == ["reset", "create"]
