@@ -7,7 +7,7 @@ import pytest
 from tests.faults.crash_runs import spread
 from tests.faults.crash_works import of_kind
 
-_MOST = 5
+_MOST = 3
 
 by_operation = pytest.mark.parametrize("runs", of_kind("remote", "bucket"), ids=str, indirect=True)
 
