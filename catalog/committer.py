@@ -27,7 +27,7 @@ from hangar_cloud.catalog.node_reader import NodeReader
 from hangar_cloud.catalog.pointers import Pointer, PointerLog
 from hangar_cloud.catalog.publishing import Progress, Publisher
 from hangar_cloud.catalog.purged_samples import PurgedSamples
-from hangar_cloud.catalog.rebase import Conflict, advice, changes_nothing, describe, find_conflicts, rebase
+from hangar_cloud.catalog.rebase import Conflict, advice, describe, equals_base, find_conflicts, rebase
 from hangar_cloud.catalog.receipts import NEW_METADATA, find_commit, receipt_change
 from hangar_cloud.catalog.record_writer import RecordWriter
 from hangar_cloud.catalog.records import NodeRef
@@ -244,7 +244,7 @@ class Committer:
         if METADATA not in work.working.base and METADATA in trees and trees[METADATA][1] is None:
             # A writer that died after its first half step, or took back what it wrote, made no metadata.
             del trees[METADATA]
-        if changes_nothing(work.working, trees):
+        if equals_base(work.working, trees):
             raise NothingToCommitError(
                 f"nothing to commit on branch {work.branch!r}: the staged contents equal those of its last commit"
             )

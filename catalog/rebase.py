@@ -96,7 +96,7 @@ def _backend(entry: ColumnEntry | None) -> tuple[str, dict[str, Any]] | None:
     return None if entry is None else (entry.backend, entry.backend_options)
 
 
-def changes_nothing(working: WorkingSet, trees: Mapping[str, tuple[ColumnSchema, NodeRef | None]]) -> bool:
+def equals_base(working: WorkingSet, trees: Mapping[str, tuple[ColumnSchema, NodeRef | None]]) -> bool:
     """True if a commit with these schemas and roots would equal the one that is staged upon."""
     if set(trees) != set(working.base):
         return False

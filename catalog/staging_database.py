@@ -18,14 +18,13 @@ def told(folder: Path) -> Iterator[None]:
     with uninterrupted():
         import duckdb
 
-    try:
-        with uninterrupted():
+        try:
             yield
-    except duckdb.Error as error:
-        raise StagingError(
-            f"the staging area {folder} could not be used ({error}); what was staged before is kept. "
-            "Check that the disk is not full and that no other process writes to this repository"
-        ) from error
+        except duckdb.Error as error:
+            raise StagingError(
+                f"the staging area {folder} could not be used ({error}); what was staged before is kept. "
+                "Check that the disk is not full and that no other process writes to this repository"
+            ) from error
 
 
 def create(path: Path) -> None:
@@ -43,18 +42,17 @@ def connect(path: Path) -> Any:
     with uninterrupted():
         import duckdb
 
-    try:
-        # Whoever handed on the folder may have put a view of other files of this machine in the place of a table.
-        with uninterrupted():
+        try:
+            # Whoever handed on the folder may have put a view of other files of this machine in the place of a table.
             connection = duckdb.connect(
                 str(path),
                 config={"threads": 1, "enable_external_access": "false", "autoload_known_extensions": "false"},
             )
             # Or it draws a bar on standard output, in the midst of what a program prints, after some seconds.
             connection.execute("SET enable_progress_bar = false")
-        return connection
-    except duckdb.Error as error:
-        raise StagingError(
-            f"the staging area {path} cannot be opened: {error}. If another process writes to this repository, wait "
-            "for it or stop it"
-        ) from error
+            return connection
+        except duckdb.Error as error:
+            raise StagingError(
+                f"the staging area {path} cannot be opened: {error}. If another process writes to this repository, "
+                "wait for it or stop it"
+            ) from error

@@ -13,6 +13,7 @@ from hangar_cloud.catalog.commits import METADATA, ColumnEntry
 from hangar_cloud.catalog.keys import KeyType, RowKey, encode_key
 from hangar_cloud.catalog.merge import Merge, SampleConflict, SchemaConflict, merge_columns, same_row
 from hangar_cloud.catalog.node_reader import NodeReader
+from hangar_cloud.catalog.normal_form import same_setup
 from hangar_cloud.catalog.receipts import is_reserved
 from hangar_cloud.catalog.records import Row
 from hangar_cloud.catalog.schema import ColumnSchema
@@ -170,10 +171,9 @@ def has_changes(nodes: NodeReader, base: dict[str, ColumnEntry], working: Workin
         return True
     for name in names:
         column = working.columns[name]
-        before, now = base[name], column.entry
-        if (now.schema, now.backend, now.backend_options) != (before.schema, before.backend, before.backend_options):
+        if not same_setup(base[name], column.entry):
             return True
-        if column.pending or _has_changed_rows(nodes, before, column):
+        if column.pending or _has_changed_rows(nodes, base[name], column):
             return True
     return False
 

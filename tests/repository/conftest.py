@@ -84,3 +84,10 @@ def packs(healthy):
 def forger(empty):
     """Commits what it is told to the repository `empty`."""
     return Forger(empty)
+
+
+@pytest.fixture
+def open_bucket(s3_url, s3_options, tmp_path):
+    """Opens one bucket, as if on a machine of the given name."""
+    make_repository(s3_url, storage_options=s3_options, cache_dir=tmp_path / "maker")
+    return lambda machine: Repository(s3_url, storage_options=s3_options, cache_dir=tmp_path / machine)

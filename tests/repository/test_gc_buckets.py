@@ -19,7 +19,7 @@ from hangar_cloud.errors import (
     RefNotFoundError,
     StoreUnavailableError,
 )
-from tests.repository.making import add_commit, finish, make_repository, noise, read_all, start_process
+from tests.repository.making import add_commit, finish, noise, read_all, start_process
 from tests.repository.stepping import Killed, step_through
 
 ALL = {"grace": 0, "keep_reflog": 0}
@@ -29,13 +29,6 @@ ALL = {"grace": 0, "keep_reflog": 0}
 def quick(monkeypatch):
     """The times of the protocol, shortened."""
     monkeypatch.setattr(condemned, "SETTLE_SECONDS", 0.3)
-
-
-@pytest.fixture
-def open_bucket(s3_url, s3_options, tmp_path):
-    """Opens one bucket, as if on a machine of the given name."""
-    make_repository(s3_url, storage_options=s3_options, cache_dir=tmp_path / "maker")
-    return lambda machine: Repository(s3_url, storage_options=s3_options, cache_dir=tmp_path / machine)
 
 
 @pytest.fixture

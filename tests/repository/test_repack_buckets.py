@@ -29,13 +29,6 @@ def quick(monkeypatch):
 
 
 @pytest.fixture
-def open_bucket(s3_url, s3_options, tmp_path):
-    """Opens one bucket, as if on a machine of the given name."""
-    make_repository(s3_url, storage_options=s3_options, cache_dir=tmp_path / "maker")
-    return lambda machine: Repository(s3_url, storage_options=s3_options, cache_dir=tmp_path / machine)
-
-
-@pytest.fixture
 def open_memory(tmp_path):
     """Opens a bucket in this process's memory, as if on a machine of the given name."""
     url = f"memory://repack-{uuid4().hex}"

@@ -1,4 +1,4 @@
-"""A process that dies while it changes a local repository: nothing is lost, nothing is half there, and it can go on."""
+"""A process that dies while it changes or shares a repository: nothing is lost or half there, and it can go on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.faults.crash_works import of_kind
 
 _MOST = 3
 
-by_operation = pytest.mark.parametrize("runs", of_kind("local"), ids=str, indirect=True)
+by_operation = pytest.mark.parametrize("runs", of_kind("local", "remote", "bucket"), ids=str, indirect=True)
 
 
 @by_operation
