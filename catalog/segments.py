@@ -49,22 +49,23 @@ class Leaf:
         return len(self.keys)
 
     @cached_property
-    def _positions(self) -> dict[RowKey, int]:
+    def positions(self) -> dict[RowKey, int]:
+        """The number of each key's row."""
         return {key: i for i, key in enumerate(self.keys)}
 
     def find(self, key: RowKey) -> Row | None:
         """The row of a key, or None."""
-        position = self._positions.get(key)
+        position = self.positions.get(key)
         return None if position is None else self.row(position)
 
     def row(self, i: int) -> Row:
         """Row number `i` in key order."""
         shape = tuple(dimension[i] for dimension in self._shapes) if self._shapes else None
-        value = self._values[i] if self._values is not None else None
+        value = self.values[i] if self.values is not None else None
         if value is not None:
             prefix = self._schema.prefix(shape)
             return Row(sample_identity(prefix, value, shape), None, value, shape)
-        packed = self._packed
+        packed = self.packed
         if packed is None or packed[2][i] < 0:
             raise CorruptDataError(f"the record of sample {self.keys[i]!r} has neither a value nor a place")
         digests, packs, offsets, stored, starts, sizes = packed
@@ -84,7 +85,7 @@ class Leaf:
 
     def extents(self) -> Iterator[tuple[bytes, int, int, bytes]]:
         """Pack, offset, length, and digest of one of its samples, of each extent that the rows refer to, each once."""
-        packed = self._packed
+        packed = self.packed
         if packed is None:
             return
         digests, packs, offsets, stored, _, _ = packed
@@ -150,7 +151,8 @@ class Leaf:
         return columns
 
     @cached_property
-    def _packed(self) -> tuple[bytes, bytes, list[int], list[int], list[int], list[int]] | None:
+    def packed(self) -> tuple[bytes, bytes, list[int], list[int], list[int], list[int]] | None:
+        """Digests, packs, offsets, stored lengths, starts and sizes, -1 where a row has none; None if none has any."""
         if not {"digest", "pack", "offset", "stored", "start", "size"} <= self._names:
             return None
         columns = [self._table.column(name) for name in ("digest", "pack", "offset", "stored", "start", "size")]
@@ -180,7 +182,8 @@ class Leaf:
         return list(numbers.tolist())
 
     @cached_property
-    def _values(self) -> list[bytes | None] | None:
+    def values(self) -> list[bytes | None] | None:
+        """The payloads that stand in the leaf, None where a row has none; None if no row has any."""
         if "value_bytes" in self._names:
             return self._column("value_bytes")
         if "value" not in self._names:
