@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from hangar_cloud.backends.blocks import Place
 from hangar_cloud.backends.errors import CorruptDataError
@@ -60,7 +61,7 @@ class Leaf:
 
     def row(self, i: int) -> Row:
         """Row number `i` in key order."""
-        shape = tuple(dimension[i] for dimension in self._shapes) if self._shapes else None
+        shape = tuple(dimension[i] for dimension in self.shapes) if self.shapes else None
         value = self.values[i] if self.values is not None else None
         if value is not None:
             prefix = self._schema.prefix(shape)
@@ -140,7 +141,8 @@ class Leaf:
         return self._table.column(name).to_pylist() if name in self._names else None
 
     @cached_property
-    def _shapes(self) -> list[list[int]]:
+    def shapes(self) -> list[list[int]]:
+        """Each dimension of the rows' shapes; none where the column fixes them."""
         rank = len(self._schema.shape or ()) if self._schema.schema_type == "variable_shape" else 0
         names = [f"shape_{i}" for i in range(rank)]
         if not self._names.issuperset(names):
@@ -195,12 +197,30 @@ class Leaf:
             return list(column.cast(pa.binary()).to_pylist())
         valid = column.is_valid().to_pylist() if column.null_count else None
         width = self._schema.item_size
-        filled = column.fill_null(False if self._schema.numpy_dtype.kind == "b" else 0)
-        raw = np.ascontiguousarray(filled.to_numpy()).astype(self._schema.numpy_dtype, copy=False).tobytes()
+        raw = self._numbers_in(column).tobytes()
         cut = [raw[i : i + width] for i in range(0, len(raw), width)]
         if valid is None:
             return [*cut]
         return [value if there else None for value, there in zip(cut, valid, strict=True)]
+
+    @property
+    def raw_values(self) -> npt.NDArray[np.uint8] | None:
+        """The bytes of the values of all rows, one row each; None where they are not all of one length."""
+        if "value" not in self._names or "value_bytes" in self._names or self._schema.column_type != "ndarray":
+            return None
+        return self._numbers_in(self._table.column("value")).view(np.uint8).reshape(len(self), -1)
+
+    @property
+    def is_inline(self) -> npt.NDArray[np.bool_]:
+        """Of each row whether its value stands in the leaf."""
+        for name in ("value_bytes", "value"):
+            if name in self._names:
+                return np.asarray(self._table.column(name).is_valid().to_numpy())
+        return np.zeros(len(self), np.bool_)
+
+    def _numbers_in(self, column: Any) -> npt.NDArray[Any]:
+        filled = column.fill_null(False if self._schema.numpy_dtype.kind == "b" else 0)
+        return np.ascontiguousarray(filled.to_numpy()).astype(self._schema.numpy_dtype, copy=False)
 
 
 def encode_leaf(entries: Sequence[LeafEntry], schema: ColumnSchema) -> bytes:
