@@ -18,6 +18,7 @@ from hangar_cloud.backends.blocks import Place
 from hangar_cloud.backends.errors import CorruptDataError
 from hangar_cloud.backends.packs import NO_PACK
 from hangar_cloud.backends.values import sample_identity
+from hangar_cloud.catalog.arrow_columns import fixed_width, validity
 from hangar_cloud.catalog.keys import MAX_ENCODED_KEY_LENGTH, KeyType, RowKey, decode_key, encode_key
 from hangar_cloud.catalog.records import LeafEntry, NodeRef, Row, SegmentPlace
 from hangar_cloud.catalog.schema import ColumnSchema
@@ -172,13 +173,13 @@ class Leaf:
         )
 
     def _fixed_bytes(self, name: str, width: int) -> bytes:
-        column = self._table.column(name).combine_chunks()
-        data = column.buffers()[1]
-        return b"" if data is None else bytes(data)[column.offset * width : (column.offset + len(column)) * width]
+        return fixed_width(self._table.column(name), f"V{width}").tobytes()
 
     def _numbers(self, name: str) -> list[int]:
         column = self._table.column(name)
-        numbers = (column.fill_null(-1) if column.null_count else column).to_numpy()
+        numbers = fixed_width(column, np.int64)
+        if column.null_count:
+            numbers = np.where(validity(column), numbers, -1)
         if np.count_nonzero(numbers < 0) != column.null_count:
             raise CorruptDataError(f"a leaf's column {name} holds a negative number")
         return list(numbers.tolist())
@@ -194,8 +195,8 @@ class Leaf:
         if self._schema.column_type == "str":
             import pyarrow as pa
 
-            return list(column.cast(pa.binary()).to_pylist())
-        valid = column.is_valid().to_pylist() if column.null_count else None
+            return list(column.combine_chunks().view(pa.binary()).to_pylist())
+        valid = validity(column).tolist() if column.null_count else None
         width = self._schema.item_size
         raw = self._numbers_in(column).tobytes()
         cut = [raw[i : i + width] for i in range(0, len(raw), width)]
@@ -215,12 +216,12 @@ class Leaf:
         """Of each row whether its value stands in the leaf."""
         for name in ("value_bytes", "value"):
             if name in self._names:
-                return np.asarray(self._table.column(name).is_valid().to_numpy())
+                return validity(self._table.column(name))
         return np.zeros(len(self), np.bool_)
 
     def _numbers_in(self, column: Any) -> npt.NDArray[Any]:
-        filled = column.fill_null(False if self._schema.numpy_dtype.kind == "b" else 0)
-        return np.ascontiguousarray(filled.to_numpy()).astype(self._schema.numpy_dtype, copy=False)
+        numbers = fixed_width(column, self._schema.numpy_dtype)
+        return np.where(validity(column), numbers, numbers.dtype.type(0)) if column.null_count else numbers
 
 
 def encode_leaf(entries: Sequence[LeafEntry], schema: ColumnSchema) -> bytes:
