@@ -23,7 +23,8 @@ from hangar_cloud.backends.packs import NO_PACK, pack_path, staged_pack_number
 from hangar_cloud.backends.values import payload_size, sample_digest
 
 _DECODED_LIMIT: Final = 128 * 1024 * 1024
-_SHARED_BLOCK_LIMIT: Final = 64 * 1024
+SHARED_BLOCK_LIMIT: Final = 64 * 1024
+"""Blocks of up to so many raw bytes are kept decoded."""
 UNREADABLE: Final = (CorruptDataError, DataNotLocalError, ObjectNotFoundError, PurgedBytesError)
 """What reading a sample may raise that speaks of this sample alone."""
 
@@ -56,11 +57,16 @@ class DecodedBlock:
         """The sample's payload, None if these are not its bytes."""
         place = sample.place
         data = _payload(self.raw, place)
-        if place.start not in self.proven:
-            if sample_digest(sample.prefix, data) != sample.digest:
-                return None
-            self.proven.add(place.start)
+        if place.start not in self.proven and not self.prove(place.start, place.size, sample.digest, sample.prefix):
+            return None
         return data
+
+    def prove(self, start: int, size: int, digest: bytes, prefix: bytes) -> bool:
+        """Whether the bytes from `start` are those of a sample; remembered if so."""
+        if sample_digest(prefix, self.raw[start : start + size]) != digest:
+            return False
+        self.proven.add(start)
+        return True
 
 
 class PackReader:
@@ -244,7 +250,7 @@ class PackReader:
 
     def _remember(self, name: tuple[bytes, int], raw: memoryview, sample: PackedSample) -> DecodedBlock:
         block = DecodedBlock(raw, sample)
-        if len(raw) > _SHARED_BLOCK_LIMIT:
+        if len(raw) > SHARED_BLOCK_LIMIT:
             return block
         with self._lock:
             old = self.decoded.pop(name, None)

@@ -10,7 +10,7 @@ from hangar_cloud.catalog.errors import InvalidNameError
 from hangar_cloud.catalog.keys import KeyType, check_key
 from hangar_cloud.catalog.working_set import Found
 from hangar_cloud.column import READ_AHEAD, ColumnReader
-from hangar_cloud.warm_reads import Take, WarmReads
+from hangar_cloud.warm_reads import WarmReads
 
 
 class FlatSampleReader(ColumnReader):
@@ -93,7 +93,7 @@ class FlatSampleReader(ColumnReader):
         self._alive()
         if local or self._warm is None:
             return self._read_ahead(self._samples(), local)
-        return self._read_on(self._warm.take)
+        return self._read_on(self._warm)
 
     @property
     def remote_reference_keys(self) -> tuple[KeyType, ...]:
@@ -101,19 +101,23 @@ class FlatSampleReader(ColumnReader):
         self._alive()
         return tuple(key for key, found in self._samples() if self._is_remote(found))
 
-    def _read_on(self, take: Take) -> Iterator[tuple[KeyType, Any]]:
+    def _read_on(self, warm: WarmReads) -> Iterator[tuple[KeyType, Any]]:
         """Keys and values in key order: those in memory as they come, others some hundred at a time."""
-        alive = self._alive
+        alive, take = self._alive, warm.take
         for leaf in self._leaves():
-            keys, i = cast("list[KeyType]", leaf.keys), 0
+            keys, i, loaded = cast("list[KeyType]", leaf.keys), 0, 0
             while i < len(keys):
                 alive()
                 value = take(leaf, i)
+                if value is None and i >= loaded:
+                    loaded = min(i + READ_AHEAD, len(keys))
+                    warm.load(leaf, i, loaded)
+                    value = take(leaf, i)
                 if value is not None:
                     yield keys[i], value
                     i += 1
                     continue
-                end = min(i + READ_AHEAD, len(keys))
+                end = next((j for j in range(i + 1, loaded) if take(leaf, j) is not None), loaded)
                 yield from self._read([(keys[j], leaf.row(j)) for j in range(i, end)])
                 i = end
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import threading
 from bisect import bisect_right
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
 
-from hangar_cloud.backends.pack_reader import PackReader
+from hangar_cloud.backends.pack_reader import SHARED_BLOCK_LIMIT, UNREADABLE, PackedSample, PackReader
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.keys import MAX_INT_KEY, KeyType, encode_key
 from hangar_cloud.catalog.node_reader import NodeReader, Span
@@ -21,6 +22,7 @@ from hangar_cloud.catalog.schema import ColumnSchema
 from hangar_cloud.catalog.segments import Leaf
 
 _MOST_SPANS: Final = 65_536
+_MOST_SHARED: Final = SHARED_BLOCK_LIMIT // 2
 
 Take = Callable[[Leaf, int], Any]
 
@@ -39,6 +41,7 @@ class WarmReads:
     def __init__(self, nodes: NodeReader, packs: PackReader, entry: ColumnEntry) -> None:
         self._leaf_named = nodes.leaf_named
         self._nodes = nodes
+        self._packs = packs
         self._blocks = packs.decoded
         self._entry = entry
         # Leaves that were met, in key order.
@@ -69,6 +72,33 @@ class WarmReads:
             return None
         row = leaf.positions.get(key)
         return None if row is None else self.take(leaf, row)
+
+    def load(self, leaf: Leaf, start: int, end: int) -> None:
+        """Have some rows' samples in memory, compared with their digests, as far as they share blocks with others.
+
+        What cannot be read is left to the long way, which says why.
+        """
+        packed = leaf.packed
+        if packed is None:
+            return
+        digests, names, offsets, _, starts, sizes = packed
+        missing: dict[tuple[bytes, int], int] = {}
+        rows = [row for row in range(start, end) if offsets[row] >= 0 and sizes[row] <= _MOST_SHARED]
+        blocks = {row: (names[row * 16 : row * 16 + 16], offsets[row]) for row in rows}
+        for row, name in blocks.items():
+            if name not in self._blocks:
+                missing.setdefault(name, row)
+        prefix = self._entry.schema.prefix
+        with suppress(*UNREADABLE):
+            wanted = [leaf.row(row) for row in missing.values()]
+            self._packs.read_many([PackedSample(r.place, r.identity[1:], prefix(r.shape)) for r in wanted if r.place])
+        fixed = None if leaf.shapes else prefix(None)
+        for row, name in blocks.items():
+            block = self._blocks.get(name)
+            if block is not None and starts[row] not in block.proven:
+                block.prove(
+                    starts[row], sizes[row], digests[row * 32 : row * 32 + 32], fixed or prefix(leaf.row(row).shape)
+                )
 
     def learn(self, key: KeyType) -> None:
         """Remember where the leaf of a key is, which the long way has just read."""
