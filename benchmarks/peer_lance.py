@@ -1,0 +1,18 @@
+"""The same work with Lance."""
+
+import lance
+import numpy as np
+import pyarrow as pa
+
+
+def _dataset(bench):
+    images = bench.images()
+    values = pa.FixedSizeListArray.from_arrays(pa.array(images.reshape(-1)), 784)
+    return lance.write_dataset(pa.table({"image": values}), bench.folder, mode="overwrite")
+
+
+def batch(bench):
+    dataset = _dataset(bench)
+    dataset.to_table()
+    keys = [bench.random.integers(0, 60_000, 256).tolist() for _ in range(50)]
+    bench.each(lambda wanted: np.asarray(dataset.take(wanted)["image"].combine_chunks().flatten()), keys)

@@ -1,0 +1,108 @@
+"""The rows of the table: what is done, by whom, and what is asked of it."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+
+class Work(NamedTuple):
+    """A function that does a piece of work: whose environment it runs in, its file, and its name."""
+
+    who: str
+    file: str
+    function: str
+
+
+class Row(NamedTuple):
+    """A row of the table.
+
+    Attributes:
+        name: what is done.
+        unit: what one of it is.
+        ours: the work by hangar-cloud.
+        peer: the same work by another, None where the bar is a time.
+        factor: the bar: as many times as fast as the peer (below 1: so much slower at most).
+        seconds: the bar where there is no peer: at most so long.
+    """
+
+    name: str
+    unit: str
+    ours: Work
+    peer: Work | None = None
+    factor: float = 0
+    seconds: float = 0
+
+
+OURS: Final = "hangar-cloud"
+PEERS: Final[dict[str, list[str]]] = {
+    "hangar": [
+        "hangar==0.5.2",
+        "protobuf<3.21",
+        "numpy==1.23.5",
+        "h5py<3.12",
+        "lmdb<1.6",
+        "click<8.2",
+        "setuptools<81",
+    ],
+    "lance": ["pylance", "numpy"],
+    "numpy": ["numpy"],
+}
+"""What is installed for each peer. Hangar needs Python 3.11 or older."""
+
+_US, _MS = 1e-6, 1e-3
+
+
+def _ingest(name: str, unit: str, function: str, factor: float) -> Row:
+    ours, peer = Work(OURS, "work_ingest.py", function), Work("hangar", "peer_hangar.py", function)
+    return Row(name, unit, ours, peer, factor)
+
+
+def _read(name: str, function: str, limit: float) -> Row:
+    return Row(name, "sample", Work(OURS, "work_read.py", function), seconds=limit)
+
+
+def _history(name: str, function: str, limit: float) -> Row:
+    return Row(name, "time", Work(OURS, "work_history.py", function), seconds=limit)
+
+
+ROWS: Final = [
+    _ingest("MNIST, one by one, and the commit", "image", "images_one_by_one", 10),
+    _ingest("50,000 labels", "label", "labels", 3),
+    _ingest("20,000 texts", "text", "texts", 20),
+    _ingest("10,000 x (3, 64, 64) float32", "tensor", "tensors", 5),
+    _ingest("durable writes without `with`", "image", "naked", 3),
+    Row(
+        "10,000 x (3, 64, 64) float32, in order",
+        "tensor",
+        Work(OURS, "work_read.py", "all_tensors"),
+        Work("hangar", "peer_hangar.py", "all_tensors"),
+        1.5,
+    ),
+    _read("one random image, compressed", "random_compressed", 5 * _US),
+    _read("one random image, uncompressed", "random_uncompressed", 3 * _US),
+    _read("one random label", "random_label", 2.5 * _US),
+    _read("one random text", "random_text", 2.5 * _US),
+    _read("images in order", "all_values", 2.5 * _US),
+    Row(
+        "256 random images, uncompressed: numpy",
+        "batch",
+        Work(OURS, "work_read.py", "batch_uncompressed"),
+        Work("numpy", "peer_numpy.py", "batch"),
+        0.5,
+    ),
+    Row(
+        "256 random images, uncompressed: Lance",
+        "batch",
+        Work(OURS, "work_read.py", "batch_uncompressed"),
+        Work("lance", "peer_lance.py", "batch"),
+        4,
+    ),
+    _history("change one of 10^6 and commit", "change_one", 30 * _MS),
+    _history("create a branch at 10^6", "create_branch", 5 * _MS),
+    _history("open for writing at 10^6", "open_writer", 30 * _MS),
+    _history("fresh process to first sample of 10^6", "first_sample", 30 * _MS),
+    _history("diff of 10^6, 100 + 100 scattered", "diff_scattered", 200 * _MS),
+    _history("diff of 10^6, 100 + 100 together", "diff_together", 20 * _MS),
+    _history("merge of 10^6, 100 + 100 scattered", "merge_scattered", 400 * _MS),
+    _history("merge of 10^6, 100 + 100 together", "merge_together", 40 * _MS),
+]
