@@ -6,6 +6,8 @@ JOBS ?= 2
 # loadgroup: tests that name one xdist_group share one worker, and so one set of servers.
 PYTEST_ARGS ?= -n $(JOBS) --dist loadgroup
 
+MNIST ?= mnist
+
 # How many times as many examples as in `make test`.
 MODEL_TIMES ?= 100
 
@@ -21,7 +23,7 @@ endif
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test model soak lint types check servers servers-stop clean
+.PHONY: help demo test model soak bench lint types check servers servers-stop clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -37,6 +39,9 @@ model: $(VENV)/.installed-test ## Try everything at random against plain dicts, 
 
 soak: $(VENV)/.installed-test ## Many writers, bad networks, and garbage collections beside them, for an hour
 	@$(BIN)/python -m pytest -o faulthandler_timeout=0 -m soak -rP tests/faults
+
+bench: $(VENV)/.installed-bench ## Compare with others; MNIST=FOLDER has the four files of MNIST
+	@$(BIN)/python -m benchmarks --data "$(MNIST)"
 
 lint: $(VENV)/.installed-lint ## Look for mistakes in the source
 	@$(BIN)/ruff check .

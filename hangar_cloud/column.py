@@ -60,15 +60,17 @@ class ColumnReader:
         schema = self._entry.schema
         if schema.schema_type != "fixed_shape":
             return self._read_all(wanted)
-        payloads = self._payloads(wanted, self._find_all(wanted))
+        payloads = self._payloads_of(wanted)
         for key, data in zip(wanted, payloads, strict=True):
             if len(data) != schema.fixed_size:
                 raise CorruptDataError(f"{self._where(key)}: {len(data)} bytes are not one sample")
         batch = np.empty((len(wanted), *(schema.shape or ())), schema.numpy_dtype)
-        flat = batch.reshape(len(wanted), -1) if wanted else batch
-        for i, data in enumerate(payloads):
-            flat[i] = np.frombuffer(data, schema.numpy_dtype)
+        if wanted:
+            batch.reshape(-1).view(np.uint8)[:] = np.frombuffer(b"".join(payloads), np.uint8)
         return batch
+
+    def _payloads_of(self, keys: Sequence[Any]) -> list[bytes | memoryview]:
+        return self._payloads(keys, self._find_all(keys))
 
     @property
     def contains_remote_references(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, cast
 
@@ -123,6 +123,18 @@ class FlatSampleReader(ColumnReader):
 
     def _sizes(self) -> list[tuple[str, object]]:
         return [("Number of Samples", len(self))]
+
+    def _payloads_of(self, keys: Sequence[Any]) -> list[bytes | memoryview]:
+        warm = self._warm
+        if warm is None:
+            return super()._payloads_of(keys)
+        payloads = [warm.payload(key) for key in keys]
+        missing = [i for i, payload in enumerate(payloads) if payload is None]
+        if missing:
+            for i, payload in zip(missing, super()._payloads_of([keys[i] for i in missing]), strict=True):
+                payloads[i] = payload
+                warm.learn(keys[i])
+        return cast("list[bytes | memoryview]", payloads)
 
     def _row_key(self, key: Any) -> KeyType:
         return self._check(key)

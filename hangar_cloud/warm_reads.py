@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from hangar_cloud.backends.pack_reader import SHARED_BLOCK_LIMIT, UNREADABLE, PackedSample, PackReader
+from hangar_cloud.backends.pack_reader import SHARED_BLOCK_LIMIT, UNREADABLE, DecodedBlock, PackedSample, PackReader
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.keys import MAX_INT_KEY, KeyType, encode_key
 from hangar_cloud.catalog.node_reader import NodeReader, Span
@@ -25,6 +25,7 @@ _MOST_SPANS: Final = 65_536
 _MOST_SHARED: Final = SHARED_BLOCK_LIMIT // 2
 
 Take = Callable[[Leaf, int], Any]
+BlockOf = Callable[[tuple[bytes, int]], DecodedBlock | None]
 
 
 class WarmReads:
@@ -43,6 +44,7 @@ class WarmReads:
         self._nodes = nodes
         self._packs = packs
         self._blocks = packs.decoded
+        self._block_of: BlockOf = packs.decoded.get
         self._entry = entry
         # Leaves that were met, in key order.
         self._firsts: list[bytes] = []
@@ -52,6 +54,15 @@ class WarmReads:
 
     def get(self, key: KeyType) -> Any:
         """The value of a key, None where it takes more than memory to tell."""
+        place = self._find(key)
+        return None if place is None else self.take(*place)
+
+    def payload(self, key: KeyType) -> bytes | memoryview | None:
+        """The payload of a key, None likewise."""
+        place = self._find(key)
+        return None if place is None else _payload(*place, self._block_of)
+
+    def _find(self, key: KeyType) -> tuple[Leaf, int] | None:
         kind = type(key)
         if kind is int:
             if not 0 <= key <= MAX_INT_KEY:  # type: ignore[operator]
@@ -71,7 +82,7 @@ class WarmReads:
         if leaf is None:
             return None
         row = leaf.positions.get(key)
-        return None if row is None else self.take(leaf, row)
+        return None if row is None else (leaf, row)
 
     def load(self, leaf: Leaf, start: int, end: int) -> None:
         """Have some rows' samples in memory, compared with their digests, as far as they share blocks with others.
@@ -152,17 +163,22 @@ def _text_taker(schema: ColumnSchema, packs: PackReader) -> Take:
     block_of, decode = packs.decoded.get, schema.decode
 
     def take(leaf: Leaf, row: int) -> Any:
-        values = leaf.values
-        if values is not None and (value := values[row]) is not None:
-            return decode(value, None)
-        packed = leaf.packed
-        if packed is None:
-            return None
-        _, names, offsets, _, starts, sizes = packed
-        start, size = starts[row], sizes[row]
-        block = block_of((names[row * 16 : row * 16 + 16], offsets[row]))
-        if block is None or start not in block.proven or start + size > len(block.raw):
-            return None
-        return decode(block.raw[start : start + size], None)
+        payload = _payload(leaf, row, block_of)
+        return None if payload is None else decode(payload, None)
 
     return take
+
+
+def _payload(leaf: Leaf, row: int, block_of: BlockOf) -> bytes | memoryview | None:
+    values = leaf.values
+    if values is not None and (value := values[row]) is not None:
+        return value
+    packed = leaf.packed
+    if packed is None:
+        return None
+    _, names, offsets, _, starts, sizes = packed
+    start, size = starts[row], sizes[row]
+    block = block_of((names[row * 16 : row * 16 + 16], offsets[row]))
+    if block is None or start not in block.proven or start + size > len(block.raw):
+        return None
+    return block.raw[start : start + size]
