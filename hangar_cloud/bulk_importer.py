@@ -57,13 +57,14 @@ def run_bulk_import(
     Raises:
         TypeError: `udf` cannot be called with these arguments, does not yield `UDF_Return`, or is not deterministic
             (`UdfError`).
-        ValueError: a column that `udf` names is not in `column_names`; a key or value that the column does not take; two
-            different values for one key; no such branch; staged changes in the way; another argument that cannot be meant.
+        ValueError: a column that `udf` names is not in `column_names`; a key or value that the column does not take;
+            two different values for one key; no such branch; staged changes in the way; another argument that cannot be
+            meant.
         KeyError: no such column.
-        RuntimeError: `udf` raised, or a process died (`BulkImportError`); or another writer committed something else for
-            the same samples.
+        RuntimeError: `udf` raised, or a process died (`BulkImportError`); or another writer committed something else
+            for the same samples.
         PermissionError: another writer is open.
-        OSError: a disk or store failed. If that happened at the commit, what was imported is staged, and can be committed.
+        OSError: a disk or store failed. If that happened at the commit, what was imported is staged, to be committed.
     """
     from hangar_cloud.bulk.importing import bulk_import
 

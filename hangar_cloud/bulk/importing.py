@@ -17,7 +17,6 @@ from hangar_cloud.bulk.ledger import Ledger
 from hangar_cloud.bulk.messages import Claim, Done, Packs, Ready, Rows, Setup
 from hangar_cloud.bulk.recording import Recording
 from hangar_cloud.bulk.udf import check_items, check_share, check_udf
-from hangar_cloud.bulk.worker import WORKER_BACKENDS
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.sample_writer import default_backend
 from hangar_cloud.catalog.staging import UNFINISHED
@@ -34,6 +33,7 @@ from hangar_cloud.repository import Repository
 from hangar_cloud.writer_checkout import WriterCheckout
 
 _NAMES_SHOWN: Final = 5
+WORKER_BACKENDS: Final = ("p0", "i0")
 
 
 def bulk_import(
@@ -119,9 +119,8 @@ class BulkImport:
         """Stage what was read, and commit it if that was asked for; the digest of the commit."""
         ledger, checkout = self._ledger, self._checkout
         checkout._alive()
-        late = {name: entry for name, entry in self._entries().items() if entry.backend not in WORKER_BACKENDS}
         self._committing = self._autocommit
-        Recording(checkout, self._folders, self._scratch).stage(ledger, late, unfinished=self._autocommit)
+        Recording(checkout, self._folders, self._scratch).stage(ledger, self._late(), unfinished=self._autocommit)
         if not self._autocommit:
             return None
         if self._uploads:
@@ -180,6 +179,10 @@ class BulkImport:
     def _entries(self) -> dict[str, ColumnEntry]:
         return {name: self._checkout._working.columns[name].entry for name in self._names}
 
+    def _late(self) -> frozenset[str]:
+        """Columns of backends that workers cannot write: their samples pass through this process in the end."""
+        return frozenset(name for name, entry in self._entries().items() if entry.backend not in WORKER_BACKENDS)
+
     def _setups(self, function: bytes, workers: int) -> list[Setup]:
         entries = self._entries()
         for entry in entries.values():
@@ -189,9 +192,10 @@ class BulkImport:
         if self._uploads:
             self._checkout._committer.await_uploads()
         staging = self._checkout._staging
+        late = self._late()
         first = 1 + max({*staging.extents(), *staging.sealed()}, default=-1)
         return [
-            Setup(self._storage, entries, function, self._scratch / str(i), first + i, workers, self._uploads)
+            Setup(self._storage, entries, late, function, self._scratch / str(i), first + i, workers, self._uploads)
             for i in range(workers)
         ]
 

@@ -20,6 +20,7 @@ class Setup(NamedTuple):
     Attributes:
         storage: of the repository; its credentials travel in memory only.
         columns: those that may be written to.
+        late: names of those whose samples the calling process writes in the end, since workers cannot.
         udf: the function, pickled by cloudpickle.
         folder: where this worker writes.
         first_pack, pack_step: numbers that this worker gives its packs.
@@ -28,6 +29,7 @@ class Setup(NamedTuple):
 
     storage: Storage
     columns: dict[str, ColumnEntry]
+    late: frozenset[str]
     udf: bytes
     folder: Path
     first_pack: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import islice
 from pathlib import Path
 from typing import Final, TypeVar
@@ -13,7 +14,6 @@ from hangar_cloud.backends.pack_reader import PackedSample, PackReader
 from hangar_cloud.backends.store.durable_files import disk_errors_told, flush_folder, make_folder
 from hangar_cloud.bulk.ledger import Ledger
 from hangar_cloud.bulk.worker import LATE
-from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.keys import RowKey
 from hangar_cloud.catalog.records import Row
 from hangar_cloud.catalog.schema import ColumnSchema, Payload
@@ -43,12 +43,12 @@ class Recording:
         self._scratch = scratch
         self._moved: list[Path] = []
 
-    def stage(self, ledger: Ledger, late: dict[str, ColumnEntry], *, unfinished: bool) -> None:
+    def stage(self, ledger: Ledger, late: AbstractSet[str], *, unfinished: bool) -> None:
         """Stage all of it, or none.
 
         Args:
             ledger: what the workers found.
-            late: columns whose samples are written here, since workers cannot write their backend.
+            late: names of columns whose samples are written here.
             unfinished: mark it as to be cleared, should this process die before it is committed.
 
         Raises:
@@ -62,10 +62,10 @@ class Recording:
                 self._staging.stage_samples("", [], ledger.extents, ledger.spares)
                 for number, name in ledger.sealed.items():
                     self._staging.record_sealed(number, name)
-                for column in rows.keys() - late.keys():
+                for column in rows.keys() - late:
                     for some in _parts(rows[column], _ROWS_AT_ONCE):
                         self._staging.stage_samples(column, some, {})
-                self._write_late({column: rows[column] for column in rows.keys() & late.keys()})
+                self._write_late({column: rows[column] for column in rows.keys() & late})
                 if unfinished:
                     self._staging.set_settings(**{UNFINISHED: "bulk import"})
         except BaseException:
@@ -74,7 +74,7 @@ class Recording:
             with contextlib.suppress(HangarError):
                 working.reload(working.base)
             raise
-        for column in rows.keys() - late.keys():
+        for column in rows.keys() - late:
             working.columns[column].restore(list(rows[column]))
 
     def _take_packs(self, folder: Path, below: str) -> None:

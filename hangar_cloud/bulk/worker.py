@@ -28,8 +28,7 @@ from hangar_cloud.errors import BulkImportError
 AT_FILE: Final = "at"
 """File in a worker's folder that has the number of the item it is about (8 bytes): told when it died there."""
 LATE: Final = "late"
-"""Folder in a worker's folder for samples of backends that workers cannot write: the calling process writes them."""
-WORKER_BACKENDS: Final = ("p0", "i0")
+"""Folder in a worker's folder for samples that the calling process writes in the end."""
 _LATE_OPTIONS: Final = {"codec": "lz4"}
 _MOST_PENDING: Final = 4 * FLUSH_BYTES
 _UPLOADS: Final = 2
@@ -136,7 +135,7 @@ class Worker:
         if not waiting:
             return
         entry, writer, log = self._columns[name], self._writer, self._log
-        if entry.backend not in WORKER_BACKENDS:
+        if name in self._setup.late:
             entry, writer, log = replace(entry, backend="p0", backend_options=_LATE_OPTIONS), self._late, self._late_log
         rows = writer.write(name, entry, [(key, sample.payload) for key, sample in waiting.items()])
         placed = [(key, row if row.place is None else row._replace(place=log.place(row.place))) for key, row in rows]
@@ -170,7 +169,9 @@ class Worker:
 
 def two_values(column: str, key: RowKey, first: int, second: int) -> str:
     """What to say of two different values under one key."""
-    items = f"item {first} yields it twice" if first == second else f"items {first} and {second} of udf_kwargs yield it"
+    items = f"items {first} and {second} of udf_kwargs yield it"
+    if first == second:
+        items = f"item {first} of udf_kwargs yields it twice"
     return (
         f"column {column!r}, sample {key!r}: {items}, with different data. One key has one value: make the keys "
         "different, or yield it once. Nothing was imported"
