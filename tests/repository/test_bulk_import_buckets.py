@@ -41,15 +41,17 @@ def stored(repository, kind="packs"):
     return {info.path: info.size for info in repository._storage.store.list(f"{kind}/")}
 
 
-def uploaded_then(folder, url, options, finishing):
-    """One item is done at once, so that its worker uploads. The other waits for that and for `folder/go`."""
+def uploaded_then(folder, url, options, known, finishing):
+    """Item 0 is soon done, so that its worker uploads. Item 1, of another one, waits for that and for `folder/go`."""
 
     def udf(key):
         yield UDF_Return("picture", key, functions.picture(key + 1000))
-        if key == 1:
+        if key == 0:
+            functions.wait_for((folder / "begun").exists)
+        else:
+            (folder / "begun").touch()
             store = open_store(url, options)
-            before = len(list(store.list("packs/")))
-            functions.wait_for(lambda: len(list(store.list("packs/"))) > before)
+            functions.wait_for(lambda: len(list(store.list("packs/"))) > known)
             (folder / "uploaded").touch()
             functions.wait_for((folder / "go").exists)
             finishing()
@@ -87,7 +89,7 @@ def test_a_failed_import_leaves_only_what_a_collection_removes(bucket, s3_url, s
         raise OSError("the second half is missing")
 
     (tmp_path / "go").touch()
-    udf = uploaded_then(tmp_path, s3_url, s3_options, fails)
+    udf = uploaded_then(tmp_path, s3_url, s3_options, len(before[0]), fails)
     with pytest.raises(BulkImportError, match="item 1 .*the second half is missing"):
         run_bulk_import(bucket, "master", ["picture"], udf, [{"key": 0}, {"key": 1}], ncpus=2, recheck=0)
     assert len(stored(bucket)) == len(before[0]) + 1
@@ -115,7 +117,7 @@ def test_a_collection_beside_it_takes_nothing_from_it(bucket, open_bucket, s3_ur
     left: list[str] = []
     beside = threading.Thread(target=collect)
     beside.start()
-    udf = uploaded_then(tmp_path, s3_url, s3_options, lambda: None)
+    udf = uploaded_then(tmp_path, s3_url, s3_options, len(known), lambda: None)
     run_bulk_import(bucket, "master", ["picture"], udf, [{"key": 0}, {"key": 1}], ncpus=2, recheck=0)
     beside.join()
     assert (set(left), deleted) == (known, [])
