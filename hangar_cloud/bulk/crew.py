@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from multiprocessing import Pipe, spawn
 from multiprocessing.connection import Connection, wait
@@ -125,9 +126,9 @@ class Crew:
             HangarError: one of them failed; what it says.
         """
         at_work: dict[Connection[Any, Any], Member] = {member.connection: member for member in self._members}
+        looked = time.monotonic()
         while at_work:
-            ready = wait(list(at_work), _LOOK_SECONDS)
-            for connection in ready:
+            for connection in wait(list(at_work), _LOOK_SECONDS):
                 assert isinstance(connection, Connection)
                 message = self._heard(at_work[connection])
                 if isinstance(message, Failed):
@@ -135,9 +136,10 @@ class Crew:
                 yield at_work[connection], message
                 if isinstance(message, Packs):
                     del at_work[connection]
-            if not ready:
-                # A process that a worker forked may hold its end of the connection open when it is gone.
+            if time.monotonic() > looked + _LOOK_SECONDS:
+                looked = time.monotonic()
                 for member in at_work.values():
+                    # A process that a worker forked may hold its end of the connection open when it is gone.
                     if member.process.poll() is not None and not member.connection.poll():
                         raise _died(member)
 

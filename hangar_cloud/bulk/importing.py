@@ -26,6 +26,7 @@ from hangar_cloud.errors import (
     HangarError,
     InvalidArgumentError,
     NothingToCommitError,
+    StagingError,
 )
 from hangar_cloud.opening import SCRATCH, resolve_landing
 from hangar_cloud.progress import item_progress
@@ -143,7 +144,7 @@ class BulkImport:
             checkout.close()
 
     def _commit(self) -> str | None:
-        count, names = self._ledger.count, self._ledger.columns
+        count, names = sum(self._ledger.counts.values()), sorted(self._ledger.counts)
         shown = ", ".join(names[:_NAMES_SHOWN]) + (" and more" if len(names) > _NAMES_SHOWN else "")
         try:
             digest = self._checkout.commit(f"Bulk import of {count:,} samples into {shown}")
@@ -158,8 +159,9 @@ class BulkImport:
             return None
         except HangarError:
             # Hours of work may be in it, and all of it was found to be right: it can be committed again.
-            self._checkout._staging.set_settings(**{UNFINISHED: None})
             self._committing = False
+            with contextlib.suppress(StagingError):
+                self._checkout._staging.set_settings(**{UNFINISHED: None})
             raise
         self._committing = False
         return digest

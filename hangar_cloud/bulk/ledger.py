@@ -26,16 +26,8 @@ class Ledger:
         self.extents: dict[int, list[BlockExtent]] = {}
         self.sealed: dict[int, bytes] = {}
         self.spares: dict[bytes, Place] = {}
-
-    @property
-    def count(self) -> int:
-        """Number of samples."""
-        return sum(map(len, self._rows.values()))
-
-    @property
-    def columns(self) -> list[str]:
-        """Names of the columns that have any, sorted."""
-        return sorted(self._rows)
+        self.counts: dict[str, int] = {}
+        """Number of samples of each column that has any, once its rows were given out."""
 
     def claim(self, digests: Sequence[bytes]) -> list[bytes]:
         """Give a worker samples to store; those of them that another worker stores are returned."""
@@ -67,9 +59,11 @@ class Ledger:
         self.spares |= message.spares
 
     def rows(self) -> Iterator[tuple[str, list[tuple[RowKey, Row]]]]:
-        """The rows of each column, once all workers are done: every one with its place."""
+        """Give out the rows of each column, once all workers are done: every one with its place."""
         places = self._places()
-        for name, rows in self._rows.items():
+        while self._rows:
+            name, rows = self._rows.popitem()
+            self.counts[name] = len(rows)
             yield name, [(key, _kept(row, places)) for key, row in rows.items()]
 
     def _places(self) -> Mapping[bytes, Place]:

@@ -75,7 +75,7 @@ class Recording:
                 working.reload(working.base)
             raise
         for column in rows.keys() - late:
-            working.columns[column].restore(list(rows[column]))
+            working.columns[column].restore(rows.pop(column))
 
     def _take_packs(self, folder: Path, below: str) -> None:
         with disk_errors_told(folder):
