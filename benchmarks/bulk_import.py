@@ -5,8 +5,10 @@
 The JPEG files are cut from the two photographs that scikit-learn brings along, and each is decoded and scaled with
 Pillow. All ways are run in each round, one after the other, and medians are compared: what else the machine does
 meanwhile troubles all of them. Starting the processes and the commit are part of what is timed. What two processes can
-gain on the machine at that time is told by the same decoding without any repository. Seconds of CPU, which other
-programs change little, are of this process and all that it started.
+gain on the machine at that time is told by the same decoding without any repository.
+
+Seconds of CPU change less with what other programs do. They are given of this process, and of all that it started. The
+former and a worker's even part of the latter are what an idle machine with cores enough would need at most.
 """
 
 from __future__ import annotations
@@ -94,10 +96,11 @@ WAYS = {
     "decoding, 1": decode_only(1),
     "decoding, 2": decode_only(2),
 }
+WORKERS = {"loop by hand": 1, "1 process": 1, "2 processes": 2}
 
 
-def timed(way: Callable[[Repository, list[Path]], None], folder: Path, files: list[Path]) -> tuple[float, float]:
-    """Seconds, and seconds of CPU."""
+def timed(way: Callable[[Repository, list[Path]], None], folder: Path, files: list[Path]) -> tuple[float, float, float]:
+    """Seconds, and seconds of CPU of this process and of those that it started."""
     repository = Repository(folder, exists=False)
     with contextlib.redirect_stdout(None):
         repository.init("Benchmark", "benchmark@example.org")
@@ -114,7 +117,8 @@ def timed(way: Callable[[Repository, list[Path]], None], folder: Path, files: li
         assert len(checkout["image"]) == len(files)
         checkout.close()
     shutil.rmtree(folder)
-    return seconds, sum(after[:4]) - sum(before[:4])
+    spent = [now - then for now, then in zip(after, before, strict=True)]
+    return seconds, sum(spent[:2]), sum(spent[2:4])
 
 
 def main() -> None:
@@ -124,20 +128,22 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where to write; a temporary folder by default")
     options = parser.parse_args()
     set_progress(False)
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in WAYS}
+    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in WAYS}
     with tempfile.TemporaryDirectory(dir=options.folder) as scratch:
         files = make_photographs(Path(scratch), options.images)
         for _ in range(options.rounds):
             for name, way in WAYS.items():
                 found[name].append(timed(way, Path(scratch, "repository"), files))
     for name, times in found.items():
-        seconds, cpu = (median(one) for one in zip(*times, strict=True))
-        print(f"{name:<14} {seconds:6.2f} s  {options.images / seconds:6.1f} images/s  {cpu:6.2f} s of CPU   ", end="")
-        print(" ".join(f"{one:.2f}" for one, _ in times))
-    loop, one, two, plain, plain_two = ([seconds for seconds, _ in times] for times in found.values())
+        seconds, own, started = (median(one) for one in zip(*times, strict=True))
+        print(f"{name:<14} {seconds:6.2f} s  {options.images / seconds:6.1f} images/s  ", end="")
+        print(f"CPU {own:5.2f} + {started:5.2f} s   ", " ".join(f"{one[0]:.2f}" for one in times))
+    loop, one, two, plain, plain_two = ([seconds for seconds, _, _ in times] for times in found.values())
     print(f"speed of 1 process, in that of a loop by hand:  {ratio(loop, one)} (bar {LEAST_OF_LOOP})")
     print(f"speed of 2 processes, in that of 1:             {ratio(one, two)} (bar {LEAST_OF_ONE})")
-    print(f"the same of decoding alone, without a repository: {ratio(plain, plain_two)}")
+    paths = [[own + started / count for _, own, started in found[name]] for name, count in WORKERS.items()]
+    print(f"the same two by seconds of CPU:  {ratio(paths[0], paths[1])};  {ratio(paths[1], paths[2])}")
+    print(f"2 to 1 of decoding alone, without a repository: {ratio(plain, plain_two)}")
 
 
 def ratio(slow: list[float], fast: list[float]) -> str:
