@@ -49,6 +49,8 @@ CREATE TABLE IF NOT EXISTS sealed (pack BIGINT PRIMARY KEY, id BLOB);
 CREATE TABLE IF NOT EXISTS spares (digest BLOB, pack BLOB, "offset" BIGINT, stored BIGINT, start BIGINT, size BIGINT);
 """
 _COPIED_ROWS = 100_000
+BULK_SCRATCH: Final = "bulk"
+"""Folder below a staging area where the processes of a bulk import write."""
 UNFINISHED: Final = "unfinished"
 """The setting that says: if the process that staged this is gone, and its commit did not land, it is to be cleared."""
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from typing import Final
 
 from hangar_cloud import writer_lock
-from hangar_cloud.catalog.staging import UNFINISHED, StagingArea
+from hangar_cloud.catalog.staging import BULK_SCRATCH, UNFINISHED, StagingArea
 from hangar_cloud.checkout import Logger
 from hangar_cloud.committing import make_committer
 from hangar_cloud.errors import DirtyStagingError, RefNotFoundError
@@ -15,9 +14,6 @@ from hangar_cloud.no_changes import left_nothing
 from hangar_cloud.storage import Storage
 from hangar_cloud.writer_checkout import WriterCheckout
 from hangar_cloud.writer_lock import WriterLock
-
-SCRATCH: Final = "bulk"
-"""Folder below a staging area where the processes of a bulk import write."""
 
 
 def open_writer(storage: Storage, branch: str, user: tuple[str, str], log: Logger) -> WriterCheckout:
@@ -80,7 +76,7 @@ def _prepare(storage: Storage, staging: StagingArea, branch: str) -> str | None:
     if head is None:
         raise RefNotFoundError(f"there is no branch {branch!r}")
     resolve_landing(storage, staging)
-    shutil.rmtree(staging.folder / SCRATCH, ignore_errors=True)  # of a bulk import that died
+    shutil.rmtree(staging.folder / BULK_SCRATCH, ignore_errors=True)  # of a bulk import that died
     stands_here = (staging.setting("branch"), staging.setting("base")) == (branch, head.commit)
     if not stands_here and left_nothing(storage, staging):
         staging.clear(branch, head.commit)

@@ -19,7 +19,7 @@ from hangar_cloud.bulk.recording import Recording
 from hangar_cloud.bulk.udf import check_items, check_share, check_udf
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.sample_writer import default_backend
-from hangar_cloud.catalog.staging import UNFINISHED
+from hangar_cloud.catalog.staging import BULK_SCRATCH, UNFINISHED
 from hangar_cloud.errors import (
     ColumnNotFoundError,
     DirtyStagingError,
@@ -28,7 +28,7 @@ from hangar_cloud.errors import (
     NothingToCommitError,
     StagingError,
 )
-from hangar_cloud.opening import SCRATCH, resolve_landing
+from hangar_cloud.opening import resolve_landing
 from hangar_cloud.progress import item_progress
 from hangar_cloud.repository import Repository
 from hangar_cloud.writer_checkout import WriterCheckout
@@ -76,7 +76,7 @@ class BulkImport:
         self._names = names
         self._autocommit = autocommit
         self._storage = checkout._storage
-        self._scratch = checkout._staging.folder / SCRATCH / secrets.token_hex(8)
+        self._scratch = checkout._staging.folder / BULK_SCRATCH / secrets.token_hex(8)
         self._folders = [self._scratch]
         self._ledger = Ledger()
         # A store on this machine is not uploaded to: packs are linked into it.

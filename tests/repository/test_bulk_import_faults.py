@@ -113,6 +113,7 @@ def test_a_main_process_that_is_killed_takes_its_workers_along(repository, tmp_p
     process.kill()
     process.communicate()
     functions.wait_for(lambda: not any(map(living, workers)), 20)
+    assert repository.verify_repo_integrity()
     check_as_before(repository, before)
 
 
