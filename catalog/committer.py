@@ -127,7 +127,6 @@ class Committer:
         moved: MovedPacks | None = None,
         purged: PurgedSamples | None = None,
     ) -> None:
-        self._store = store
         self._cache = cache
         self._watch = Watch(store if shared else None)
         self._reused = ReusedPacks(self._watch, cache, moved, purged)
@@ -139,6 +138,11 @@ class Committer:
         self._look_up = look_up
         self._tried: set[bytes] = set()
         self._lost: set[str] = set()
+
+    def await_uploads(self) -> Publisher:
+        """Call before others upload for a commit: what vanishes since is noticed. Gives who is to be told of it."""
+        self._watch.start()
+        return self._publisher
 
     def commit(
         self,
@@ -166,8 +170,7 @@ class Committer:
         """
         working.flush()
         for attempt in range(rules.attempts):
-            earlier = self.landed(staging)
-            if earlier is not None:
+            if (earlier := self.landed(staging)) is not None:
                 whole = self._take_up(earlier, working, staging, writer, branch)
                 if whole is not None:
                     return whole

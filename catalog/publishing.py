@@ -45,15 +45,18 @@ class Publisher:
         local = self._store.local_path(name)
         if local is None:
             self._store.upload(name, file, progress=progress)
-            if self._cache is not None:
-                with contextlib.suppress(OSError):
-                    _link(file, self._cache / name)
+            self._keep(file, name)
         else:
             self._store.ensure_writable()
             with disk_errors_told(local):
                 _link(file, local)
             if progress is not None:
                 progress(file.stat().st_size)
+        self._published.add(name)
+
+    def sent(self, file: Path, name: str) -> None:
+        """Take note that another process of this machine has uploaded a pack file."""
+        self._keep(file, name)
         self._published.add(name)
 
     def begin(self, *, again: bool = False) -> None:
@@ -84,6 +87,11 @@ class Publisher:
             with contextlib.suppress(OSError):
                 replace_file(self._cache / path, data)
         self._published.add(path)
+
+    def _keep(self, file: Path, name: str) -> None:
+        if self._cache is not None:
+            with contextlib.suppress(OSError):
+                _link(file, self._cache / name)
 
 
 def _link(file: Path, target: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final
 
 from hangar_cloud.backends.blocks import GROUP_BYTES, Place, encode_block, encode_sample
@@ -16,14 +16,16 @@ from hangar_cloud.catalog.keys import RowKey
 from hangar_cloud.catalog.node_reader import NodeReader
 from hangar_cloud.catalog.purged_samples import PurgedSamples
 from hangar_cloud.catalog.records import Row
+from hangar_cloud.catalog.sample_log import SampleLog
 from hangar_cloud.catalog.schema import ColumnSchema, Payload
-from hangar_cloud.catalog.staging import StagingArea
 
 INLINE_ARRAY_BYTES: Final = 64
 INLINE_TEXT_BYTES: Final = 128
 _SHARE_BYTES: Final = GROUP_BYTES // 2
 _TRUSTED_TRIAL: Final = 16 * 1024
 _TRIAL_LIMIT: Final = 1 << 18
+PROMISED: Final = Place(staged_pack(2**63 - 1), 0, 0, 0, 0)
+"""Stands in a row for the place of a sample that another process stores; whoever gathers the rows puts it right."""
 
 _Block = tuple[bytes, list[tuple[bytes, int, int]]]
 """Encoded bytes, and where in them each digest's payload starts and how long it is."""
@@ -53,18 +55,22 @@ class SampleWriter:
             the same bucket. Then a copy of each sample that is found in a pack is kept, unless its own row holds it.
         holders: ids of the packs that may hold what is said to be at a place.
         purged: knows the samples that must not be stored again.
+        claim: where several processes write at once: asked with digests that were never stored, says which of them
+            another process stores. Their rows have the place `PROMISED`.
     """
 
     def __init__(
         self,
-        staging: StagingArea,
+        staging: SampleLog,
         index: DigestIndex,
         exists: Callable[[bytes], bool],
         cover: Callable[[ColumnEntry], None],
         nodes: NodeReader | None = None,
         holders: Callable[[Place], Sequence[bytes]] = lambda place: (place.pack,),
         purged: PurgedSamples | None = None,
+        claim: Callable[[Sequence[bytes]], Collection[bytes]] = lambda digests: (),
     ) -> None:
+        self._claim = claim
         self._purged = purged
         self._holders = holders
         self._staging = staging
@@ -190,6 +196,9 @@ class SampleWriter:
         found = self._index.find(list(fresh), self._can_be_read)
         self._places |= found
         reused = {digest: fresh.pop(digest) for digest in found}
+        for digest in self._claim(list(fresh)) if fresh else ():
+            del fresh[digest]
+            self._places[digest] = PROMISED
         if fresh:
             pack = self._open_pack()
             blocks = _blocks(fresh, self._codec(column, entry, fresh))

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from hangar_cloud.backends.blocks import Place
 from hangar_cloud.backends.packs import BlockExtent, staged_pack_number
@@ -49,6 +49,10 @@ CREATE TABLE IF NOT EXISTS sealed (pack BIGINT PRIMARY KEY, id BLOB);
 CREATE TABLE IF NOT EXISTS spares (digest BLOB, pack BLOB, "offset" BIGINT, stored BIGINT, start BIGINT, size BIGINT);
 """
 _COPIED_ROWS = 100_000
+BULK_SCRATCH: Final = "bulk"
+"""Folder below a staging area where the processes of a bulk import write."""
+UNFINISHED: Final = "unfinished"
+"""The setting that says: if the process that staged this is gone, and its commit did not land, it is to be cleared."""
 
 
 class ColumnEvent(NamedTuple):
@@ -103,7 +107,7 @@ class StagingArea:
         return self._sequence > 0
 
     def setting(self, name: str) -> str | None:
-        """A recorded setting ("branch", "base", "landing"), None if it was never set."""
+        """A recorded setting ("branch", "base", "landing", "unfinished" …), None if it was never set."""
         rows = self._query("SELECT value FROM settings WHERE name = ?", [name])
         return rows[0][0] if rows else None
 
@@ -237,7 +241,7 @@ class StagingArea:
         with self._transaction():
             for table in ("columns", "samples", "extents", "sealed", "spares"):
                 self._execute(f"DELETE FROM {table}")  # noqa: S608 - a name of ours
-            self._set({"branch": branch, "base": base, "landing": None, "dependencies": None})
+            self._set({"branch": branch, "base": base, "landing": None, "dependencies": None, UNFINISHED: None})
         self._sequence = 0
         for path in self.folder.glob("*.pack"):
             path.unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from heapq import merge
 from typing import Any, Final
@@ -78,7 +78,7 @@ class WorkingColumn:
         self.pending[key] = payload
         self.pending_bytes += (0 if payload is None else len(payload.data)) - (0 if old is None else len(old.data))
 
-    def restore(self, rows: list[tuple[RowKey, Row | None]]) -> None:
+    def restore(self, rows: Sequence[tuple[RowKey, Row | None]]) -> None:
         """Take rows that an earlier process staged."""
         for key, row in rows:
             self._count(key, row is not None)

@@ -29,6 +29,8 @@
     ├── StagingError                    (RuntimeError)       the staging area cannot be used as it is
     ├── GarbageCollectionError          (RuntimeError)       another collection is in the way
     ├── PurgedError                     (LookupError)        a sample that was erased for good; says when and why
+    ├── UdfError                        (TypeError)          a function that a bulk import cannot use
+    ├── BulkImportError                 (RuntimeError)       a bulk import failed; nothing of it was kept
     ├── DirtyStagingError               (ValueError)         staged changes are in the way
     ├── MergeConflictError              (ValueError)         a merge with conflicts; carries them as `conflicts`
     ├── StashExistsError                (ValueError)         there is a stash of that name already
@@ -90,6 +92,26 @@ from hangar_cloud.catalog.errors import (
 
 class InvalidArgumentError(HangarError, ValueError):
     """An argument, or two together, that cannot be meant."""
+
+
+class UdfError(HangarError, TypeError):
+    """The function given to a bulk import, or its arguments, are not what it takes; nothing of it was kept."""
+
+
+class BulkImportError(HangarError, RuntimeError):
+    """A process of a bulk import ended, or the function given to it raised; nothing of it was kept.
+
+    Attributes:
+        item: number of the item in ``udf_kwargs`` that it was about; None where that is not known.
+        trace: what Python printed of the exception, in the process where it was raised; empty if there was none.
+    """
+
+    def __init__(self, message: str, item: int | None = None, trace: str = "") -> None:
+        super().__init__(message, item, trace)
+        self.item, self.trace = item, trace
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class DirtyStagingError(HangarError, ValueError):
@@ -182,6 +204,7 @@ class RemoteExistsError(HangarError, ValueError):
 __all__ = [
     "AccessDeniedError",
     "BucketNotFoundError",
+    "BulkImportError",
     "ClosedError",
     "ColumnBusyError",
     "ColumnExistsError",
@@ -221,6 +244,7 @@ __all__ = [
     "StoreError",
     "StoreUnavailableError",
     "TruncatedObjectError",
+    "UdfError",
     "UncommittedChangesError",
     "UnmergedBranchError",
     "UnsupportedFormatError",

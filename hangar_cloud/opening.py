@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 
 from hangar_cloud import writer_lock
-from hangar_cloud.catalog.staging import StagingArea
+from hangar_cloud.catalog.staging import BULK_SCRATCH, UNFINISHED, StagingArea
 from hangar_cloud.checkout import Logger
 from hangar_cloud.committing import make_committer
 from hangar_cloud.errors import DirtyStagingError, RefNotFoundError
@@ -44,7 +45,7 @@ def _choose_area(storage: Storage, branch: str) -> tuple[WriterLock, StagingArea
         while chosen is None:
             lock, staging = _open_area(storage, [held.area for held, _ in opened])
             opened.append((lock, staging))
-            _resolve_landing(storage, staging)
+            resolve_landing(storage, staging)
             if not staging.dirty:
                 clean = clean or opened[-1]
             elif staging.setting("branch") == branch:
@@ -74,7 +75,8 @@ def _prepare(storage: Storage, staging: StagingArea, branch: str) -> str | None:
     head = storage.head(branch)
     if head is None:
         raise RefNotFoundError(f"there is no branch {branch!r}")
-    _resolve_landing(storage, staging)
+    resolve_landing(storage, staging)
+    shutil.rmtree(staging.folder / BULK_SCRATCH, ignore_errors=True)  # of a bulk import that died
     stands_here = (staging.setting("branch"), staging.setting("base")) == (branch, head.commit)
     if not stands_here and left_nothing(storage, staging):
         staging.clear(branch, head.commit)
@@ -93,7 +95,11 @@ def _prepare(storage: Storage, staging: StagingArea, branch: str) -> str | None:
     return staging.setting("base")
 
 
-def _resolve_landing(storage: Storage, staging: StagingArea) -> None:
-    """Where a writer died while its commit was landing, find out whether it did."""
+def resolve_landing(storage: Storage, staging: StagingArea) -> None:
+    """Where a writer died while its commit was landing, find out whether it did; and clear what was to land with it."""
     if staging.landings():
         make_committer(storage).resolve(staging)
+    branch = staging.setting("branch")
+    if staging.setting(UNFINISHED) is not None and branch is not None:
+        # Staged and committed in one go, or not at all: what died between the two is taken back.
+        staging.clear(branch, staging.setting("base"))

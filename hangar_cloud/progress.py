@@ -20,12 +20,25 @@ def byte_progress(what: str, total: int | None = None, *, enabled: bool = True) 
 
     Silent where standard error is not a terminal.
     """
+    with _bar(what, total, "B", enabled) as add:
+        yield add
+
+
+@contextmanager
+def item_progress(what: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
+    """A bar that counts things called `unit`; otherwise as `byte_progress`."""
+    with _bar(what, total, f" {unit}", True) as add:
+        yield add
+
+
+@contextmanager
+def _bar(what: str, total: int | None, unit: str, enabled: bool) -> Iterator[Callable[[int], None]]:
     if not (enabled and _settings["enabled"] and sys.stderr.isatty()):
         yield _ignore
         return
     from tqdm import tqdm
 
-    with tqdm(total=total, desc=what, unit="B", unit_scale=True, leave=False) as bar:
+    with tqdm(total=total, desc=what, unit=unit, unit_scale=unit == "B", leave=False) as bar:
         yield lambda count: _add(bar, count)
 
 

@@ -18,7 +18,7 @@ from hangar_cloud.backends.store.leftovers import remove_leftovers
 from hangar_cloud.catalog.errors import StagingError
 from hangar_cloud.catalog.occurrences import Hit
 from hangar_cloud.catalog.records import records_path
-from hangar_cloud.catalog.staging import StagingArea
+from hangar_cloud.catalog.staging import BULK_SCRATCH, StagingArea
 from hangar_cloud.catalog.staging_rebuild import rebuild
 from hangar_cloud.catalog.stashes import Stashes
 from hangar_cloud.errors import DirtyStagingError, WriterLockError
@@ -137,6 +137,7 @@ def _rebuild_stashes(storage: Storage) -> Iterator[str]:
 
 
 def _rebuilt(folder: Path, what: str) -> Iterator[str]:
+    shutil.rmtree(folder / BULK_SCRATCH, ignore_errors=True)  # of a bulk import that died; nobody else has the lock
     if not (folder / _DATABASE).is_file():
         return
     try:
