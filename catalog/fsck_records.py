@@ -18,10 +18,11 @@ from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.findings import Finding
 from hangar_cloud.catalog.fsck_rows import children_faults, decode_rows, leaf_faults
 from hangar_cloud.catalog.keys import RowKey
+from hangar_cloud.catalog.leaf import Leaf
 from hangar_cloud.catalog.record_writer import OBJECT_ID_LENGTH
 from hangar_cloud.catalog.records import LeafEntry, NodeRef, inner_digest, lacks_literal, leaf_digest, records_path
 from hangar_cloud.catalog.schema import ColumnSchema
-from hangar_cloud.catalog.segments import Leaf, decode_inner
+from hangar_cloud.catalog.segments import decode_inner
 from hangar_cloud.catalog.whereabouts import identity
 
 _BATCH_BYTES: Final = 8 * 1024 * 1024

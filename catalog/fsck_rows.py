@@ -11,10 +11,11 @@ from hangar_cloud.backends.errors import CorruptDataError
 from hangar_cloud.backends.values import LITERAL_LIMIT, decode_text
 from hangar_cloud.catalog.errors import InvalidNameError
 from hangar_cloud.catalog.keys import RowKey, check_key, decode_key
+from hangar_cloud.catalog.leaf import Leaf
 from hangar_cloud.catalog.parquet_footer import read_footer
 from hangar_cloud.catalog.records import LeafEntry, NodeRef, Row, lacks_literal, starts_node
 from hangar_cloud.catalog.schema import ColumnSchema
-from hangar_cloud.catalog.segments import Leaf, decode_leaf
+from hangar_cloud.catalog.segments import decode_leaf
 
 _FOOTER_ROWS: Final = 3
 _SUB_KEYS: Final = ("sub_int", "sub_str")

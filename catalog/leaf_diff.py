@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hangar_cloud.catalog.segments import Leaf
+from hangar_cloud.catalog.leaf import Leaf
 
 Numbers = npt.NDArray[np.intp]
 _DIGEST_LENGTH = 32

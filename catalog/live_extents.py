@@ -14,9 +14,9 @@ from hangar_cloud.backends.blocks import check_blocks
 from hangar_cloud.backends.errors import CorruptDataError
 from hangar_cloud.backends.object_source import ObjectSource
 from hangar_cloud.backends.packs import pack_path
+from hangar_cloud.catalog.leaf import Leaf
 from hangar_cloud.catalog.marking import CommitReader, Marker
 from hangar_cloud.catalog.records import NodeRef, records_path
-from hangar_cloud.catalog.segments import Leaf
 from hangar_cloud.catalog.whereabouts import Whereabouts
 
 _BOUND_BY_CHECKSUM: Final = 1

@@ -14,9 +14,10 @@ from hangar_cloud.backends.object_source import Extent, ObjectSource
 from hangar_cloud.backends.packs import pack_path
 from hangar_cloud.backends.store import ObjectStore
 from hangar_cloud.catalog.commits import commit_path, decode_commit
+from hangar_cloud.catalog.leaf import Leaf
 from hangar_cloud.catalog.records import NodeRef, records_path
 from hangar_cloud.catalog.schema import ColumnSchema
-from hangar_cloud.catalog.segments import Leaf, decode_inner, decode_leaf
+from hangar_cloud.catalog.segments import decode_inner, decode_leaf
 from hangar_cloud.catalog.whereabouts import Whereabouts, identity
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)

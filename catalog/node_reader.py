@@ -14,6 +14,7 @@ import xxhash
 from hangar_cloud.backends.errors import CorruptDataError
 from hangar_cloud.backends.object_source import Extent, ObjectSource
 from hangar_cloud.catalog.keys import KeyType, RowKey, decode_key, encode_key
+from hangar_cloud.catalog.leaf import Leaf
 from hangar_cloud.catalog.records import (
     NodeRef,
     Row,
@@ -23,7 +24,7 @@ from hangar_cloud.catalog.records import (
     records_path,
 )
 from hangar_cloud.catalog.schema import ColumnSchema
-from hangar_cloud.catalog.segments import Leaf, decode_inner, decode_leaf
+from hangar_cloud.catalog.segments import decode_inner, decode_leaf
 
 _MEMORY_LIMIT: Final = 96 * 1024 * 1024
 _INNER_BYTES: Final = 400

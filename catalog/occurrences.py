@@ -10,10 +10,10 @@ from hangar_cloud.backends.object_source import Extent, ObjectSource
 from hangar_cloud.backends.values import sample_digest
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.keys import RowKey, encode_key
+from hangar_cloud.catalog.leaf import Leaf
 from hangar_cloud.catalog.node_reader import node_extent
 from hangar_cloud.catalog.records import NodeRef, Row
 from hangar_cloud.catalog.schema import ColumnSchema
-from hangar_cloud.catalog.segments import Leaf
 from hangar_cloud.catalog.tombstones import tombstone_digest
 
 _AT_ONCE: Final = 64

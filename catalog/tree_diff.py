@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from hangar_cloud.catalog.keys import RowKey, encode_key
+from hangar_cloud.catalog.leaf import Leaf
 from hangar_cloud.catalog.leaf_diff import differing_rows
 from hangar_cloud.catalog.node_reader import NodeReader
 from hangar_cloud.catalog.records import NodeRef, Row
 from hangar_cloud.catalog.schema import ColumnSchema
-from hangar_cloud.catalog.segments import Leaf
 
 _AT_ONCE: Final = 16
 
@@ -117,5 +117,5 @@ def _rows(nodes: NodeReader, leaves: Sequence[NodeRef], schema: ColumnSchema) ->
     rows: dict[RowKey, Row] = {}
     for ref in leaves:
         leaf = nodes.leaf(ref, schema)
-        rows.update((key, leaf.row(i)) for i, key in enumerate(leaf.keys))
+        rows.update(zip(leaf.keys, leaf.rows(), strict=True))
     return rows

@@ -17,10 +17,10 @@ from hangar_cloud.backends.values import SampleValue
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.errors import InvalidNameError, PurgedError
 from hangar_cloud.catalog.keys import KeyType, RowKey, check_key
+from hangar_cloud.catalog.leaf import Leaf
 from hangar_cloud.catalog.node_reader import NodeReader
 from hangar_cloud.catalog.records import Row
 from hangar_cloud.catalog.schema import Payload
-from hangar_cloud.catalog.segments import Leaf
 from hangar_cloud.catalog.working_set import Found
 from hangar_cloud.errors import SampleNotFoundError
 from hangar_cloud.notebook import facts_table, pictures_of

@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterable, Iterator
 from hangar_cloud.backends.moves import Moves
 from hangar_cloud.backends.packs import NO_PACK, pack_path
 from hangar_cloud.backends.store import ObjectStore
+from hangar_cloud.catalog.leaf import Leaf
 from hangar_cloud.catalog.records import NodeRef, records_path
 from hangar_cloud.catalog.schema import ColumnSchema
-from hangar_cloud.catalog.segments import Leaf
 from hangar_cloud.catalog.tombstones import listed_tombstones, read_tombstones, tombstone_digest, tombstone_path
 from hangar_cloud.errors import HangarError, PurgedError
 from hangar_cloud.purging import take_over

@@ -16,13 +16,13 @@ from hangar_cloud.backends.store import ObjectStore
 from hangar_cloud.catalog import history
 from hangar_cloud.catalog.commits import ColumnEntry, Commit, commit_path
 from hangar_cloud.catalog.errors import HeadMovedError
+from hangar_cloud.catalog.leaf import Leaf
 from hangar_cloud.catalog.live_extents import LiveExtent, LiveExtents
 from hangar_cloud.catalog.moves_file import decode_moves
 from hangar_cloud.catalog.pointers import Pointer, PointerLog
 from hangar_cloud.catalog.record_writer import OBJECT_ID_LENGTH
 from hangar_cloud.catalog.records import NodeRef, records_path
 from hangar_cloud.catalog.repository_file import REPOSITORY_PATH, decode_repository_file
-from hangar_cloud.catalog.segments import Leaf
 from hangar_cloud.catalog.tombstones import listed_tombstones
 from hangar_cloud.catalog.watch import Watch, land, settle
 from hangar_cloud.errors import InvalidArgumentError

@@ -17,9 +17,9 @@ import numpy as np
 from hangar_cloud.backends.pack_reader import SHARED_BLOCK_LIMIT, UNREADABLE, DecodedBlock, PackedSample, PackReader
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.keys import MAX_INT_KEY, KeyType, encode_key
+from hangar_cloud.catalog.leaf import Leaf
 from hangar_cloud.catalog.node_reader import NodeReader, Span
 from hangar_cloud.catalog.schema import ColumnSchema
-from hangar_cloud.catalog.segments import Leaf
 
 _MOST_SPANS: Final = 65_536
 _MOST_SHARED: Final = SHARED_BLOCK_LIMIT // 2
