@@ -92,7 +92,7 @@ def import_tree(
 ) -> ImportReport:
     """Import listed files into a column, and what their places say into str columns; see `import_files`."""
     count = worker_count(workers)
-    writer = StagingWriter(checkout, overwrite)
+    writer = StagingWriter(checkout, overwrite, leader=column)
     schemas = {name: ColumnSchema("str") for name in derived}
     if column not in checkout.columns:
         found = _survey(reader, files, count)
@@ -242,11 +242,9 @@ class _Importing:
             )
             return
         values = [value, *(derive(file) for derive in self._derived.values())]
-        for column, one in zip(self._columns, values, strict=True):
-            if self._writer.wants(column, key):
-                self._writer.put(column, key, one, source)
-            else:
-                self._writer.skip()
+        row = {name: one for name, one in zip(self._columns, values, strict=True) if self._writer.wants(name, key)}
+        self._writer.skip(len(values) - len(row))
+        self._writer.put_row(key, row, source)
 
     def _is_first(self, key: KeyType, file: SourceFile) -> bool:
         """Whether no other file of this import has the key."""

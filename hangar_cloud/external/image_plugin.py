@@ -110,6 +110,9 @@ def read_image(
     with _opened(source, where, mode, frame) as image:
         wanted = _mode_of(image, mode)
         pixels = np.asarray(image if image.mode == wanted else image.convert(wanted))
+        if pixels.dtype == np.bool_:
+            # Pillow's true is 255, which is no true of numpy's: equal, and of other bits.
+            pixels = pixels.view(np.uint8) != 0
     return np.ascontiguousarray(pixels)
 
 
@@ -180,6 +183,8 @@ def image_of(arr: Any, where: str) -> Any:
 @contextmanager
 def _opened(source: Any, where: str, mode: str | None, frame: int | None) -> Iterator[Any]:
     pillow = require("PIL.Image", "images", where)
+    if mode is not None and mode not in pillow.MODES:
+        raise InvalidArgumentError(f"{where}: Pillow has no mode {mode!r}; RGB, RGBA and L are such")
     try:
         with pillow.open(source) as image:
             _check_size(image, where)
@@ -195,8 +200,6 @@ def _opened(source: Any, where: str, mode: str | None, frame: int | None) -> Ite
         raise
     # Decoders raise all of these for damaged files, of which some are bugs in them.
     except (OSError, ValueError, SyntaxError, TypeError, KeyError, IndexError, OverflowError, EOFError) as error:
-        if mode is not None and mode not in pillow.MODES:
-            raise InvalidArgumentError(f"{where}: Pillow has no mode {mode!r}; RGB, RGBA and L are such") from error
         raise UnreadableFileError(f"{where}: the picture is damaged or not supported: {error}") from error
 
 

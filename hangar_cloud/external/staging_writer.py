@@ -36,14 +36,16 @@ class StagingWriter:
     Args:
         checkout: for writing.
         overwrite: write over samples that are there; else they are left as they are.
+        leader: a column whose refused samples are left out of the other columns too, such as an image's label.
     """
 
-    def __init__(self, checkout: Any, overwrite: bool) -> None:
+    def __init__(self, checkout: Any, overwrite: bool, leader: str | None = None) -> None:
         if not getattr(checkout.columns, "iswriteable", False):
             raise ReadOnlyError("an import writes: open the branch with checkout(write=True)")
         self.report = ImportReport()
         self._checkout = checkout
         self._overwrite = overwrite
+        self._leader = leader
         self._waiting: dict[str, dict[RowKey, tuple[Any, str]]] = {}
         self._bytes = 0
         self._count = 0
@@ -87,6 +89,16 @@ class StagingWriter:
 
         source: what the report calls it if it is refused.
         """
+        self._keep(column, key, value, source)
+        self._flush_much()
+
+    def put_row(self, key: RowKey, values: Mapping[str, Any], source: str) -> None:
+        """Write the samples of a key in several columns, all of them at once."""
+        for column, value in values.items():
+            self._keep(column, key, value, source)
+        self._flush_much()
+
+    def _keep(self, column: str, key: RowKey, value: Any, source: str) -> None:
         waiting = self._waiting.setdefault(column, {})
         if key in waiting:
             self.refuse(source, f"column {column!r}: its key {key!r} is that of {waiting[key][1]} too")
@@ -94,31 +106,41 @@ class StagingWriter:
         waiting[key] = (value, source)
         self._bytes += value.nbytes if isinstance(value, np.ndarray) else len(value)
         self._count += 1
+
+    def _flush_much(self) -> None:
         if self._bytes >= _MOST_BYTES or self._count >= _MOST_SAMPLES:
             self.flush()
 
     def flush(self) -> None:
         """Stage all that was put."""
-        for column, rows in self._waiting.items():
-            self._stage(column, rows)
+        columns = sorted(self._waiting, key=lambda name: name != self._leader)
+        refused: set[RowKey] = set()
+        for column in columns:
+            rows = {key: row for key, row in self._waiting[column].items() if key not in refused}
+            left_out = self._stage(column, rows)
+            if column == self._leader:
+                refused = left_out
         self._waiting, self._bytes, self._count = {}, 0, 0
 
-    def _stage(self, name: str, rows: dict[RowKey, tuple[Any, str]]) -> None:
+    def _stage(self, name: str, rows: dict[RowKey, tuple[Any, str]]) -> set[RowKey]:
+        """Write rows of a column; gives the keys of those that were refused."""
         column = self._checkout[name]
         try:
             column.update([_pair(key, value) for key, (value, _) in rows.items()])
             self.report.added += len(rows)
+            return set()
         except _OF_ONE_SAMPLE:
             # None of them was written: one by one, so that only those that do not fit are refused.
-            for key, (value, source) in rows.items():
-                self._stage_one(column, key, value, source)
+            return {key for key, (value, source) in rows.items() if not self._stage_one(column, key, value, source)}
 
-    def _stage_one(self, column: Any, key: RowKey, value: Any, source: str) -> None:
+    def _stage_one(self, column: Any, key: RowKey, value: Any, source: str) -> bool:
         try:
             column.update([_pair(key, value)])
-            self.report.added += 1
         except _OF_ONE_SAMPLE as error:
             self.refuse(source, error)
+            return False
+        self.report.added += 1
+        return True
 
 
 def make_column(checkout: Any, name: str, schema: ColumnSchema) -> None:

@@ -31,7 +31,10 @@ class ZarrReader:
 
     def __init__(self, group: Any, where: str) -> None:
         self._where = where
-        self._arrays = dict(_arrays(group, ""))
+        try:
+            self._arrays = dict(_arrays(group, ""))
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise UnreadableFileError(f"{where}: Zarr cannot read the notes of an array in it: {error}") from error
         self.metadata: dict[KeyType, str] = {
             str(key): value if isinstance(value, str) else json.dumps(value, sort_keys=True)
             for key, value in dict(group.attrs).items()
@@ -118,12 +121,13 @@ class ExportedZarrReader:
         shapes = self._array(f"{node_of(name)}/shapes")
         numbers, first = np.empty(0, data.dtype), 0
         for start in range(0, shapes.shape[0], 4096):
-            ends = offsets[start : start + 4097]
-            for low, high, shape in zip(ends[:-1], ends[1:], shapes[start : start + 4096], strict=True):
+            ends = _read(offsets, start, start + 4097)
+            for low, high, shape in zip(ends[:-1], ends[1:], _read(shapes, start, start + 4096), strict=True):
                 if not 0 <= low <= high <= data.shape[0]:
                     raise UnreadableFileError(f"{self._where}, column {name!r}: its offsets are damaged")
                 if not first <= low <= high <= first + len(numbers):
-                    numbers = data[low : max(high, min(data.shape[0], low + _READ_BYTES // data.dtype.itemsize))]
+                    ahead = min(data.shape[0], low + _READ_BYTES // data.dtype.itemsize)
+                    numbers = _read(data, low, max(high, ahead))
                     first = int(low)
                 part = numbers[low - first : high - first]
                 yield lambda part=part, shape=shape: _decoded(schema, part, shape)
@@ -174,7 +178,16 @@ def _rows_at_once(array: Any) -> int:
 def _parts(array: Any) -> Iterator[npt.NDArray[Any]]:
     step = _rows_at_once(array)
     for start in range(0, array.shape[0], step):
-        yield np.asarray(array[start : start + step])
+        yield _read(array, start, start + step)
+
+
+def _read(array: Any, start: int, end: int) -> npt.NDArray[Any]:
+    """Some rows. Raises UnreadableFileError where their chunks are damaged."""
+    try:
+        return np.asarray(array[start:end])
+    # Each codec has errors of its own.
+    except Exception as error:
+        raise UnreadableFileError(f"array {array.name!r}, rows from {start}: a chunk is damaged: {error}") from error
 
 
 def _chunks(array: Any, name: str, wants: Wants) -> Iterator[tuple[int, npt.NDArray[Any], list[bool]]]:
@@ -182,7 +195,7 @@ def _chunks(array: Any, name: str, wants: Wants) -> Iterator[tuple[int, npt.NDAr
     for start in range(0, array.shape[0], step):
         wanted = [wants(name, key) for key in range(start, min(start + step, array.shape[0]))]
         if any(wanted):
-            yield start, np.asarray(array[start : start + step]), wanted
+            yield start, _read(array, start, start + step), wanted
 
 
 def _value(rows: npt.NDArray[Any], i: int) -> Any:
