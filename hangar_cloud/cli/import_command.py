@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hangar_cloud.cli.context import with_repository, writing
-from hangar_cloud.cli.guard import GuardedCommand
+from hangar_cloud.cli.guard import GuardedCommand, for_the_shell
 from hangar_cloud.cli.plugin_options import PASS_ON, split_options
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _options_for(repository: Repository, path: str) -> dict[str, Any] | None:
 
 def _tell(report: ImportReport, branch: str) -> None:
     for one in report.refused:
-        click.echo(f"{click.style('Refused:', fg='yellow')} {one.source}: {one.reason}", err=True)
+        click.echo(f"{click.style('Refused:', fg='yellow')} {one.source}: {for_the_shell(one.reason)}", err=True)
     if report.made:
         click.echo(f"Made {'column' if len(report.made) == 1 else 'columns'} {', '.join(report.made)}.")
     samples = f"{report.added} sample{'' if report.added == 1 else 's'}"

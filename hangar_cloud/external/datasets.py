@@ -39,7 +39,8 @@ def import_dataset(
         path: a file or folder. Of parquet, webdataset and zarr also a URL that fsspec knows.
         format: "parquet" (a Parquet or Arrow file, or a folder of them), "huggingface" (what ``save_to_disk`` of
             `datasets` wrote, or a folder of Parquet files), "imagefolder" (``class/image.png``, or
-            ``train/class/image.png``), "webdataset" (a tar, or a folder of tars), "zarr" (a group), or "auto".
+            ``train/class/image.png``, with ``_`` in keys for what keys cannot hold), "webdataset" (a tar, or a folder
+            of tars), "zarr" (a group), or "auto".
         columns: names of those to import; by default all.
         key: of a table, the column that holds the keys; by default keys are the numbers of rows.
         overwrite: write over samples that are there; by default they are left as they are.

@@ -102,7 +102,9 @@ def check_settings(method: Callable[..., Any], settings: dict[str, Any], failing
     parameters = inspect.signature(method).parameters.values()
     if any(one.kind is one.VAR_KEYWORD for one in parameters):
         return
-    names = [one.name for one in parameters if one.kind in (one.KEYWORD_ONLY, one.POSITIONAL_OR_KEYWORD)]
+    # What has no default is an argument: the file, the array.
+    takes = [one for one in parameters if one.kind is one.KEYWORD_ONLY or one.default is not one.empty]
+    names = [one.name for one in takes]
     unknown = [name for name in settings if name not in names]
     if unknown:
         known = f"it takes {', '.join(names)}" if names else "it takes none"

@@ -11,7 +11,7 @@ from hangar_cloud.catalog.keys import KeyType
 from hangar_cloud.errors import ExportExistsError, InvalidArgumentError, UnexportableError
 from hangar_cloud.external.file_export import values_of
 from hangar_cloud.external.file_import import Derive, FileReader, import_tree, label_of
-from hangar_cloud.external.file_names import file_of
+from hangar_cloud.external.file_names import clean_name, file_of
 from hangar_cloud.external.file_tree import SourceFile, list_files
 from hangar_cloud.external.image_plugin import encode_image
 from hangar_cloud.external.placing import placed_file
@@ -33,7 +33,8 @@ def import_image_folder(
     names = choose_columns(["image", *derived], chosen, path)
     if "image" not in names:
         raise InvalidArgumentError("the column 'image' of an image folder cannot be left out")
-    reader = FileReader(files, "image", {}, keep_extensions=False, clean_names=False)
+    # Classes are often of two words; the label keeps them as they are.
+    reader = FileReader(files, "image", {}, keep_extensions=False, clean_names=True)
     derived = {name: derive for name, derive in derived.items() if name in names}
     return import_tree(checkout, "image", files, reader, derived, overwrite, workers)
 
@@ -48,7 +49,7 @@ def export_image_folder(
     label: str | None,
     extension: str,
 ) -> ExportReport:
-    """Write each image to ``<label>/<key>.<extension>``, or to ``<key>`` where that is in a folder called so.
+    """Write each image to ``<label>/<key>.<extension>``, or to ``<key>`` where that has the label before its name.
 
     Every file appears whole or not at all. Files that are there and are none of these stay.
     """
@@ -92,8 +93,10 @@ def _paths(images: Any, labels: Any, folder: Path, extension: str) -> dict[Any, 
 def _path(folder: Path, label: str, key: KeyType, extension: str) -> Path:
     if "/" in label or label.startswith("."):
         raise UnexportableError(f"sample {key!r} has the label {label!r}, which cannot be a folder's name")
-    above = str(key).split("/")[:-1]
-    return file_of(folder, str(key) if label in above[-1:] else f"{label}/{key}", extension)
+    *above, last = str(key).split("/")
+    # A key that came from such a folder goes back there.
+    parts = [*above[:-1], label, last] if clean_name(label) in above[-1:] else [label, *above, last]
+    return file_of(folder, "/".join(parts), extension)
 
 
 def _chosen(checkout: Any, columns: list[str], name: str | None, what: str, fits: Callable[[Any], bool]) -> str:

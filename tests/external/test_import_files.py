@@ -97,7 +97,12 @@ def test_a_second_run_reads_and_writes_only_what_is_missing(writer, photos, monk
     Image.fromarray(picture(99)).save(photos / "owl" / "002.png")
     read: list[str] = []
     real = image_plugin.read_image
-    monkeypatch.setattr(image_plugin, "read_image", lambda *a: (read.append(os.path.basename(a[1])), real(*a))[1])
+
+    def noting(source, where, *more):
+        read.append(os.path.basename(where))
+        return real(source, where, *more)
+
+    monkeypatch.setattr(image_plugin, "read_image", noting)
     report = external.import_files(writer, "images", photos, labels="labels")
     assert sorted(read) == ["001.png", "003.png", "new.png"]
     assert (report.added, report.skipped) == (4, 22)
