@@ -45,19 +45,17 @@ def refuse_unsafe(array: Any, where: str) -> None:
 
 def _codec_names(array: Any) -> list[Any]:
     metadata = getattr(array, "metadata", None)
-    said = metadata.to_dict() if metadata is not None else {}
-    codecs = [*(said.get("filters") or ()), *(said.get("codecs") or ()), said.get("compressor"), array_filters(array)]
+    if metadata is None:
+        codecs = [array.filters or (), array.compressor]
+    else:
+        said = metadata.to_dict()
+        codecs = [said.get("filters") or (), said.get("codecs") or (), said.get("compressor")]
     names = []
     for one in _flat(codecs):
         config = one if isinstance(one, dict) else getattr(one, "get_config", dict)()
         names += [config.get("id"), str(config.get("name", "")).removeprefix("numcodecs.")]
         names.append(getattr(one, "codec_id", None))
     return names
-
-
-def array_filters(array: Any) -> Any:
-    """The filters of an array of version 2, as objects."""
-    return getattr(array, "filters", None) or ()
 
 
 def _is_text_of_version_2(array: Any) -> bool:
