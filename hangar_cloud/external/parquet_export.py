@@ -32,7 +32,7 @@ def export_parquet(
     Arrays are lists of numbers (tensors of Arrow where they have several dimensions), those of variable shape lists
     with a shape, nested samples lists of pairs (key, value). A row group or so is in memory.
     """
-    with placed_file(path, overwrite) as temporary:
+    with placed_file(path, overwrite, sync=True) as temporary:
         count = _Export(checkout, columns, progress).write(temporary)
     return ExportReport(count, 1, path)
 

@@ -21,8 +21,14 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
 
 
 @contextmanager
-def placed_file(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
+def placed_file(path: str | os.PathLike[str], overwrite: bool = False, *, sync: bool = False) -> Iterator[Path]:
     """Gives the name of a temporary file beside `path`, which becomes `path` when the block ends well.
+
+    Args:
+        path: where it is to be.
+        overwrite: replace what is there.
+        sync: wait until the bytes are on the disk, so that the file is whole after a power cut too. Thousands of small
+            files are no place for that: each waits for some milliseconds.
 
     Raises:
         ExportExistsError: there is one already (unless `overwrite`), also if it came meanwhile.
@@ -33,7 +39,8 @@ def placed_file(path: str | os.PathLike[str], overwrite: bool = False) -> Iterat
     temporary = _beside(goal)
     try:
         yield temporary
-        _sync(temporary)
+        if sync:
+            _sync(temporary)
         if overwrite:
             os.replace(temporary, goal)
         else:

@@ -46,7 +46,7 @@ def export_webdataset(
         raise InvalidArgumentError(f"shard_bytes is the size of a tar in bytes, at least 1; not {shard_bytes}")
     export = _Export(checkout, columns, extension, progress)
     if path.endswith(".tar"):
-        with placed_file(path, overwrite) as temporary:
+        with placed_file(path, overwrite, sync=True) as temporary:
             export.write(lambda _: temporary, None)
     else:
         with placed_folder(path, overwrite, _is_tars) as folder:
