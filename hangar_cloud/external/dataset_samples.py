@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from heapq import merge
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
@@ -17,6 +17,8 @@ from hangar_cloud.errors import CorruptDataError, UnreadableFileError, Unsupport
 from hangar_cloud.external.file_names import parse_tagged, tagged
 
 FORMAT_VERSION: Final = 1
+_READ_BYTES: Final = 16 * 1024 * 1024
+_MOST_ROWS: Final = 256
 Wants = Callable[[str, RowKey], bool]
 """Whether a sample of a column has to be read; else it is there already."""
 
@@ -42,6 +44,8 @@ class DatasetReader(Protocol):
 
     metadata: dict[KeyType, str]
     """Texts about the dataset as a whole."""
+    unreadable: dict[str, str]
+    """After `schemas`: what it has no column for, since nothing in it can be read, each with the reason."""
 
     def schemas(self) -> dict[str, ColumnSchema]:
         """Its columns. May read much of it: how large the largest image is, is said nowhere."""
@@ -137,6 +141,29 @@ class SeenKeys:
         before = len(self._hashes)
         self._hashes.add(hash((type(key), key)))
         return len(self._hashes) > before
+
+
+class ReadAhead:
+    """How many rows to read at once, so that they take some megabytes however large they are."""
+
+    def __init__(self) -> None:
+        self.rows = 1
+
+    def learn(self, rows: int, size: int) -> None:
+        """Take into account that `rows` rows took `size` bytes."""
+        fitting = _READ_BYTES * rows // max(size, 1)
+        # Those that follow may be larger than those before.
+        self.rows = max(1, min(fitting, 2 * self.rows, _MOST_ROWS))
+
+
+def values_of(column: Any, keys: Iterable[RowKey]) -> Iterator[tuple[RowKey, Any]]:
+    """Keys and values of a column, read some megabytes at a time."""
+    ahead = ReadAhead()
+    rest = iter(keys)
+    while some := list(islice(rest, ahead.rows)):
+        values = column._read_all(some)
+        ahead.learn(len(some), sum(map(size_of, values)))
+        yield from zip(some, values, strict=True)
 
 
 def size_of(value: Any) -> int:

@@ -197,7 +197,11 @@ def _import(
 ) -> ImportReport:
     writer = StagingWriter(checkout, overwrite)
     schemas = reader.schemas()
-    names = choose_columns(list(schemas), chosen, where)
+    names = choose_columns([*schemas, *reader.unreadable], chosen, where)
+    for name in names:
+        if name in reader.unreadable:
+            writer.refuse(f"{where}, column {name}", f"nothing in it can be read: {reader.unreadable[name]}")
+    names = [name for name in names if name in schemas]
     writer.prepare({name: schemas[name] for name in names})
 
     def wants(column: str, key: RowKey) -> bool:

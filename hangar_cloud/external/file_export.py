@@ -11,10 +11,9 @@ from typing import Any
 
 from hangar_cloud.catalog.keys import KeyType, RowKey
 from hangar_cloud.errors import ExportExistsError, InvalidArgumentError, SampleNotFoundError, UnexportableError
-from hangar_cloud.external.dataset_samples import rows_of
+from hangar_cloud.external.dataset_samples import rows_of, values_of
 from hangar_cloud.external.file_names import file_of, tagged
 from hangar_cloud.external.high_level import save
-from hangar_cloud.external.placing import placed_file
 from hangar_cloud.external.plugin_registry import find_plugin
 from hangar_cloud.external.transfer_report import ExportReport
 from hangar_cloud.progress import item_progress
@@ -58,32 +57,23 @@ def export_files(
     """
     source = checkout.columns[column]
     ending = (extension or DEFAULT_EXTENSIONS[source.column_type]).lstrip(".")
-    raw = source.column_type == "bytes" and plugin is None
-    if not raw:
-        find_plugin("save", plugin, ending)
+    if source.column_type == "bytes" and plugin is None:
+        # Whatever they are, they are written as they are: the .jpg files that they may be.
+        plugin = "bytes"
+    find_plugin("save", plugin, ending)
     keys = list(_rows_of(source, samples))
     folder = Path(outdir)
-    paths = _paths_of(keys, folder, ending, column, overwrite)
-    if not raw and keys:
+    _check_paths(keys, folder, ending, column, overwrite)
+    if keys:
         _try_first(source, keys[0], ending, plugin, plugin_kwargs)
     folder.mkdir(parents=True, exist_ok=True)
     with item_progress("exporting", "samples", len(keys)) as progress:
         for key, value in values_of(source, keys):
-            if raw:
-                _write_raw(value, paths[key], overwrite)
-            else:
-                here, last = (folder / str(key[0]), key[1]) if isinstance(key, tuple) else (folder, key)
-                here.mkdir(parents=True, exist_ok=True)
-                _save(value, here, last, ending, plugin, overwrite, plugin_kwargs)
+            here, last = (folder / str(key[0]), key[1]) if isinstance(key, tuple) else (folder, key)
+            here.mkdir(parents=True, exist_ok=True)
+            _save(value, here, last, ending, plugin, overwrite, plugin_kwargs)
             progress(1)
     return ExportReport(len(keys), len(keys), str(folder))
-
-
-def values_of(column: Any, keys: list[RowKey], at_once: int = 64) -> Iterator[tuple[RowKey, Any]]:
-    """Keys and values of a column, read some at a time."""
-    for start in range(0, len(keys), at_once):
-        some = keys[start : start + at_once]
-        yield from zip(some, column._read_all(some), strict=True)
 
 
 def _rows_of(column: Any, samples: Iterable[Any] | None) -> Iterator[RowKey]:
@@ -101,8 +91,8 @@ def _rows_of(column: Any, samples: Iterable[Any] | None) -> Iterator[RowKey]:
             raise SampleNotFoundError(f"column {column.column!r} has no sample {key!r}")
 
 
-def _paths_of(keys: list[RowKey], folder: Path, ending: str, column: str, overwrite: bool) -> dict[RowKey, Path]:
-    paths: dict[RowKey, Path] = {}
+def _check_paths(keys: list[RowKey], folder: Path, ending: str, column: str, overwrite: bool) -> None:
+    """Refuse what would be one file, lie elsewhere, or be written over."""
     by_path: dict[str, RowKey] = {}
     for key in keys:
         name = "/".join(map(str, key)) if isinstance(key, tuple) else str(key)
@@ -116,8 +106,6 @@ def _paths_of(keys: list[RowKey], folder: Path, ending: str, column: str, overwr
             )
         if not overwrite and os.path.lexists(path):
             raise ExportExistsError(f"there is a file {path} already; give overwrite=True, or another folder")
-        paths[key] = path
-    return paths
 
 
 def _try_first(column: Any, key: RowKey, ending: str, plugin: str | None, settings: dict[str, Any]) -> None:
@@ -140,8 +128,3 @@ def _save(
     takes = inspect.signature(found.save).parameters
     more = {"overwrite": True} if overwrite and "overwrite" in takes else {}
     save(value, folder, tagged(key), ending, plugin, **more, **settings)
-
-
-def _write_raw(value: bytes, path: Path, overwrite: bool) -> None:
-    with placed_file(path, overwrite) as temporary:
-        temporary.write_bytes(value)

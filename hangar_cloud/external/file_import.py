@@ -92,6 +92,8 @@ def import_tree(
 ) -> ImportReport:
     """Import listed files into a column, and what their places say into str columns; see `import_files`."""
     count = worker_count(workers)
+    if column in checkout.columns and checkout[column].contains_subsamples:
+        raise InvalidArgumentError(f"column {column!r} is nested: which subsample a file would be, is said nowhere")
     writer = StagingWriter(checkout, overwrite, leader=column)
     schemas = {name: ColumnSchema("str") for name in derived}
     if column not in checkout.columns:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from hangar_cloud.catalog.keys import KeyType
 from hangar_cloud.errors import ExportExistsError, InvalidArgumentError, UnexportableError
-from hangar_cloud.external.file_export import values_of
+from hangar_cloud.external.dataset_samples import values_of
 from hangar_cloud.external.file_import import Derive, FileReader, import_tree, label_of
 from hangar_cloud.external.file_names import clean_name, file_of
 from hangar_cloud.external.file_tree import SourceFile, list_files
@@ -60,7 +60,7 @@ def export_image_folder(
         raise ExportExistsError(f"there is a {folder} already; give overwrite=True to write into it, or another path")
     paths = _paths(images, labels, folder, extension)
     count = 0
-    for key, value in values_of(images, list(paths)):
+    for key, value in values_of(images, paths):
         data = encode_image(value, extension, f"column {images.column!r}, sample {key!r}", None)
         with placed_file(paths[key], overwrite) as temporary:
             temporary.write_bytes(data)

@@ -13,14 +13,13 @@ import pyarrow.parquet as pq
 from hangar_cloud.catalog.keys import KeyType, RowKey
 from hangar_cloud.errors import UnexportableError
 from hangar_cloud.external.arrow_encoding import arrow_type, encode_column, encode_keys, key_type
-from hangar_cloud.external.dataset_samples import by_sample, keys_of, note_of, size_of, subkeys_of
+from hangar_cloud.external.dataset_samples import ReadAhead, by_sample, keys_of, note_of, size_of, subkeys_of
 from hangar_cloud.external.file_names import KeyForm, form_of
 from hangar_cloud.external.placing import placed_file
 from hangar_cloud.external.table_dataset import NOTE
 from hangar_cloud.external.transfer_report import ExportReport
 
 _GROUP_BYTES: Final = 64 * 1024 * 1024
-_READ_ROWS: Final = 256
 _GROUP_ROWS: Final = 65_536
 
 
@@ -77,11 +76,14 @@ class _Export:
         values: dict[str, list[Any]] = {name: [] for name in self._columns}
         waiting: list[tuple[KeyType, dict[str, list[RowKey]]]] = []
         size = 0
+        ahead = ReadAhead()
         for row in by_sample(self._columns):
             waiting.append(row)
-            if len(waiting) < _READ_ROWS:
+            if len(waiting) < ahead.rows:
                 continue
-            size += self._read(waiting, keys, values)
+            some = self._read(waiting, keys, values)
+            ahead.learn(len(waiting), some)
+            size += some
             waiting = []
             if size >= _GROUP_BYTES or len(keys) >= _GROUP_ROWS:
                 yield keys, values

@@ -18,6 +18,7 @@ BUILT_IN: Final = {
     "table": ("table_plugin", "TablePlugin"),
     "text": ("text_plugin", "TextPlugin"),
     "audio": ("audio_plugin", "AudioPlugin"),
+    "bytes": ("bytes_plugin", "BytesPlugin"),
 }
 
 

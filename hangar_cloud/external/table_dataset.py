@@ -70,6 +70,7 @@ class TableReader:
         self._chosen = [name for name in self._sources if chosen is None or name in chosen]
         self._splits = len({file.split for file in files.files}) > 1
         self.metadata: dict[KeyType, str] = {}
+        self.unreadable: dict[str, str] = {}
 
     def schemas(self) -> dict[str, ColumnSchema]:
         """Its columns. What they hold is looked at, all of it where shapes may differ."""
@@ -85,11 +86,16 @@ class TableReader:
         for _, batch in self._files.batches(sorted({self._sources[name].path[0] for name in rest})) if rest else ():
             for name in rest:
                 for value in self._sources[name].describe(self._sources[name].array(batch)):
-                    if value is not None and not isinstance(value, Exception):
+                    if isinstance(value, Exception):
+                        self.unreadable.setdefault(name, str(value))
+                    elif value is not None:
                         surveys[name].see(value)
         for name in rest:
             seen = surveys[name].schema()
-            if seen is not None:
+            if seen is None:
+                self.unreadable.setdefault(name, "there are no values in it")
+            else:
+                self.unreadable.pop(name, None)
                 found[name] = seen
         return {name: found[name] for name in self._chosen if name in found}
 
@@ -175,6 +181,7 @@ class ExportedTableReader:
         self._files = files
         self._note = note
         self.metadata = note.metadata
+        self.unreadable: dict[str, str] = {}
 
     def schemas(self) -> dict[str, ColumnSchema]:
         """Its columns, as they were; those without samples too."""

@@ -19,6 +19,7 @@ from hangar_cloud.errors import InvalidArgumentError, ObjectNotFoundError, Unrea
 PARQUET: Final = (".parquet", ".pq")
 ARROW: Final = (".arrow", ".feather")
 _BATCH_ROWS: Final = 256
+_BATCH_BYTES: Final = 64 * 1024 * 1024
 # As the Hub and `datasets` call them: train-00000-of-00004.parquet, data-00000-of-00001.arrow.
 _SHARD: Final = re.compile(r"(?P<split>[\w.-]+?)-\d{5}-of-\d{5}(-[0-9a-f]+)?$", re.ASCII)
 _UNREADABLE: Final = (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowKeyError, OSError, ValueError)
@@ -87,11 +88,16 @@ class TableFiles:
 
 class _ParquetReader:
     def __init__(self, file: Any) -> None:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
         self._file = pq.ParquetFile(file)
         self.schema = self._file.schema_arrow
+        # Rows may be whole volumes; unpacked they are some times as large.
+        row = 4 * size // max(self._file.metadata.num_rows, 1)
+        self._rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES // max(row, 1)))
 
     def batches(self, columns: list[str] | None) -> Iterator[Any]:
-        return iter(self._file.iter_batches(batch_size=_BATCH_ROWS, columns=columns))
+        return iter(self._file.iter_batches(batch_size=self._rows, columns=columns))
 
 
 class _ArrowReader:

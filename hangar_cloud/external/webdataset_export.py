@@ -8,7 +8,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -16,15 +16,13 @@ from hangar_cloud.backends.values import encode_text
 from hangar_cloud.catalog.keys import KeyType, RowKey
 from hangar_cloud.catalog.schema import ColumnSchema
 from hangar_cloud.errors import InvalidArgumentError
-from hangar_cloud.external.dataset_samples import by_sample, keys_of, note_of, subkeys_of
+from hangar_cloud.external.dataset_samples import ReadAhead, by_sample, keys_of, note_of, subkeys_of
 from hangar_cloud.external.file_export import DEFAULT_EXTENSIONS
 from hangar_cloud.external.file_names import KeyForm, form_of, quote_field, quote_stem, write_key
 from hangar_cloud.external.image_plugin import ENDINGS, encode_image
 from hangar_cloud.external.placing import placed_file, placed_folder
 from hangar_cloud.external.tar_members import NOTE
 from hangar_cloud.external.transfer_report import ExportReport
-
-_READ_ROWS: Final = 64
 
 
 def export_webdataset(
@@ -93,11 +91,17 @@ class _Export:
     def _rows(self) -> Iterator[list[tuple[str, bytes]]]:
         """The members of each sample."""
         waiting: list[tuple[KeyType, dict[str, list[RowKey]]]] = []
+        ahead = ReadAhead()
         for row in by_sample(self._columns):
             waiting.append(row)
-            if len(waiting) == _READ_ROWS:
-                yield from self._members(waiting)
-                waiting = []
+            if len(waiting) < ahead.rows:
+                continue
+            size = 0
+            for members in self._members(waiting):
+                size += sum(len(data) for _, data in members)
+                yield members
+            ahead.learn(len(waiting), size)
+            waiting = []
         yield from self._members(waiting)
 
     def _members(self, rows: list[tuple[KeyType, dict[str, list[RowKey]]]]) -> Iterator[list[tuple[str, bytes]]]:

@@ -41,6 +41,7 @@ class TarReader:
         self._tars = tars
         self._options = options
         self.metadata: dict[KeyType, str] = {}
+        self.unreadable: dict[str, str] = {}
 
     def schemas(self) -> dict[str, ColumnSchema]:
         """Its columns. Every tar is gone through: nothing else says how large the largest image is."""
@@ -51,11 +52,12 @@ class TarReader:
                 survey.see(_describe(member))
             except ImportError:
                 raise
-            except HangarError:
-                # It is refused when it is imported.
-                continue
+            except HangarError as error:
+                self.unreadable.setdefault(member.field, str(error))
         schemas = {field: survey.schema() for field, survey in surveys.items()}
-        return {field: schema for field, schema in schemas.items() if schema is not None}
+        found = {field: schema for field, schema in schemas.items() if schema is not None}
+        self.unreadable = {field: reason for field, reason in self.unreadable.items() if field not in found}
+        return found
 
     def samples(self, columns: list[str], wants: Wants) -> Iterator[Sample]:
         """Member by member."""
@@ -86,6 +88,7 @@ class ExportedTarReader:
         self._options = options
         self._note = note
         self.metadata = note.metadata
+        self.unreadable: dict[str, str] = {}
 
     def schemas(self) -> dict[str, ColumnSchema]:
         """Its columns, as they were; those without samples too."""

@@ -39,6 +39,7 @@ class ZarrReader:
             str(key): value if isinstance(value, str) else json.dumps(value, sort_keys=True)
             for key, value in dict(group.attrs).items()
         }
+        self.unreadable: dict[str, str] = {}
         if not self._arrays:
             raise UnreadableFileError(f"{where}: there are no arrays in the group")
 
@@ -80,6 +81,7 @@ class ExportedZarrReader:
         self._note = note
         self._where = where
         self.metadata = note.metadata
+        self.unreadable: dict[str, str] = {}
 
     def schemas(self) -> dict[str, ColumnSchema]:
         """Its columns, as they were; those without samples too."""

@@ -8,6 +8,7 @@ the group ``@keys``, one in a line, unless they are 0, 1, 2 …
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from hangar_cloud.backends.values import encode_text
 from hangar_cloud.catalog.keys import RowKey
 from hangar_cloud.catalog.schema import ColumnSchema
-from hangar_cloud.external.dataset_samples import note_of, rows_of, to_native
+from hangar_cloud.external.dataset_samples import ReadAhead, note_of, rows_of, size_of, to_native
 from hangar_cloud.external.file_names import tagged
 from hangar_cloud.external.placing import placed_folder
 from hangar_cloud.external.transfer_report import ExportReport
@@ -26,7 +27,6 @@ from hangar_cloud.external.zarr_store import make_array, open_group
 KEYS: Final = "@keys"
 NOTE: Final = "hangar"
 CHUNK_BYTES: Final = 4 * 1024 * 1024
-_AT_ONCE: Final = 64
 
 
 def export_zarr(
@@ -114,7 +114,7 @@ class _Column:
         count = end = 0
         if self._sizes is not None:
             self._sizes[0].add(np.zeros(1, np.int64))
-        for keys, values in _batches(self._column):
+        for values in _batches(self._column):
             numbers = [self._numbers(value) for value in values]
             if self._sizes is None:
                 self._data.add(np.stack(numbers))
@@ -124,8 +124,8 @@ class _Column:
                 end = int(ends[-1])
                 self._sizes[0].add(ends.astype(np.int64))
                 self._sizes[1].add(np.array([one.shape for one in numbers], np.int64))
-            count += len(keys)
-            self._progress(len(keys))
+            count += len(values)
+            self._progress(len(values))
         for one in (self._data, *(self._sizes or ())):
             one.end()
         return count
@@ -136,15 +136,14 @@ class _Column:
         return np.frombuffer(encode_text(value) if isinstance(value, str) else value, np.uint8)
 
 
-def _batches(column: Any) -> Iterator[tuple[list[RowKey], list[Any]]]:
-    keys: list[RowKey] = []
-    for key in rows_of(column):
-        keys.append(key)
-        if len(keys) == _AT_ONCE:
-            yield keys, column._read_all(keys)
-            keys = []
-    if keys:
-        yield keys, column._read_all(keys)
+def _batches(column: Any) -> Iterator[list[Any]]:
+    """The values of a column, some megabytes at a time."""
+    ahead = ReadAhead()
+    rows = rows_of(column)
+    while keys := list(islice(rows, ahead.rows)):
+        values = column._read_all(keys)
+        ahead.learn(len(keys), sum(map(size_of, values)))
+        yield values
 
 
 def _write_keys(group: Any, name: str, column: Any) -> str:

@@ -219,6 +219,7 @@ def test_nothing_that_can_be_read_makes_no_column(writer, tmp_path):
         (["images", "photos"], {"labels": "no good"}, ValueError, "'no good' is not suitable"),
         (["images", "photos"], {"labels": "images"}, ValueError, "a column of their own"),
         (["images", "photos"], {"labels": "numbers"}, InvalidSchemaError, "column 'numbers' is there and holds"),
+        (["scans", "photos"], {}, InvalidArgumentError, "column 'scans' is nested"),
         (["numbers", "photos"], {"labels": "numbers"}, InvalidArgumentError, "own"),
         (["images", "photos"], {"workers": 0}, InvalidArgumentError, "workers is the number of threads"),
         (["images", "photos"], {"plugin": "no"}, PluginError, "there is no plugin 'no'"),
@@ -232,9 +233,10 @@ def test_what_is_asked_wrongly_is_refused_before_anything_is_written(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     writer.add_ndarray_column("numbers", shape=(3,), dtype=np.int64)
+    writer.add_ndarray_column("scans", shape=(6, 5, 3), dtype=np.uint8, contains_subsamples=True)
     with pytest.raises(error, match=said):
         external.import_files(writer, *arguments, **settings)
-    assert list(writer.columns) == ["numbers"]
+    assert list(writer.columns) == ["numbers", "scans"]
 
 
 def test_a_reader_is_not_written_to(repo, photos):
@@ -244,6 +246,38 @@ def test_a_reader_is_not_written_to(repo, photos):
     make.close()
     with pytest.raises(ReadOnlyError, match=r"checkout\(write=True\)"):
         external.import_files(repo.checkout(), "images", photos)
+
+
+def test_files_can_be_kept_as_they_are(writer, photos, tmp_path):
+    external.import_files(writer, "files", photos, plugin="bytes")
+    assert writer["files", "cat/003"] == (photos / "cat" / "003.png").read_bytes()
+    external.export_files(writer, "files", tmp_path / "out", extension="png")
+    assert same(external.load(tmp_path / "out" / "cat" / "003.png")[0], picture(3))
+
+
+def test_subsamples_go_to_a_folder_for_each_sample(writer, tmp_path):
+    scans = writer.add_ndarray_column("scans", shape=(6, 5, 3), dtype=np.uint8, contains_subsamples=True)
+    scans["p/7"] = {0: picture(0), "late": picture(1)}
+    scans[3] = {0: picture(2)}
+    external.export_files(writer, "scans", tmp_path / "out", extension="png")
+    found = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.png")}
+    assert found == {"p/7/0.png", "p/7/late.png", "3/0.png"}
+    external.export_files(writer, "scans", tmp_path / "some", samples=[("p/7", "late"), 3])
+    assert same(external.load(tmp_path / "some" / "p" / "7" / "late.npy")[0], picture(1))
+    assert len(list((tmp_path / "some").rglob("*.npy"))) == 2
+
+
+def test_what_was_purged_is_not_imported_again(repo, photos):
+    writer = repo.checkout(write=True)
+    external.import_files(writer, "images", photos)
+    writer.commit("photos")
+    writer.close()
+    repo.purge(column="images", key="cat/003", reason="asked for")
+    writer = repo.checkout(write=True)
+    report = external.import_files(writer, "images", photos, overwrite=True)
+    assert [os.path.basename(one.source) for one in report.refused] == ["003.png"]
+    assert "purged" in report.refused[0].reason
+    writer.close()
 
 
 def test_straight_to_a_bucket(photos, tmp_path, s3_url, s3_options):

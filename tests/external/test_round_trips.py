@@ -160,7 +160,6 @@ def test_parquet_is_a_table_that_other_tools_read(writer, tmp_path):
 
 def test_a_large_dataset_is_written_in_parts(writer, tmp_path, monkeypatch):
     monkeypatch.setattr(parquet_export, "_GROUP_BYTES", 20_000)
-    monkeypatch.setattr(parquet_export, "_READ_ROWS", 8)
     monkeypatch.setattr(zarr_export, "CHUNK_BYTES", 10_000)
     column = writer.add_ndarray_column("images", shape=(30, 30), dtype=np.uint8, variable_shape=True)
     column.update({n: picture(n, (1 + n % 30, 30)) for n in range(200)})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import io
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -224,6 +225,22 @@ def test_a_dataset_that_names_files_of_this_machine_gets_none(writer, tmp_path, 
     )
     note = b'{"info": {"features": {"image": {"_type": "Image"}}}}'
     pq.write_table(rows.replace_schema_metadata({b"huggingface": note}), tmp_path / "t.parquet")
-    with pytest.raises(ColumnNotFoundError, match="image"):
-        external.import_dataset(writer, tmp_path / "t.parquet", columns=["image"])
+    report = external.import_dataset(writer, tmp_path / "t.parquet")
+    assert "only names a file" in report.refused[0].reason
+    assert report.refused[0].source.endswith("t.parquet, column image")
     assert list(writer.columns) == []
+
+
+def test_sounds_are_decoded_and_what_cannot_be_is_told_row_by_row(writer, tmp_path):
+    rows: list[Any] = []
+    for length in (30, 40):
+        sound = io.BytesIO()
+        soundfile.write(sound, np.arange(length, dtype=np.int16), 8000, format="WAV")
+        rows.append({"bytes": sound.getvalue(), "path": "a.wav"})
+    rows += [None, {"bytes": b"no sound", "path": None}, {"bytes": None, "path": "/etc/passwd"}]
+    note = b'{"info": {"features": {"clip": {"_type": "Audio"}}}}'
+    pq.write_table(pa.table({"clip": rows}).replace_schema_metadata({b"huggingface": note}), tmp_path / "t.parquet")
+    report = external.import_dataset(writer, tmp_path / "t.parquet")
+    assert writer["clip"].shape == (40,)
+    assert {key: value.tolist() for key, value in writer["clip"].items()} == {0: list(range(30)), 1: list(range(40))}
+    assert [one.source.rpartition("row ")[2] for one in report.refused] == ["3, column clip", "4, column clip"]
