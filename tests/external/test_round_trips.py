@@ -19,7 +19,7 @@ from hangar_cloud.errors import ExportExistsError, UnexportableError
 from hangar_cloud.external import parquet_export, zarr_export
 from hangar_cloud.external.dataset_samples import rows_of
 from tests.external.conftest import picture
-from tests.repository.making import make_repository, same
+from tests.repository.making import make_repository, same, start_process, wait_for_line
 
 PLACES = {"parquet": "out.parquet", "zarr": "out.zarr", "webdataset": "tars"}
 FORMATS = [*PLACES.items(), ("webdataset", "out.tar")]
@@ -233,6 +233,46 @@ def test_an_export_that_fails_leaves_what_was_there(writer, tmp_path, kind, plac
     assert [path.name for path in tmp_path.iterdir() if path.name != "repository"] == [place]
     external.import_dataset(writer, tmp_path / place, overwrite=True)
     assert contents(writer) == before
+
+
+EXPORT = """
+    import sys
+    from hangar_cloud import Repository, external
+    from hangar_cloud.external import dataset_samples
+
+    learn = dataset_samples.ReadAhead.learn
+    def waiting(self, rows, size):
+        learn(self, rows, size)
+        if self.rows > 8:
+            print("some", flush=True)
+            sys.stdin.read()
+    dataset_samples.ReadAhead.learn = waiting
+    co = Repository(sys.argv[1]).checkout()
+    external.export_dataset(co, sys.argv[2], sys.argv[3], overwrite=True, shard_bytes=9000)
+"""
+
+
+@pytest.mark.parametrize("kind", list(PLACES))
+def test_a_killed_export_leaves_what_was_there(repo, tmp_path, kind):
+    writer = repo.checkout(write=True)
+    images = writer.add_ndarray_column("images", shape=(30, 30), dtype=np.uint8)
+    images[0] = picture(0, (30, 30))
+    writer.commit("one")
+    place = tmp_path / PLACES[kind]
+    external.export_dataset(writer, place, kind)
+    images.update({number: picture(number, (30, 30)) for number in range(60)})
+    writer.commit("sixty")
+    writer.close()
+    process = start_process(EXPORT, str(repo.path), str(place), kind)
+    assert wait_for_line(process) == "some"
+    process.kill()
+    process.communicate()
+    writer = repo.checkout(write=True)
+    writer.columns.delete("images")
+    assert external.import_dataset(writer, place).added == 1
+    writer.reset_staging_area()
+    assert {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")} == {"repository", place.name}
+    assert all(path.name.endswith(".part") for path in tmp_path.iterdir() if path.name.startswith("."))
 
 
 def test_half_a_character_is_text_that_parquet_cannot_hold(writer, tmp_path):
