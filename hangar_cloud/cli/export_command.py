@@ -64,7 +64,11 @@ def export_data(
             report = _export_dataset(checkout, out or ".", dataset, settings)
     finally:
         checkout.close()
-    click.echo(f"Exported {report.samples} sample{'' if report.samples == 1 else 's'} to {report.path}.")
+    click.echo(f"Exported {report.samples} sample{'' if report.samples == 1 else 's'} to {_said(report.path)}.")
+
+
+def _said(path: str) -> str:
+    return "this folder" if path == "." else path
 
 
 def _check_settings(dataset: str | None, settings: dict[str, Any]) -> None:

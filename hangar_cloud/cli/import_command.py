@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,16 +24,23 @@ _FORMATS = ["auto", "parquet", "huggingface", "imagefolder", "webdataset", "zarr
 @click.option("--overwrite", is_flag=True, help="Write over samples that are there.")
 @click.option("--labels", metavar="<column>", help="Column for the names of the folders that the files lie in.")
 @click.option("--keep-extensions", is_flag=True, help="Keep the ending of a file in its key.")
-@click.option("--clean-names", is_flag=True, help="Put _ into keys for what keys cannot hold, such as spaces.")
+@click.option("--clean-names", is_flag=True, help="Put _ into names for what they cannot hold, such as spaces.")
 @click.option("--workers", metavar="<n>", type=click.IntRange(1), help="Threads that decode.")
 @click.option("--dataset", metavar="<format>", type=click.Choice(_FORMATS), help="Import a whole dataset.")
 @click.option("--column", "columns", metavar="<column>", multiple=True, help="Of a dataset, only this column.")
 @click.option("--key", metavar="<column>", help="Of a table, the column that holds the keys.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
 @click.option("--strict", is_flag=True, help="Exit with 1 if anything was refused.")
 @click.argument("typed", metavar="[COLUMN] PATH", nargs=-1, type=click.UNPROCESSED)
 @with_repository
 def import_data(
-    repository: Repository, branch: str, dataset: str | None, typed: tuple[str, ...], strict: bool, **settings: Any
+    repository: Repository,
+    branch: str,
+    dataset: str | None,
+    typed: tuple[str, ...],
+    strict: bool,
+    as_json: bool,
+    **settings: Any,
 ) -> None:
     """Import files into a column, or a whole dataset.
 
@@ -57,7 +65,10 @@ def import_data(
         else:
             report = _import_dataset(repository, writer, arguments[0], dataset, settings)
         where = writer.branch_name
-    _tell(report, where)
+    if as_json:
+        click.echo(_as_json(report, where))
+    else:
+        _tell(report, where)
     if report.refused and (strict or not (report.added or report.skipped)):
         raise click.exceptions.Exit(1)
 
@@ -70,7 +81,6 @@ def _check_arguments(
     if dataset is not None and len(arguments) != 1:
         raise click.UsageError("give one PATH with --dataset; the dataset has columns of its own")
     of_files = {"--plugin": "plugin", "--labels": "labels", "--keep-extensions": "keep_extensions"}
-    of_files["--clean-names"] = "clean_names"
     of_datasets = {"--column": "columns", "--key": "key"}
     for option, name in (of_datasets if dataset is None else of_files).items():
         if settings[name]:
@@ -100,6 +110,7 @@ def _import_dataset(
         columns=list(settings["columns"]) or None,
         key=settings["key"],
         overwrite=settings["overwrite"],
+        clean_names=settings["clean_names"],
         workers=settings["workers"],
         storage_options=_options_for(repository, path),
     )
@@ -109,6 +120,12 @@ def _options_for(repository: Repository, path: str) -> dict[str, Any] | None:
     """The settings for buckets, where the dataset lies in one."""
     given = click.get_current_context().find_root().obj
     return getattr(given, "storage_options", None) or None if "://" in path else None
+
+
+def _as_json(report: ImportReport, branch: str) -> str:
+    refused = [{"source": one.source, "reason": one.reason} for one in report.refused]
+    counts = {"branch": branch, "added": report.added, "skipped": report.skipped, "refused": refused}
+    return json.dumps(counts | {"columns": list(report.columns), "made": list(report.made)}, indent=2)
 
 
 def _tell(report: ImportReport, branch: str) -> None:

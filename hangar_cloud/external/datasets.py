@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from hangar_cloud.backends.errors import redact_url
-from hangar_cloud.catalog.keys import KeyType, RowKey
+from hangar_cloud.catalog.keys import MAX_NAME_LENGTH, KeyType, RowKey, check_name
 from hangar_cloud.errors import InvalidArgumentError, InvalidNameError, ObjectNotFoundError, ReadOnlyError
 from hangar_cloud.external.dataset_samples import DatasetReader
+from hangar_cloud.external.file_names import clean_name
 from hangar_cloud.external.staging_writer import StagingWriter, choose_columns
 from hangar_cloud.external.transfer_report import ExportReport, ImportReport
 from hangar_cloud.progress import item_progress
@@ -26,6 +27,7 @@ def import_dataset(
     columns: Iterable[str] | None = None,
     key: str | None = None,
     overwrite: bool = False,
+    clean_names: bool = False,
     workers: int | None = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> ImportReport:
@@ -44,6 +46,8 @@ def import_dataset(
         columns: names of those to import; by default all.
         key: of a table, the column that holds the keys; by default keys are the numbers of rows.
         overwrite: write over samples that are there; by default they are left as they are.
+        clean_names: put ``_`` in names of columns and in keys where they have what those cannot hold, such as a space;
+            by default such a column stops the import, and such a key is refused.
         workers: of imagefolder, how many threads decode; by default one for each processor, at most 8.
         storage_options: for a URL, as its fsspec driver takes them.
 
@@ -68,8 +72,8 @@ def import_dataset(
         return import_image_folder(checkout, text, chosen, overwrite, workers)
     if not getattr(checkout.columns, "iswriteable", False):
         raise ReadOnlyError("an import writes: open the branch with checkout(write=True)")
-    reader = _open(kind, text, key, chosen, storage_options)
-    return _import(checkout, reader, chosen, overwrite, redact_url(text))
+    reader = _open(kind, text, key, chosen, storage_options, clean_names)
+    return _import(checkout, reader, chosen, overwrite, redact_url(text), clean_names)
 
 
 def export_dataset(
@@ -174,7 +178,12 @@ def _checked_format(name: str, known: tuple[str, ...]) -> str:
 
 
 def _open(
-    kind: str, path: str, key: str | None, chosen: list[str] | None, options: Mapping[str, Any] | None
+    kind: str,
+    path: str,
+    key: str | None,
+    chosen: list[str] | None,
+    options: Mapping[str, Any] | None,
+    clean_names: bool,
 ) -> DatasetReader:
     if key is not None and kind not in ("parquet", "huggingface"):
         raise InvalidArgumentError(f"key= names a column of a table; {kind} has keys of its own")
@@ -185,15 +194,15 @@ def _open(
     if kind == "webdataset":
         from hangar_cloud.external.webdataset_import import open_webdataset
 
-        return open_webdataset(path, options)
+        return open_webdataset(path, options, clean_names)
     from hangar_cloud.external.table_dataset import open_table
     from hangar_cloud.external.table_files import TableFiles, find_tables
 
-    return open_table(TableFiles(find_tables(path), options), key, chosen)
+    return open_table(TableFiles(find_tables(path), options), key, chosen, clean_names)
 
 
 def _import(
-    checkout: Any, reader: DatasetReader, chosen: list[str] | None, overwrite: bool, where: str
+    checkout: Any, reader: DatasetReader, chosen: list[str] | None, overwrite: bool, where: str, clean_names: bool
 ) -> ImportReport:
     writer = StagingWriter(checkout, overwrite)
     schemas = reader.schemas()
@@ -202,10 +211,11 @@ def _import(
         if name in reader.unreadable:
             writer.refuse(f"{where}, column {name}", f"nothing in it can be read: {reader.unreadable[name]}")
     names = [name for name in names if name in schemas]
-    writer.prepare({name: schemas[name] for name in names})
+    called = _names_for(names, clean_names)
+    writer.prepare({called[name]: schemas[name] for name in names})
 
     def wants(column: str, key: RowKey) -> bool:
-        wanted = writer.wants(column, key)
+        wanted = writer.wants(called[column], key)
         if not wanted:
             writer.skip()
         return wanted
@@ -215,11 +225,27 @@ def _import(
             if isinstance(sample.value, Exception):
                 writer.refuse(sample.source, sample.value)
             else:
-                writer.put(*sample)
+                writer.put(called[sample.column], sample.key, sample.value, sample.source)
             progress(1)
         writer.flush()
     _add_metadata(checkout, reader.metadata, writer, overwrite)
     return writer.report
+
+
+def _names_for(names: list[str], clean_names: bool) -> dict[str, str]:
+    """What each column of a dataset is called here."""
+    called = {}
+    for name in names:
+        called[name] = clean_name(name).replace("/", "_")[:MAX_NAME_LENGTH] if clean_names else name
+        try:
+            check_name(called[name], "column")
+        except InvalidNameError as error:
+            advice = "" if clean_names else "; import with clean_names=True, or choose others with columns="
+            raise InvalidNameError(f"{error}{advice}") from None
+    twice = [name for name in names if list(called.values()).count(called[name]) > 1]
+    if twice:
+        raise InvalidNameError(f"columns {', '.join(map(repr, twice))} would all be called {called[twice[0]]!r}")
+    return called
 
 
 def _add_metadata(checkout: Any, metadata: Mapping[KeyType, str], writer: StagingWriter, overwrite: bool) -> None:

@@ -15,7 +15,7 @@ from hangar_cloud.catalog.schema import ColumnSchema
 from hangar_cloud.errors import ColumnNotFoundError, HangarError, InvalidSchemaError, UnreadableFileError
 from hangar_cloud.external.arrow_decoding import decode_known, decode_rows, is_arrays, is_bytes, is_text
 from hangar_cloud.external.dataset_samples import DatasetNote, Sample, SeenKeys, Wants
-from hangar_cloud.external.file_names import KeyForm, read_key
+from hangar_cloud.external.file_names import KeyForm, clean_name, read_key
 from hangar_cloud.external.hub_features import class_names, decode_classes, decode_media, features_of, is_media
 from hangar_cloud.external.survey import Survey
 from hangar_cloud.external.table_files import TableFile, TableFiles
@@ -53,8 +53,9 @@ class TableReader:
     of rows, or ``<split>/<number>`` where the files are of several splits; or the values of a column `key`.
     """
 
-    def __init__(self, files: TableFiles, key: str | None, chosen: list[str] | None) -> None:
+    def __init__(self, files: TableFiles, key: str | None, chosen: list[str] | None, clean_names: bool) -> None:
         self._files = files
+        self._clean_names = clean_names
         self._key = key
         self._seen = SeenKeys()
         schema = files.schema()
@@ -157,7 +158,7 @@ class TableReader:
     def _checked(self, value: Any) -> Any:
         """A key, or the error that says why the value cannot be one."""
         try:
-            key = check_key(value)
+            key = check_key(clean_name(value) if self._clean_names and isinstance(value, str) else value)
         except HangarError as error:
             return type(error)(f"column {self._key!r}: {error}")
         return key if self._seen.is_first(key) else UnreadableFileError(f"column {self._key!r}: {key!r} is there twice")
@@ -214,11 +215,13 @@ class ExportedTableReader:
         return zip(zip(owners, subkeys, strict=True), values, strict=True)
 
 
-def open_table(files: TableFiles, key: str | None, chosen: list[str] | None) -> TableReader | ExportedTableReader:
+def open_table(
+    files: TableFiles, key: str | None, chosen: list[str] | None, clean_names: bool
+) -> TableReader | ExportedTableReader:
     """The reader of a table: whether it was exported from here, its own notes say."""
     note = (files.schema().metadata or {}).get(NOTE)
     if note is None or key is not None:
-        return TableReader(files, key, chosen)
+        return TableReader(files, key, chosen, clean_names)
     where = redact_url(files.files[0].path)
     try:
         said = json.loads(note)

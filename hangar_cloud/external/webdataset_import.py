@@ -19,7 +19,7 @@ from hangar_cloud.errors import HangarError, UnreadableFileError
 from hangar_cloud.external import audio_plugin, image_plugin
 from hangar_cloud.external.audio_plugin import describe_audio, read_audio
 from hangar_cloud.external.dataset_samples import DatasetNote, DatasetReader, Sample, SeenKeys, Wants
-from hangar_cloud.external.file_names import read_key, unquote_name
+from hangar_cloud.external.file_names import clean_name, read_key, unquote_name
 from hangar_cloud.external.image_plugin import describe_image, read_image
 from hangar_cloud.external.numpy_plugin import describe_npy, read_npy
 from hangar_cloud.external.survey import Survey
@@ -37,8 +37,9 @@ class TarReader:
     ``input.png``), keys are the names before the first dot.
     """
 
-    def __init__(self, tars: list[str], options: Mapping[str, Any] | None) -> None:
+    def __init__(self, tars: list[str], options: Mapping[str, Any] | None, clean_names: bool) -> None:
         self._tars = tars
+        self._clean_names = clean_names
         self._options = options
         self.metadata: dict[KeyType, str] = {}
         self.unreadable: dict[str, str] = {}
@@ -64,7 +65,7 @@ class TarReader:
         seen = SeenKeys()
         for stem, members in groupby(self._members(), key=lambda member: member.stem):
             try:
-                key = check_key(stem)
+                key = check_key(clean_name(stem) if self._clean_names else stem)
                 if not seen.is_first(key):
                     raise UnreadableFileError(f"there was a sample {key!r} before; import one of the tars alone")
             except HangarError as error:
@@ -126,13 +127,13 @@ class ExportedTarReader:
         return pixels[:, :, np.newaxis] if pixels.ndim == 2 and len(schema.shape or ()) == 3 else pixels
 
 
-def open_webdataset(path: str, storage_options: Mapping[str, Any] | None) -> DatasetReader:
+def open_webdataset(path: str, storage_options: Mapping[str, Any] | None, clean_names: bool) -> DatasetReader:
     """The reader of a tar, or of a folder of them: whether they were exported from here, the first member says."""
     tars = find_tars(path)
     with closing(members_of(tars[0], storage_options)) as members:
         first = next(members, None)
         if first is None or first.stem != NOTE or first.field:
-            return TarReader(tars, storage_options)
+            return TarReader(tars, storage_options, clean_names)
         try:
             said = json.loads(first.read())
         except ValueError as error:

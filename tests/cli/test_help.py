@@ -29,7 +29,7 @@ OPTIONS = {
     "fetch": set(),
     "fetch-data": {"-d", "--column", "-n", "--nbytes", "-a", "--all-history"},
     "import": {"--branch", "--plugin", "--overwrite", "--labels", "--keep-extensions", "--clean-names", "--workers"}
-    | {"--dataset", "--column", "--key", "--strict"},
+    | {"--dataset", "--column", "--key", "--strict", "--json"},
     "init": {"--name", "--email", "--overwrite"},
     "log": set(),
     "push": set(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import pty
 import subprocess
@@ -64,6 +65,14 @@ def test_refused_files_are_named_and_strict_exits_with_1(repo, photos):
     co = repo.checkout(write=True)
     co.reset_staging_area()
     assert "0 samples" in invoke(cli.import_data, "images", "photos", obj=repo, code=1).stdout
+
+
+def test_what_was_done_as_json(repo, photos):
+    (photos / "cat" / "broken.png").write_bytes(b"no")
+    told = json.loads(invoke(cli.import_data, "images", "photos", "--json", obj=repo).stdout)
+    assert told["refused"][0]["source"].endswith("broken.png")
+    del told["refused"]
+    assert told == {"branch": "master", "added": 6, "skipped": 0, "columns": ["images"], "made": ["images"]}
 
 
 def test_import_to_another_branch_and_over_what_is_there(filled, place):

@@ -183,6 +183,8 @@ def test_what_is_wrong_in_a_tar_is_told_member_by_member(writer, tmp_path):
     report = external.import_dataset(writer, tmp_path)
     assert list(writer["png"]) == ["good"]
     assert {key: value.item() for key, value in writer["cls"].items()} == {"good": 7}
+    assert external.import_dataset(writer, tmp_path / "a.tar", columns=["cls"], clean_names=True).added == 1
+    assert writer["cls", "no_good"] == 3
     assert {one.source.partition(", ")[2] for one in report.refused} == {
         *("bad.png", "bad.cls", "../../etc/x.cls", "/etc/y.cls", "no good.cls", "text.txt", "good.cls"),
     }

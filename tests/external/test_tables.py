@@ -145,6 +145,20 @@ def test_what_no_column_holds_is_told_before_anything_is_written(writer, tmp_pat
     assert external.import_dataset(writer, tmp_path / "t.parquet", columns=["good"]).added == 1
 
 
+def test_names_that_no_column_has_are_told_or_cleaned(writer, tmp_path):
+    odd = pa.table({"sepal length (cm)": [1.5], "id": ["a b"], "\u00fc": [2], "good": [3]})
+    pq.write_table(odd, tmp_path / "t.parquet")
+    with pytest.raises(ValueError, match=r"'sepal length \(cm\)' is not suitable.*clean_names=True"):
+        external.import_dataset(writer, tmp_path / "t.parquet")
+    assert list(writer.columns) == []
+    external.import_dataset(writer, tmp_path / "t.parquet", clean_names=True, key="id")
+    assert sorted(writer.columns) == ["_", "good", "sepal_length_cm_"]
+    assert writer["sepal_length_cm_", "a_b"] == 1.5
+    pq.write_table(pa.table({"a b": [1], "a_b": [2]}), tmp_path / "t.parquet")
+    with pytest.raises(ValueError, match="'a b', 'a_b' would all be called 'a_b'"):
+        external.import_dataset(writer, tmp_path / "t.parquet", clean_names=True)
+
+
 def test_what_is_missing_or_damaged_is_told(writer, table, tmp_path):
     with pytest.raises(ColumnNotFoundError, match="has no column 'no'; it has: id, count"):
         external.import_dataset(writer, table, columns=["no"])
