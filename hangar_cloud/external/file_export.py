@@ -12,6 +12,7 @@ from typing import Any
 from hangar_cloud.catalog.keys import KeyType, RowKey
 from hangar_cloud.errors import ExportExistsError, InvalidArgumentError, SampleNotFoundError, UnexportableError
 from hangar_cloud.external.dataset_samples import rows_of, values_of
+from hangar_cloud.external.file_errors import file_errors
 from hangar_cloud.external.file_names import file_of, tagged
 from hangar_cloud.external.high_level import save
 from hangar_cloud.external.plugin_registry import find_plugin
@@ -66,8 +67,8 @@ def export_files(
     _check_paths(keys, folder, ending, column, overwrite)
     if keys:
         _try_first(source, keys[0], ending, plugin, plugin_kwargs)
-    folder.mkdir(parents=True, exist_ok=True)
-    with item_progress("exporting", "samples", len(keys)) as progress:
+    with file_errors(f"cannot export to {folder}"), item_progress("exporting", "samples", len(keys)) as progress:
+        folder.mkdir(parents=True, exist_ok=True)
         for key, value in values_of(source, keys):
             here, last = (folder / str(key[0]), key[1]) if isinstance(key, tuple) else (folder, key)
             here.mkdir(parents=True, exist_ok=True)

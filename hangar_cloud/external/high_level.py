@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hangar_cloud.errors import HangarError, InvalidArgumentError, MissingFolderError, UnreadableFileError
+from hangar_cloud.external.file_errors import file_errors
 from hangar_cloud.external.plugin_registry import find_plugin
 
 
@@ -90,8 +91,9 @@ def called(method: Callable[..., Any], failing: str, *arguments: Any, **settings
     """Call a method of a plugin; what it raises that is none of ours becomes an error of ours that begins `failing`."""
     check_settings(method, settings, failing)
     try:
-        return method(*arguments, **settings)
-    except (HangarError, OSError):
+        with file_errors(failing):
+            return method(*arguments, **settings)
+    except HangarError:
         raise
     except Exception as error:
         raise UnreadableFileError(f"{failing}: {type(error).__name__}: {error}") from error

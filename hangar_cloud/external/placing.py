@@ -68,6 +68,8 @@ def placed_folder(path: str | os.PathLike[str], overwrite: bool, is_alike: Calla
             raise ExportExistsError(
                 f"{goal} is not what an export of this kind writes, and is not removed for one; give another path"
             )
+    if goal == Path.cwd():
+        raise ExportExistsError(f"{goal} is the current folder, which cannot be made anew; give a path in it")
     goal.parent.mkdir(parents=True, exist_ok=True)
     temporary, old = _beside(goal), _beside(goal)
     temporary.mkdir()

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hangar_cloud.backends.errors import redact_url
-from hangar_cloud.errors import InvalidArgumentError, ObjectNotFoundError, UnreadableFileError
+from hangar_cloud.errors import HangarError, InvalidArgumentError, ObjectNotFoundError, UnreadableFileError
+from hangar_cloud.external.file_errors import file_errors, open_source
 
 PARQUET: Final = (".parquet", ".pq")
 ARROW: Final = (".arrow", ".feather")
@@ -63,27 +64,21 @@ class TableFiles:
     @contextmanager
     def _reader(self, path: str) -> Iterator[_ParquetReader | _ArrowReader]:
         said = redact_url(path)
-        try:
-            with self._opened(path) as file:
-                kind = _ParquetReader if path.lower().endswith(PARQUET) else _ArrowReader
-                yield kind(file)
-        except FileNotFoundError:
-            raise ObjectNotFoundError(f"there is no file {said}") from None
-        except UnreadableFileError:
+        with file_errors(f"cannot read {said}"), open_source(path, self._options) as file, _damage(said):
+            yield (_ParquetReader if path.lower().endswith(PARQUET) else _ArrowReader)(file)
+
+
+@contextmanager
+def _damage(said: str) -> Iterator[None]:
+    """Make pyarrow's complaints ours; some of them are an OSError without a number, unlike those of the system."""
+    try:
+        yield
+    except HangarError:
+        raise
+    except _UNREADABLE as error:
+        if getattr(error, "errno", None) is not None:
             raise
-        except _UNREADABLE as error:
-            raise UnreadableFileError(f"{said}: this is no whole Parquet or Arrow file: {error}") from error
-
-    @contextmanager
-    def _opened(self, path: str) -> Iterator[Any]:
-        if "://" not in path:
-            with open(path, "rb") as file:
-                yield file
-            return
-        import fsspec
-
-        with fsspec.open(path, "rb", **self._options) as file:
-            yield file
+        raise UnreadableFileError(f"{said}: this is no whole Parquet or Arrow file: {error}") from error
 
 
 class _ParquetReader:

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
 from hangar_cloud.backends.errors import redact_url
-from hangar_cloud.errors import ObjectNotFoundError, UnreadableFileError
+from hangar_cloud.errors import HangarError, ObjectNotFoundError, UnreadableFileError
+from hangar_cloud.external.file_errors import file_errors, open_source
 
 # The webdataset library passes over members with such names.
 NOTE: Final = "__hangar__"
@@ -69,13 +70,13 @@ def members_of(path: str, storage_options: Mapping[str, Any] | None = None) -> G
     """The files in a tar, in order; the note of an export of ours has an empty field."""
     said = redact_url(path)
     try:
-        with _opened(path, storage_options) as tar:
+        with file_errors(f"cannot read {said}"), _opened(path, storage_options) as tar:
             for info in tar:
                 if info.isreg():
                     yield _member(tar, info, said)
-    except FileNotFoundError:
-        raise ObjectNotFoundError(f"there is no file {said}") from None
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+    except HangarError:
+        raise
+    except (tarfile.TarError, EOFError, zlib.error) as error:
         raise UnreadableFileError(f"{said}: this is no whole tar: {error}") from error
 
 
@@ -92,8 +93,6 @@ def _opened(path: str, storage_options: Mapping[str, Any] | None) -> Iterator[An
         with tarfile.open(path, "r:*") as tar:
             yield tar
         return
-    import fsspec
-
     # As a stream: a bucket is read once, from its beginning to its end.
-    with fsspec.open(path, "rb", **dict(storage_options or {})) as file, tarfile.open(fileobj=file, mode="r|*") as tar:
+    with open_source(path, storage_options) as file, tarfile.open(fileobj=file, mode="r|*") as tar:
         yield tar

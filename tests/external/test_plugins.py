@@ -20,6 +20,7 @@ from hangar_cloud.errors import (
     InvalidArgumentError,
     MissingFolderError,
     MissingPackageError,
+    ObjectNotFoundError,
     PluginError,
     UnexportableError,
     UnreadableFileError,
@@ -199,7 +200,7 @@ def test_damaged_files_are_told_by_name(tmp_path, extension):
 
 @pytest.mark.parametrize("extension", ["png", "npy", "wav", "parquet", "csv", "txt"])
 def test_a_missing_file_is_one(tmp_path, extension):
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(ObjectNotFoundError, match=f"no.{extension}: No such file"):
         list(external.load(tmp_path / f"no.{extension}"))
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from hangar_cloud import external
-from hangar_cloud.errors import ExportExistsError, UnexportableError
+from hangar_cloud.errors import ExportExistsError, StoreError, UnexportableError
 from hangar_cloud.external import parquet_export, zarr_export
 from hangar_cloud.external.dataset_samples import rows_of
 from tests.external.conftest import picture
@@ -212,6 +212,18 @@ def test_a_folder_that_is_no_export_is_never_removed(writer, tmp_path, kind):
     assert (precious / "thesis" / "chapter.txt").read_text() == "years of work"
 
 
+@pytest.mark.parametrize("kind", ["zarr", "webdataset"])
+def test_the_current_folder_is_not_made_anew(writer, tmp_path, monkeypatch, kind):
+    writer.add_str_column("labels")[0] = "cat"
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(ExportExistsError, match="is the current folder"):
+        external.export_dataset(writer, ".", kind)
+    with pytest.raises(StoreError, match=r"cannot export to .*file/out\.parquet: Not a directory|File exists"):
+        (tmp_path / "file").write_text("x")
+        external.export_dataset(writer, tmp_path / "file" / "out.parquet", "parquet")
+
+
 @pytest.mark.parametrize(("kind", "place"), FORMATS, ids=lambda one: one)
 def test_an_export_that_fails_leaves_what_was_there(writer, tmp_path, kind, place, monkeypatch):
     texts = writer.add_str_column("labels")
@@ -227,7 +239,7 @@ def test_an_export_that_fails_leaves_what_was_there(writer, tmp_path, kind, plac
         return reads(column, keys)
 
     monkeypatch.setattr(type(texts), "_read_all", failing)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(StoreError, match="cannot export to .*: No space left"):
         external.export_dataset(writer, tmp_path / place, kind, overwrite=True)
     monkeypatch.undo()
     assert [path.name for path in tmp_path.iterdir() if path.name != "repository"] == [place]

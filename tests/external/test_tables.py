@@ -16,7 +16,7 @@ import soundfile
 from PIL import Image
 
 from hangar_cloud import external
-from hangar_cloud.errors import ColumnNotFoundError, InvalidSchemaError, UnreadableFileError
+from hangar_cloud.errors import ColumnNotFoundError, InvalidSchemaError, ObjectNotFoundError, UnreadableFileError
 from tests.external.conftest import picture
 from tests.repository.making import same
 
@@ -169,6 +169,10 @@ def test_what_is_missing_or_damaged_is_told(writer, table, tmp_path):
         external.import_dataset(writer, tmp_path / "cut.parquet")
     with pytest.raises(FileNotFoundError, match="no file or folder"):
         external.import_dataset(writer, tmp_path / "gone.parquet")
+    with pytest.raises(ObjectNotFoundError, match=r"cannot open memory://gone\.parquet"):
+        external.import_dataset(writer, "memory://gone.parquet")
+    with pytest.raises(ValueError, match=r"gopher://a/b\.parquet cannot be opened"):
+        external.import_dataset(writer, "gopher://a/b.parquet")
     with pytest.raises(ValueError, match="not seen to be a dataset"):
         external.import_dataset(writer, __file__)
     assert list(writer.columns) == []
