@@ -8,7 +8,7 @@ from typing import Any
 
 from hangar_cloud.catalog.keys import KeyType, check_key
 from hangar_cloud.catalog.schema import ColumnSchema
-from hangar_cloud.errors import HangarError, InvalidArgumentError, InvalidNameError, PluginError
+from hangar_cloud.errors import HangarError, InvalidArgumentError, InvalidNameError, PluginError, UnreadableFileError
 from hangar_cloud.external.decoding import in_threads, worker_count
 from hangar_cloud.external.file_names import clean_name
 from hangar_cloud.external.file_tree import SourceFile, joined, list_files
@@ -147,6 +147,9 @@ class FileReader:
         return check_key(clean_name(text) if self._clean_names else text)
 
     def _plugin(self, file: SourceFile) -> Any:
+        # A pipe would be waited for without end.
+        if not file.path.is_file():
+            raise UnreadableFileError(f"{file.path}: this is no file, or a link to one that is gone")
         found = self._plugins[_ending(file)]
         if isinstance(found, PluginError):
             raise PluginError(str(found))

@@ -199,7 +199,7 @@ class ExportedTableReader:
                 rows = self._flat(name, keys, batch) if flat else self._nested(name, keys, batch, sub_forms[name])
                 for key, value in rows:
                     if value is not None and wants(name, key):
-                        yield Sample(name, key, value, f"{file.path}, row {key!r}, column {name}")
+                        yield Sample(name, key, value, f"{redact_url(file.path)}, row {key!r}, column {name}")
 
     def _flat(self, name: str, keys: list[KeyType], batch: Any) -> Iterator[tuple[Any, Any]]:
         return zip(keys, decode_known(self._note.columns[name], batch.column(name)), strict=True)

@@ -136,7 +136,7 @@ def find_tables(path: str) -> list[TableFile]:
         TableFile(str(file), split or _split_of(file))
         for folder, split in folders
         for file in sorted(folder.rglob("*"))
-        if file.suffix.lower() in PARQUET + ARROW and not file.name.startswith((".", "cache-"))
+        if file.suffix.lower() in PARQUET + ARROW and not file.name.startswith((".", "cache-")) and file.is_file()
     ]
     if not found:
         raise UnreadableFileError(f"there are no .parquet or .arrow files in {path}")

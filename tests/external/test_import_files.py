@@ -69,6 +69,15 @@ def test_what_cannot_be_imported_is_told_file_by_file_and_the_rest_goes_on(write
     assert "7 refused" in str(report)
 
 
+def test_pipes_and_dead_links_hold_nobody_up(writer, photos):
+    os.mkfifo(photos / "cat" / "pipe.png")
+    (photos / "cat" / "dead.png").symlink_to(photos / "gone.png")
+    report = external.import_files(writer, "images", photos)
+    assert [os.path.basename(one.source) for one in report.refused] == ["dead.png", "pipe.png"]
+    assert all("no file, or a link" in one.reason for one in report.refused)
+    assert report.added == 12
+
+
 def test_no_label_is_there_without_its_image(writer, photos):
     Image.fromarray(picture(1, (6, 5))).save(photos / "cat" / "grey.png")
     external.import_files(writer, "images", photos, labels="labels")

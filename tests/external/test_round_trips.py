@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from hangar_cloud import external
-from hangar_cloud.errors import ExportExistsError, StoreError, UnexportableError
+from hangar_cloud.errors import ExportExistsError, HangarError, StoreError, UnexportableError
 from hangar_cloud.external import parquet_export, zarr_export
 from hangar_cloud.external.dataset_samples import rows_of
 from tests.external.conftest import picture
@@ -143,6 +144,28 @@ def test_any_dataset_comes_back_bit_by_bit(bench, tmp_path_factory, kind, datase
     assert external.import_dataset(writer, path, kind).refused == []
     assert contents(writer) == before
     writer.reset_staging_area(force=True)
+
+
+def test_datasets_in_a_bucket_are_read_where_they_lie(writer, tmp_path, s3_url, s3_options):
+    writer.add_ndarray_column("images", shape=(6, 5), dtype=np.uint8).update({n: picture(n, (6, 5)) for n in range(20)})
+    writer.add_str_column("labels").update({n: f"label {n}" for n in range(20)})
+    before = contents(writer)
+    store = fsspec.filesystem("s3", **s3_options)
+    for kind, place in [one for one in FORMATS if "." in one[1]]:
+        external.export_dataset(writer, tmp_path / place, kind)
+        store.put(str(tmp_path / place), f"{s3_url}/{place}", recursive=kind == "zarr")
+        for name in ("images", "labels"):
+            writer.columns.delete(name)
+        report = external.import_dataset(writer, f"{s3_url}/{place}", storage_options=s3_options)
+        assert report.refused == []
+        assert contents(writer) == before
+    with pytest.raises(FileNotFoundError, match=r"gone\.parquet"):
+        external.import_dataset(writer, f"{s3_url}/gone.parquet", storage_options=s3_options)
+    wrong = {**s3_options, "secret": "not this one"}
+    with pytest.raises(OSError, match=r"out\.tar") as caught:
+        external.import_dataset(writer, f"{s3_url}/out.tar", storage_options=wrong)
+    assert isinstance(caught.value, HangarError)
+    assert "not this one" not in str(caught.value)
 
 
 def test_parquet_is_a_table_that_other_tools_read(writer, tmp_path):
