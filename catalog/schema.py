@@ -193,7 +193,8 @@ class ColumnSchema:
                 f"{where}: a masked array would lose its mask; store value.filled(...), and the mask in a column "
                 "of its own"
             )
-        if value.dtype != self.numpy_dtype or value.dtype.byteorder != self.numpy_dtype.byteorder:
+        # Not compared by .byteorder: "<" and "=" are one order, and other libraries' arrays say "<".
+        if value.dtype != self.numpy_dtype:
             raise InvalidSampleError(
                 f"{where}: the sample has dtype {value.dtype.str!r} ({value.dtype.name}), the column holds "
                 f"{self.dtype!r} ({self.numpy_dtype.name}); cast with value.astype({self.dtype!r})"

@@ -49,7 +49,13 @@
     ├── ColumnNotFoundError             (KeyError)
     ├── SampleNotFoundError             (KeyError)
     ├── RemoteNotFoundError             (KeyError)
-    └── RemoteExistsError               (ValueError)
+    ├── RemoteExistsError               (ValueError)
+    ├── PluginError                     (ValueError)         no plugin for a kind of file, or one that cannot do this
+    ├── MissingPackageError             (ImportError)        an optional package that a format needs
+    ├── UnreadableFileError             (ValueError)         a file that is not what it should be
+    ├── UnexportableError               (ValueError)         a format cannot hold what is to be exported
+    ├── ExportExistsError               (FileExistsError)    an export would overwrite something
+    └── MissingFolderError              (NotADirectoryError) no such folder to read from or to write to
 """
 
 from __future__ import annotations
@@ -201,6 +207,30 @@ class RemoteExistsError(HangarError, ValueError):
     """A remote of that name exists already."""
 
 
+class PluginError(HangarError, ValueError):
+    """There is no plugin for a kind of file, or it cannot do what it is asked to."""
+
+
+class MissingPackageError(HangarError, ImportError):
+    """A format needs a package that is not installed; the message has the line that installs it."""
+
+
+class UnreadableFileError(HangarError, ValueError):
+    """A file is not what its name or its reader says, or holds more than is allowed."""
+
+
+class UnexportableError(HangarError, ValueError):
+    """A format cannot hold what is to be exported; nothing was written."""
+
+
+class ExportExistsError(HangarError, FileExistsError):
+    """An export would overwrite something that is there."""
+
+
+class MissingFolderError(HangarError, NotADirectoryError):
+    """There is no such folder to read from or to write to."""
+
+
 __all__ = [
     "AccessDeniedError",
     "BucketNotFoundError",
@@ -213,6 +243,7 @@ __all__ = [
     "CorruptDataError",
     "DataNotLocalError",
     "DirtyStagingError",
+    "ExportExistsError",
     "GarbageCollectionError",
     "HangarError",
     "HeadMovedError",
@@ -223,10 +254,13 @@ __all__ = [
     "InvalidSchemaError",
     "MergeConflictError",
     "MergeUnderWayError",
+    "MissingFolderError",
+    "MissingPackageError",
     "NotInitializedError",
     "NothingToCommitError",
     "ObjectNotFoundError",
     "ObjectTooLargeError",
+    "PluginError",
     "ProtectedBranchError",
     "PurgedError",
     "ReadOnlyError",
@@ -246,7 +280,9 @@ __all__ = [
     "TruncatedObjectError",
     "UdfError",
     "UncommittedChangesError",
+    "UnexportableError",
     "UnmergedBranchError",
+    "UnreadableFileError",
     "UnsupportedFormatError",
     "UnsupportedStoreError",
     "WriterLockError",

@@ -42,6 +42,21 @@ def _bar(what: str, total: int | None, unit: str, enabled: bool) -> Iterator[Cal
         yield lambda count: _add(bar, count)
 
 
+@contextmanager
+def item_progress(what: str, unit: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """A bar that counts things such as files; the callable given adds to it.
+
+    Silent where standard error is not a terminal.
+    """
+    if not (_settings["enabled"] and sys.stderr.isatty()):
+        yield _ignore
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc=what, unit=f" {unit}", leave=False) as bar:
+        yield lambda count: _add(bar, count)
+
+
 def _add(bar: object, count: int) -> None:
     bar.update(count)  # type: ignore[attr-defined]
 

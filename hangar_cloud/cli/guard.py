@@ -18,6 +18,16 @@ _PIPE_CLOSED: Final = 141
 _IN_THE_SHELL: Final = (
     ("give remove_old=True", "give --overwrite"),
     ("with force_delete=True", "with --force"),
+    ("give overwrite=True", "give --overwrite"),
+    ("import with clean_names=True", "import with --clean-names"),
+    ("import with keep_extensions=True", "import with --keep-extensions"),
+    ("with plugin=", "with --plugin"),
+    ("with columns=", "with --column"),
+    ("in columns=", "with --column"),
+    ("with format=", "with --dataset"),
+    ("say image=", "say --image"),
+    ("say label=", "say --label"),
+    ("the first is frame=0", "the first is --frame 0"),
     ("see remote.add", "`hangar remote add` adds one"),
     ("call force_release_writer_lock()", "run `hangar writer-lock --force-release`"),
     ("open another branch for writing first", "`hangar checkout` another branch first"),
@@ -99,10 +109,7 @@ def in_words(error: Exception) -> str:
     from hangar_cloud.errors import HangarError
 
     if isinstance(error, HangarError):
-        message = str(error)
-        for python, shell in _IN_THE_SHELL:
-            message = message.replace(python, shell)
-        return message
+        return for_the_shell(str(error))
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     from hangar_cloud.backends.errors import redact_text
@@ -111,6 +118,13 @@ def in_words(error: Exception) -> str:
         f"something unforeseen happened ({redact_text(f'{type(error).__name__}: {error}')}). Please report it, with "
         "what `hangar --debug …` shows"
     )
+
+
+def for_the_shell(message: str) -> str:
+    """A message of the library, its advice in the words of the command line."""
+    for python, shell in _IN_THE_SHELL:
+        message = message.replace(python, shell)
+    return message
 
 
 def _told(error: Exception, ctx: click.Context) -> str:

@@ -13,8 +13,7 @@ from hangar_cloud.cli import cli, main
 from tests.cli.running import clean_environment, invoke
 from tests.project.source_rules import ROOT
 
-# As in Hangar's manual, and `diff --json`; less what later versions of this bring (import, export, view), and `server`,
-# which a bucket makes superfluous.
+# As in Hangar's manual, and what ours adds to its commands; less `server`, which a bucket makes superfluous.
 OPTIONS = {
     "branch create": set(),
     "branch delete": {"-f", "--force"},
@@ -25,8 +24,12 @@ OPTIONS = {
     "column remove": set(),
     "commit": {"-m", "--message"},
     "diff": {"--json"},
+    "export": {"-o", "--out", "-s", "--sample", "-f", "--format", "--plugin"}
+    | {"--overwrite", "--dataset", "--column", "--image", "--label", "--shard-size"},
     "fetch": set(),
     "fetch-data": {"-d", "--column", "-n", "--nbytes", "-a", "--all-history"},
+    "import": {"--branch", "--plugin", "--overwrite", "--labels", "--keep-extensions", "--clean-names", "--workers"}
+    | {"--dataset", "--column", "--key", "--strict", "--json"},
     "init": {"--name", "--email", "--overwrite"},
     "log": set(),
     "push": set(),
@@ -35,6 +38,7 @@ OPTIONS = {
     "remote remove": set(),
     "status": set(),
     "summary": set(),
+    "view": {"-f", "--format", "--plugin", "--subsample", "--window"},
     "writer-lock": {"--force-release"},
 }
 OURS = {

@@ -30,7 +30,13 @@ pytestmark = pytest.mark.xdist_group("packaging")
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 # What to install for an import name: another name, or the package whose interface speaks in this one's types.
-DISTRIBUTIONS = {"botocore": "boto3", "google": "google-auth", "sklearn": "scikit-learn", "yarl": "aiohttp"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "botocore": "boto3",
+    "google": "google-auth",
+    "sklearn": "scikit-learn",
+    "yarl": "aiohttp",
+}
 
 
 def run(*command: str | Path, cwd: Path, path: Path | None = None) -> str:

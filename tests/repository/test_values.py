@@ -288,3 +288,11 @@ def test_numbers_of_sys_maxsize_and_beyond(empty):
     assert same(stored(empty, value), value)
     value = np.array([2**64 - 1], np.uint64)
     assert same(stored(empty, value), value)
+
+
+def test_an_order_of_bytes_that_is_spelled_out_is_this_machines(writer):
+    """Other libraries make arrays whose dtype says "<" where numpy says "="."""
+    spelled = np.arange(3).astype(np.float32)
+    spelled = spelled.view(spelled.dtype.newbyteorder("<" if np.little_endian else ">"))
+    writer["array", 0] = spelled
+    assert same(writer["array", 0], np.arange(3).astype(np.float32))
