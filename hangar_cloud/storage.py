@@ -16,7 +16,13 @@ from typing import Any, Final
 
 from hangar_cloud.addresses import open_remote
 from hangar_cloud.backends.cache_limit import CacheLimit
-from hangar_cloud.backends.errors import CorruptDataError, DataNotLocalError, StoreUnavailableError, redact_url
+from hangar_cloud.backends.errors import (
+    CorruptDataError,
+    DataNotLocalError,
+    ReadOnlyStoreError,
+    StoreUnavailableError,
+    redact_url,
+)
 from hangar_cloud.backends.move_log import MoveLogs
 from hangar_cloud.backends.object_source import ObjectSource
 from hangar_cloud.backends.pack_reader import PackReader
@@ -255,6 +261,14 @@ class Storage:
         if self.offline:
             raise StoreUnavailableError(
                 f"cannot {what}: {self.location} was opened with offline=True; open it again without"
+            )
+
+    def refuse_read_only(self, what: str) -> None:
+        """Raises ReadOnlyStoreError if the store is known to take no writes, before anything is made for one."""
+        if self.store.read_only:
+            raise ReadOnlyStoreError(
+                f"cannot {what}: {self.location} is read-only. Clone it into a folder and write there, or use the "
+                "bucket's own URL"
             )
 
     def forget(self) -> None:
