@@ -7,8 +7,10 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from datetime import datetime
+    from email.message import Message
+
+    Headers = Message
 
 _NAME: Final = r"(?!\.{1,2}/)[A-Za-z0-9._-]{1,64}"
 # Named one by one: locks of collections, unfinished files and whatever else lies in the folder is nobody's business.
@@ -77,7 +79,7 @@ def wanted_part(header: str | None, size: int) -> Part | None:
     return Part(first, last - first + 1)
 
 
-def is_unchanged(headers: Mapping[str, str], tag: str, modified: datetime) -> bool:
+def is_unchanged(headers: Headers, tag: str, modified: datetime) -> bool:
     """Whether the conditions of a request say that the client has this version of the object already."""
     tags = headers.get("If-None-Match")
     if tags is not None:
@@ -86,7 +88,7 @@ def is_unchanged(headers: Mapping[str, str], tag: str, modified: datetime) -> bo
     return since is not None and modified.replace(microsecond=0) <= since
 
 
-def fails_condition(headers: Mapping[str, str], tag: str, modified: datetime) -> bool:
+def fails_condition(headers: Headers, tag: str, modified: datetime) -> bool:
     """Whether a request is only meant for another version of the object."""
     tags = headers.get("If-Match")
     if tags is not None:
@@ -95,7 +97,7 @@ def fails_condition(headers: Mapping[str, str], tag: str, modified: datetime) ->
     return before is not None and modified.replace(microsecond=0) > before
 
 
-def range_counts(headers: Mapping[str, str], tag: str, modified: datetime) -> bool:
+def range_counts(headers: Headers, tag: str, modified: datetime) -> bool:
     """Whether a Range header holds, or (If-Range) is for another version, so that everything has to be sent."""
     condition = headers.get("If-Range")
     if condition is None or condition.strip() == tag:

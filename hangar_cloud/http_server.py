@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import ipaddress
 import socket
 import sys
 import threading
@@ -56,6 +57,8 @@ class RepositoryServer:
         port: to listen at; 0 takes any that is free.
         log: told of each request, in a line; nobody by default.
 
+    `url` is where it can be read, and `is_private` whether only from this machine.
+
     Raises:
         InvalidArgumentError: the address is not one of this machine, or the port is taken or out of range.
     """
@@ -75,7 +78,10 @@ class RepositoryServer:
                 "address of this machine"
             ) from error
         self.port: int = self._server.server_address[1]
-        self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        listens_at = ipaddress.ip_address(str(address[0]).partition("%")[0])
+        self.is_private = listens_at.is_loopback
+        shown = socket.gethostname() if listens_at.is_unspecified else host
+        self.url = f"http://{f'[{shown}]' if ':' in shown else shown}:{self.port}"
 
     def serve(self, timeout: float | None = None) -> None:
         """Answer requests until `stop` is called, or for so many seconds."""

@@ -140,6 +140,17 @@ class Storage:
         """Folder of whole objects copied from the bucket; None where the store itself is local."""
         return None if self.reads_in_place else self.root / "store"
 
+    @property
+    def cache_folders(self) -> list[Path]:
+        """Folders of what was copied from elsewhere and can be fetched again; none where nothing is copied."""
+        if self.is_bucket:
+            return [] if self.reads_in_place else [self.root / "store", self.root / "partial"]
+        return [self.root / "partial"]
+
+    def limit_cache(self, size: int) -> CacheLimit:
+        """What keeps the cache of this machine under a size in bytes."""
+        return CacheLimit(self.cache_folders, size, self.root / "cache.lock", sparse=self.root / "partial")
+
     def config(self) -> Config:
         """The user and remotes recorded on this machine."""
         return Config.load(self.root / "config.toml")
@@ -351,11 +362,15 @@ class Storage:
         if local is not None and self.is_bucket:
             return ObjectSource(local.parent, moves=self.moves)
         whole = self.root / "store"
-        folders = [whole, partial] if self.is_bucket else [partial]
-        limit = None
-        if cache_size is not None:
-            limit = CacheLimit(folders, cache_size, self.root / "cache.lock", sparse=partial)
+        size = self._kept_cache_size() if cache_size is None else cache_size
+        limit = None if size is None else self.limit_cache(size)
         return ObjectSource(whole, partial, self._remotes_to_ask, offline=self.offline, limit=limit, moves=self.moves)
+
+    def _kept_cache_size(self) -> int | None:
+        # Settings that cannot be read are complained of where they are needed, and this is not the place.
+        with contextlib.suppress(CorruptDataError):
+            return self.config().cache_limit
+        return None
 
     def _remotes_to_ask(self) -> Sequence[ObjectStore]:
         if self.is_bucket:

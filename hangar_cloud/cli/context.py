@@ -24,6 +24,7 @@ class Settings:
 
     location: str = "."
     storage_options: dict[str, Any] = field(default_factory=dict, repr=False)
+    offline: bool = False
 
 
 def place_of(ctx: click.Context) -> Repository:
@@ -34,7 +35,8 @@ def place_of(ctx: click.Context) -> Repository:
     if not isinstance(given, Settings):
         repository: Repository = given
         return repository
-    return Repository(given.location, exists=False, storage_options=given.storage_options)
+    options = given.storage_options
+    return Repository(given.location, exists=False, storage_options=options, offline=given.offline)
 
 
 def with_place(command: Callable[..., None]) -> Callable[..., None]:
@@ -70,6 +72,10 @@ def writing(repository: Repository, branch: str = "") -> AbstractContextManager[
 
 def _nothing_here(location: str) -> str:
     message = f"there is no Hangar repository at {location}; `hangar init` makes one, `hangar clone URL` copies one"
+    if "://" not in location and Path(location, "hangar.json").is_file():
+        return (
+            f"{location} is a store that was pushed to; open it as `hangar -C {Path(location).as_uri()}`, or clone it"
+        )
     if "://" not in location:
         above = next((folder for folder in Path(location).parents if (folder / ".hangar").is_dir()), None)
         if above is not None:
