@@ -22,31 +22,33 @@ _HEAD: Final = """\
 
 This page is made from the code by `python -m infra.cli_reference`; changes belong there.
 
-`hangar COMMAND --help` says the same in a terminal. Commands work on the repository in the current folder, on the one that
-`hangar -C DIR` names, or directly on a bucket or web server: `hangar -C s3://bucket/digits log`.
+`hangar COMMAND --help` says the same in a terminal. Commands work on the repository in the current folder, on the one
+that `hangar -C DIR` names, or directly on a bucket or web server: `hangar -C s3://bucket/digits log`.
 
 **Naming commits.** Wherever a commit is named, there may be a branch (`master`), a branch of a remote as last seen
-(`origin/master`), a tag, the first digits of a digest (at least 4; where several commits begin so, the error names them), or
-what a branch was before (`master@{1}`, see `hangar reflog`). For people, digests are shown with 12 digits; `--json` has all 64.
+(`origin/master`), a tag, the first digits of a digest (at least 4; where several commits begin so, the error names
+them), or what a branch was before (`master@{1}`, see `hangar reflog`). For people, digests are shown with 12 digits;
+`--json` has all 64.
 
-**Naming samples.** Where a sample is typed, digits are a number and everything else is text; `'"7"'` (quotes that the shell
-passes on) is the text "7".
+**Naming samples.** Where a sample is typed, digits are a number and everything else is text; `'"7"'` (quotes that the
+shell passes on) is the text "7".
 
-**Exit codes.** 0: done. 1: an error, said in one line on standard error that begins with `Error:`; also damage found by
-`hangar verify`, and a difference found by `hangar diff --exit-code`. 2: wrong usage. 130: ended by Control-C. 141: the
-program that read the output went away.
+**Exit codes.** 0: done. 1: an error, said in one line on standard error that begins with `Error:`; also damage found
+by `hangar verify`, and a difference found by `hangar diff --exit-code`. 2: wrong usage. 130: ended by Control-C. 141:
+the program that read the output went away.
 
-**Output.** What a command prints goes to standard output; warnings, errors and progress to standard error. On a terminal it
-is coloured, and long output goes through a pager: `HANGAR_PAGER`, else `PAGER`, else `less`; `--no-pager`, or the
-value `cat`, means none. Elsewhere it is plain. `NO_COLOR` and `--color never` turn colours off, `--no-progress` the
-progress bars.
+**Output.** What a command prints goes to standard output; warnings, errors and progress to standard error. On a
+terminal it is coloured, and long output goes through a pager: `HANGAR_PAGER`, else `PAGER`, else `less`;
+`--no-pager`, or the value `cat`, means none. Elsewhere it is plain. `NO_COLOR` and `--color never` turn colours off,
+`--no-progress` the progress bars.
 
-**JSON.** With `--json`, a command prints one JSON document, an object whose members are listed below. Members may be added in
-later versions; those that are there keep their meaning. Keys of samples are numbers or text, as they are in the repository,
-and lists of two in nested columns. Digests are whole.
+**JSON.** With `--json`, a command prints one JSON document, an object whose members are listed below. Members may be
+added in later versions; those that are there keep their meaning. Keys of samples are numbers or text, as they are in
+the repository, and lists of two in nested columns. Digests are whole.
 
-**Environment.** `HANGAR_USER_NAME` and `HANGAR_USER_EMAIL` are who commits, for `init` and `clone`. `HANGAR_PAGER`, `PAGER`,
-`NO_COLOR`, `EDITOR` and `VISUAL` are what they are elsewhere. Credentials of buckets come from where each cloud's own tools look.
+**Environment.** `HANGAR_USER_NAME` and `HANGAR_USER_EMAIL` are who commits, for `init` and `clone`. `HANGAR_PAGER`,
+`PAGER`, `NO_COLOR`, `EDITOR` and `VISUAL` are what they are elsewhere. Credentials of buckets come from where each
+cloud's own tools look.
 
 **Completion.** `hangar completion bash`, `zsh` or `fish` prints what the shell has to load.
 

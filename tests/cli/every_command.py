@@ -1,7 +1,7 @@
 """Every command of `hangar`, run in an order in which each finds something to do.
 
-A command that is not in this table fails `test_every_command.py`. A step that is a function of the folder does in Python
-what the command line has no command for.
+A command that is not in this table fails `test_every_command.py`. A step that is a function of the folder does in
+Python what the command line has no command for.
 """
 
 from __future__ import annotations
