@@ -68,11 +68,8 @@ def prefetch(
                 max_num_bytes=nbytes,
                 retrieve_all_history=all_history,
             )
-    what = (
-        "those samples"
-        if samples
-        else f"the samples of {'columns ' + ', '.join(columns) if columns else 'all columns'}"
-    )
+    whole = f"the samples of {', '.join(columns)}" if columns else "all samples"
+    what = "those samples" if samples else whole
     size = " (as far as the size allows)" if nbytes is not None else ""
     click.echo(f"Of commit {digest[:12]}, {what} are here{size}.")
 

@@ -49,10 +49,10 @@ def reset(repository: Repository, yes: bool) -> None:
 def restore(repository: Repository, column: str, keys: tuple[str, ...], source: str | None) -> None:
     """Take a column or samples back to what a commit has.
 
-    COLUMN as a whole is taken back, or each KEY of it. What was staged of it is given up, and what COMMIT does not have goes. In a nested column a KEY is a sample with all
-    its subsamples, or SAMPLE:SUBSAMPLE. A KEY of digits is a number; put quotes around it ('"7"' in a shell) where it
-    is text. COLUMN may be metadata too. No data is moved: with --from, the samples of an old commit are staged as they
-    are stored.
+    COLUMN as a whole is taken back, or each KEY of it. What was staged of it is given up, and what COMMIT does not
+    have goes. In a nested column a KEY is a sample with all its subsamples, or SAMPLE:SUBSAMPLE. A KEY of digits is a
+    number; put quotes around it ('"7"' in a shell) where it is text. COLUMN may be metadata too. No data is moved:
+    with --from, the samples of an old commit are staged as they are stored.
     """
     from hangar_cloud.restoring import Restoring
 
