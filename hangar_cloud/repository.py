@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -284,6 +284,10 @@ class Repository(RepositoryUpkeep, RepositoryCare):
     def summary(self, *, branch: str = "", commit: str = "") -> None:
         """Print where the repository is, its size, and the columns of a commit."""
         self._require()
+        for line in self._summary_lines(branch, commit):
+            print(line)
+
+    def _summary_lines(self, branch: str = "", commit: str = "") -> Iterator[str]:
         if commit:
             digest: str | None = self._branches.resolve(commit)
         elif branch:
@@ -292,8 +296,7 @@ class Repository(RepositoryUpkeep, RepositoryCare):
             pointer = self._storage.head(self._branches.current())
             digest = None if pointer is None else pointer.commit
         size = self.size_human if self._storage.store.can_list else "not known: the store has no listings"
-        for line in summary_lines(self._storage, size, digest):
-            print(line)
+        return summary_lines(self._storage, size, digest)
 
     @cached_property
     def remote(self) -> Any:

@@ -149,7 +149,7 @@ def summary(repository: Repository, startpoint: str | None, as_json: bool) -> No
     """
     start = start_at(repository, startpoint)
     if not as_json:
-        repository.summary(**start)
+        page(repository._summary_lines(**start))
         return
     from hangar_cloud.cli.documents import column_document, commit_document
 

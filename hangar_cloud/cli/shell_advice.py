@@ -31,6 +31,10 @@ _IN_THE_SHELL: Final = (
     ("open it once without,", "run this once without,"),
     ("give reset_branch one of the commits that reflog shows", "use `hangar branch reset` (see `hangar reflog`)"),
     ("force=True", "--force"),
+    (
+        "Open a local folder, Repository('./data'), and clone the bucket into it; or",
+        "`hangar -C FOLDER clone URL` makes a copy in a folder, which can have them; or",
+    ),
 )
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.client
 import http.server
 import shutil
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -16,6 +19,9 @@ import numpy as np
 import pytest
 
 from hangar_cloud import Repository
+from hangar_cloud.backends.errors import StoreUnavailableError
+from hangar_cloud.backends.store.counting import CountingStore
+from hangar_cloud.backends.store.local import LocalStore
 from hangar_cloud.errors import InvalidArgumentError, ReadOnlyStoreError, UnsupportedStoreError
 from hangar_cloud.http_index import index_page
 from hangar_cloud.http_objects import Part, Unsatisfiable, is_served, wanted_part
@@ -70,9 +76,16 @@ class Plain(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+class Guarded(Plain):
+    """A public bucket of S3's or GCS's that may not be listed: what is not there is forbidden."""
+
+    def send_error(self, code, message=None, explain=None):
+        super().send_error(403 if code == 404 else code, message, explain)
+
+
 @contextmanager
-def hosted(folder: Path) -> Iterator[str]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Plain, directory=str(folder)))
+def hosted(folder: Path, kind: type[Plain] = Plain) -> Iterator[str]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(kind, directory=str(folder)))
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     try:
@@ -92,7 +105,16 @@ def public(original, tmp_path_factory) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["served", "public"])
+@pytest.fixture(scope="module")
+def guarded(original, tmp_path_factory) -> Iterator[str]:
+    """Likewise, from one that does not tell what is absent from what is forbidden."""
+    folder = tmp_path_factory.mktemp("guarded") / "digits"
+    shutil.copytree(original._storage.root / "store", folder)
+    with hosted(folder, Guarded) as url:
+        yield url
+
+
+@pytest.fixture(params=["served", "public", "guarded"])
 def url(request) -> str:
     found = request.getfixturevalue(request.param)
     return found if isinstance(found, str) else found.url
@@ -166,10 +188,29 @@ def test_writes_are_refused_before_anything_is_made(url, write, tmp_path):
     assert not any(name.startswith(("staging", "writer-", "config")) for name in made), made
 
 
-def test_a_repository_cannot_be_made_at_a_url_where_there_is_none(url, tmp_path):
+def test_a_repository_cannot_be_made_at_a_url_where_there_is_none(public, tmp_path):
     with pytest.raises(ReadOnlyStoreError, match="cannot make a repository"):
-        Repository(f"{url}/none", exists=False, cache_dir=tmp_path / "cache").init("Ben", "ben@example.org")
+        Repository(f"{public}/none", exists=False, cache_dir=tmp_path / "cache").init("Ben", "ben@example.org")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_gives_nothing_is_forbidden_and_not_empty(tmp_path):
+    with hosted(tmp_path, Guarded) as url, pytest.raises(PermissionError, match="owner"):
+        Repository(url, cache_dir=tmp_path / "cache")
+
+
+def test_a_guarded_bucket_without_its_hint(original, tmp_path):
+    """The first thing that is asked for may be absent."""
+    folder = tmp_path / "copy"
+    shutil.copytree(original._storage.root / "store", folder)
+    (folder / "refs" / "hint.json").unlink()
+    with hosted(folder, Guarded) as url:
+        with closing(Repository(url, cache_dir=tmp_path / "cache").checkout(branch="dev")) as reader:
+            assert np.array_equal(reader["images", 0], IMAGES[1])
+        copy = Repository(tmp_path / "clone", exists=False)
+        copy.clone("Ben", "ben@example.org", url)
+        with closing(Repository(tmp_path / "clone").checkout()) as reader:
+            assert np.array_equal(reader["images", 5], IMAGES[5])
 
 
 def test_what_needs_a_listing_says_so(public, tmp_path, capsys):
@@ -355,6 +396,48 @@ def test_many_clients_at_once(served, original):
     with ThreadPoolExecutor(24) as pool:
         answers = list(pool.map(lambda _: ask(served, "GET", path)[2], range(96)))
     assert all(answer == data for answer in answers)
+
+
+class Failing(CountingStore):
+    """Gives the first megabyte of everything."""
+
+    def get_range(self, path: str, offset: int, length: int) -> bytes:
+        if offset:
+            raise StoreUnavailableError("gone")
+        return super().get_range(path, offset, length)
+
+
+def test_an_object_that_cannot_be_read_to_its_end_is_cut_short(original, tmp_path):
+    """Its length was promised by then, so the client notices; before that it is told."""
+    name = f"packs/00/{'0' * 32}.pack"
+    (tmp_path / "packs" / "00").mkdir(parents=True)
+    (tmp_path / name).write_bytes(bytes(3 * 1024 * 1024))
+    server = RepositoryServer(Failing(LocalStore(tmp_path)), lambda: "", port=0)
+    thread = threading.Thread(target=server.serve)
+    thread.start()
+    try:
+        with pytest.raises(http.client.IncompleteRead):
+            ask(server, "GET", f"/{name}")
+        assert ask(server, "GET", f"/{name}", Range="bytes=10-")[0] == 500
+        assert ask(server, "GET", f"/{name}", Range="bytes=0-9")[::2] == (206, bytes(10))
+    finally:
+        server.stop()
+        thread.join()
+
+
+def test_more_connections_than_it_serves(original):
+    with running(original) as server, contextlib.ExitStack() as stack:
+        for _ in range(256):
+            stack.enter_context(socket.create_connection(("localhost", server.port), timeout=30))
+        with pytest.raises((http.client.HTTPException, ConnectionError, AssertionError)):
+            assert ask(server, "GET", "/hangar.json")[0] == 200
+        stack.close()
+        for _ in range(100):
+            with contextlib.suppress(http.client.HTTPException, ConnectionError):
+                if ask(server, "GET", "/hangar.json")[0] == 200:
+                    return
+            time.sleep(0.05)
+    pytest.fail("it never served again")
 
 
 def test_the_page_for_browsers(served, original):
