@@ -51,6 +51,8 @@ class Branches:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
+        self.chosen: str | None = None
+        """The branch of a bucket that is meant where none is named; a bucket has none that is checked out."""
 
     @cached_property
     def tracking(self) -> TrackingRefs:
@@ -78,7 +80,9 @@ class Branches:
         return {**local, **self.tracking.all()}
 
     def current(self) -> str:
-        """The branch that a writer of this machine used last; "master" at first, and on buckets."""
+        """The branch that a writer of this machine used last; of a bucket, the one that was chosen. "master" at first."""
+        if self.chosen is not None:
+            return self.chosen
         if not self._storage.is_bucket:
             try:
                 text = read_regular(self._storage.root / "HEAD", _MAX_HEAD)

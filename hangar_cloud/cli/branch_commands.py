@@ -102,7 +102,7 @@ def checkout(repository: Repository, branchname: str) -> None:
     if repository._storage.is_bucket:
         raise click.UsageError(
             "a bucket has no branch that is checked out, for it has many users. Clone it into a folder, or name the "
-            "branch in Python: repo.checkout(write=True, branch=…)"
+            f"branch each time: hangar -C URL --branch {branchname} COMMAND"
         )
     with writing(repository, branchname):
         pass

@@ -154,6 +154,12 @@ def _set_color(ctx: click.Context, _parameter: click.Parameter, value: str | Non
     help="Setting for buckets, as their fsspec driver takes it; may be repeated. KEY may be a path such as "
     "client_kwargs.region_name. Never written to disk. Secrets are better given in the environment.",
 )
+@click.option(
+    "-b",
+    "--branch",
+    metavar="BRANCH",
+    help="Branch of a bucket to look at and to write to. Default: master. In a folder, `hangar checkout` chooses it.",
+)
 @click.option("--offline", is_flag=True, help="Ask nobody over the network; what is not on this machine is an error.")
 @click.option("--no-pager", is_flag=True, help="Do not send long output through a pager, even on a terminal.")
 @click.option(
@@ -170,6 +176,7 @@ def main(
     ctx: click.Context,
     location: str,
     storage_options: dict[str, Any],
+    branch: str | None,
     offline: bool,
     no_pager: bool,
     no_progress: bool,
@@ -184,7 +191,7 @@ def main(
     Try `hangar demo` first. Exit codes: 0 is success, 1 an error, 2 wrong usage.
     """
     if ctx.obj is None:
-        ctx.obj = Settings(location, storage_options, offline)
+        ctx.obj = Settings(location, storage_options, offline, branch)
     if no_progress:
         from hangar_cloud.progress import set_progress
 

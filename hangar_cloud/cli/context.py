@@ -25,6 +25,7 @@ class Settings:
     location: str = "."
     storage_options: dict[str, Any] = field(default_factory=dict, repr=False)
     offline: bool = False
+    branch: str | None = None
 
 
 def place_of(ctx: click.Context) -> Repository:
@@ -36,7 +37,14 @@ def place_of(ctx: click.Context) -> Repository:
         repository: Repository = given
         return repository
     options = given.storage_options
-    return Repository(given.location, exists=False, storage_options=options, offline=given.offline)
+    repository = Repository(given.location, exists=False, storage_options=options, offline=given.offline)
+    if given.branch is not None:
+        if not repository._storage.is_bucket:
+            raise click.UsageError(
+                f"--branch is for buckets and URLs; `hangar checkout {given.branch}` chooses the branch of a folder"
+            )
+        repository._branches.chosen = given.branch
+    return repository
 
 
 def with_place(command: Callable[..., None]) -> Callable[..., None]:
@@ -60,6 +68,8 @@ def with_repository(command: Callable[..., None]) -> Callable[..., None]:
         if not repository.initialized:
             repository._storage.refuse_lost_file()
             raise click.ClickException(_nothing_here(repository._storage.location))
+        if repository._branches.chosen is not None:
+            repository._branches.pointer(repository._branches.chosen)
         command(repository, **arguments)
 
     return run

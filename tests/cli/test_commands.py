@@ -236,6 +236,23 @@ def test_a_bucket_is_written_to_directly(shared, bucket, tmp_path, monkeypatch):
     assert "CLEAN" in invoke(main, "-C", bucket, "status").stdout
 
 
+def test_another_branch_of_a_bucket(shared, bucket, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    invoke(main, "-C", bucket, "branch", "create", "dev")
+    on_dev = ("-C", bucket, "--branch", "dev")
+    invoke(main, *on_dev, "column", "create", "more", "STR")
+    assert "On branch dev" in invoke(main, *on_dev, "status").stdout
+    assert "more" in invoke(main, *on_dev, "column", "list").stdout
+    assert "more" not in invoke(main, "-C", bucket, "column", "list").stdout
+    invoke(main, *on_dev, "commit", "-m", "only here")
+    assert "only here" in invoke(main, *on_dev, "log").stdout
+    assert "only here" not in invoke(main, "-C", bucket, "log").stdout
+    assert "* dev" in invoke(main, *on_dev, "branch", "list").stdout
+    for command in (["commit", "-m", "x"], ["status"], ["log"]):
+        assert "Did you mean 'dev'?" in invoke(main, "-C", bucket, "-b", "dve", *command, code=1).stderr
+    assert "`hangar checkout dev`" in invoke(main, "--branch", "dev", "log", code=2).stderr
+
+
 def test_no_progress(shared, monkeypatch):
     from hangar_cloud import progress
 
