@@ -80,7 +80,7 @@ class Branches:
         return {**local, **self.tracking.all()}
 
     def current(self) -> str:
-        """The branch that a writer of this machine used last; of a bucket, the one that was chosen. "master" at first."""
+        """The branch that a writer of this machine used last, or that was chosen; "master" at first."""
         if self.chosen is not None:
             return self.chosen
         if not self._storage.is_bucket:

@@ -19,8 +19,6 @@ from hangar_cloud.backends.cache_limit import CacheLimit
 from hangar_cloud.backends.errors import (
     CorruptDataError,
     DataNotLocalError,
-    ReadOnlyStoreError,
-    StoreUnavailableError,
     redact_url,
 )
 from hangar_cloud.backends.move_log import MoveLogs
@@ -40,8 +38,8 @@ from hangar_cloud.catalog.purged_samples import PurgedSamples
 from hangar_cloud.catalog.repository_file import REPOSITORY_PATH, RepositoryFile, decode_repository_file
 from hangar_cloud.catalog.tracking import TrackingRefs
 from hangar_cloud.config import Config
-from hangar_cloud.errors import NotInitializedError
 from hangar_cloud.locations import cache_name, cache_root, check_folder, check_types
+from hangar_cloud.storage_refusals import Refusals
 from hangar_cloud.tags import Tags
 
 _KEPT_FILE: Final = "repository.json"
@@ -49,7 +47,7 @@ _SEEN_NAME: Final = "bucket"
 _URL: Final = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+(::.*)?://")
 
 
-class Storage:
+class Storage(Refusals):
     """The parts that read one repository, put together.
 
     Args:
@@ -267,21 +265,6 @@ class Storage:
         self._remote_options.pop(name, None)
         self._remote_addresses.pop(name, None)
 
-    def refuse_offline(self, what: str) -> None:
-        """Raises StoreUnavailableError if the repository was opened with ``offline=True``."""
-        if self.offline:
-            raise StoreUnavailableError(
-                f"cannot {what}: {self.location} was opened with offline=True; open it again without"
-            )
-
-    def refuse_read_only(self, what: str) -> None:
-        """Raises ReadOnlyStoreError if the store is known to take no writes, before anything is made for one."""
-        if self.store.read_only:
-            raise ReadOnlyStoreError(
-                f"cannot {what}: {self.location} is read-only. Clone it into a folder and write there, or use the "
-                "bucket's own URL"
-            )
-
     def forget(self) -> None:
         """Drop everything that is kept in memory or open."""
         self.nodes.forget()
@@ -291,15 +274,6 @@ class Storage:
         self.purged.forget()
         self._commits.clear()
         self._pointer_logs.clear()
-
-    def refuse_lost_file(self) -> None:
-        """Raises NotInitializedError if a local store has branches, but nothing that marks it as a repository."""
-        store = self.root / "store"
-        if not self.is_bucket and (store / "refs" / "heads").is_dir() and not (store / REPOSITORY_PATH).exists():
-            raise NotInitializedError(
-                f"{REPOSITORY_PATH} is gone from {store}, though there are branches: copy it from a clone or a remote "
-                "of this repository, where it is the same"
-            )
 
     def set_old_folder_aside(self, identity: str) -> None:
         """Make room for a bucket's repository where this machine's folder belongs to another one.
