@@ -49,8 +49,8 @@ def original(tmp_path_factory) -> Repository:
 
 
 @contextmanager
-def running(repo: Repository) -> Iterator[RepositoryServer]:
-    server = RepositoryServer(repo._storage.store, lambda: index_page(repo, server.url), port=0)
+def running(repo: Repository, host: str = "localhost") -> Iterator[RepositoryServer]:
+    server = RepositoryServer(repo._storage.store, lambda: index_page(repo, server.url), host, 0)
     thread = threading.Thread(target=server.serve)
     thread.start()
     try:
@@ -459,6 +459,16 @@ def test_what_a_clone_lacks_is_not_found(original, tmp_path):
         reader = Repository(server.url, cache_dir=tmp_path / "cache").checkout()
         with closing(reader), pytest.raises(FileNotFoundError):
             reader["images", 0]
+
+
+@pytest.mark.parametrize(("host", "private"), [("127.0.0.1", True), ("0.0.0.0", False), ("::1", True)])
+def test_other_addresses(original, tmp_path, host, private):
+    if ":" in host and not socket.has_ipv6:  # nothing to find out on such a machine
+        return
+    with running(original, host) as server:
+        assert server.is_private is private
+        url = server.url if private else f"http://localhost:{server.port}"
+        assert Repository(url, cache_dir=tmp_path).list_branches() == ["dev", "master"]
 
 
 def test_an_address_that_cannot_be_had(served):
