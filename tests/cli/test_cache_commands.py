@@ -84,20 +84,20 @@ def test_prefetch_of_samples(copy):
         assert "0" in reader["other", "a"].keys(local=True)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "said"),
-    [
-        (["-k", "noise"], 2, "'noise' names no sample"),
-        (["-k", "noise:99"], 1, "has no sample 99"),
-        (["-k", "nose:1"], 1, "Did you mean 'noise'?"),
-        (["-d", "nose"], 1, "Did you mean 'noise'?"),
-        (["-k", "noise:1", "-n", "1MB"], 2, "give it without --column, --nbytes"),
-        (["mastr"], 1, "Did you mean 'master'?"),
-        (["--remote", "orign"], 1, "Did you mean 'origin'?"),
-    ],
-)
-def test_mistakes(copy, arguments, code, said):
-    assert said in invoke(cli.prefetch, *arguments, obj=copy, code=code).stderr
+MISTAKES = [
+    (["-k", "noise"], 2, "'noise' names no sample"),
+    (["-k", "noise:99"], 1, "has no sample 99"),
+    (["-k", "nose:1"], 1, "Did you mean 'noise'?"),
+    (["-d", "nose"], 1, "Did you mean 'noise'?"),
+    (["-k", "noise:1", "-n", "1MB"], 2, "give it without --column, --nbytes"),
+    (["mastr"], 1, "Did you mean 'master'?"),
+    (["--remote", "orign"], 1, "Did you mean 'origin'?"),
+]
+
+
+def test_mistakes(copy):
+    for arguments, code, said in MISTAKES:
+        assert said in invoke(cli.prefetch, *arguments, obj=copy, code=code).stderr, arguments
     assert local(copy) == []
 
 

@@ -102,18 +102,18 @@ def test_into_another_branch_and_by_any_name(diverged):
     assert diverged.log(return_contents=True)["head"] == diverged.log("dev", return_contents=True)["head"]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "said"),
-    [
-        (["dve"], 1, "there is no branch 'dve'; there is: dev, master. Did you mean 'dev'?"),
-        (["dev", "--into", "mastr"], 1, "Did you mean 'master'?"),
-        (["dev", "--ours", "labels"], 2, "'labels' names no sample; write COLUMN:KEY"),
-        (["dev", "--ours", "labels:a:b:c"], 2, "names no sample"),
-        (["dev", "-s", "mine"], 2, "'mine' is not one of"),
-    ],
-)
-def test_mistakes(diverged, arguments, code, said):
-    assert said in invoke(cli.merge, *arguments, obj=diverged, code=code).stderr
+MISTAKES = [
+    (["dve"], 1, "there is no branch 'dve'; there is: dev, master. Did you mean 'dev'?"),
+    (["dev", "--into", "mastr"], 1, "Did you mean 'master'?"),
+    (["dev", "--ours", "labels"], 2, "'labels' names no sample; write COLUMN:KEY"),
+    (["dev", "--ours", "labels:a:b:c"], 2, "names no sample"),
+    (["dev", "-s", "mine"], 2, "'mine' is not one of"),
+]
+
+
+def test_mistakes(diverged):
+    for arguments, code, said in MISTAKES:
+        assert said in invoke(cli.merge, *arguments, obj=diverged, code=code).stderr, arguments
 
 
 def test_staged_changes_are_in_the_way(diverged):

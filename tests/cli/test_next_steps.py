@@ -99,26 +99,26 @@ def test_a_distance_that_takes_too_long_is_not_counted():
     assert divergence("a599", "a0", commits.__getitem__) == (599, 0)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "said"),
-    [
-        (["comit"], 2, "Did you mean 'commit'?"),
-        (["brnch", "list"], 2, "Did you mean 'branch'?"),
-        (["branch", "lst"], 2, "Did you mean 'list'?"),
-        (["frobnicate"], 2, "No such command 'frobnicate'.\n"),
-        (["checkout", "mastre"], 1, "Did you mean 'master'?"),
-        (["log", "mastr"], 1, "Did you mean 'master'?"),
-        (["column", "rename", "label", "x"], 1, "Did you mean 'labels'?"),
-        (["push", "orgin", "master"], 1, "Did you mean 'origin'?"),
-        (["tag", "delete", "v"], 1, "Did you mean 'v1'?"),
-        (["stash", "pop", "latr"], 1, "Did you mean 'later'?"),
-    ],
-)
-def test_what_is_nearly_right_is_suggested(shared, arguments, code, said):
+NEARLY_RIGHT = [
+    (["comit"], 2, "Did you mean 'commit'?"),
+    (["brnch", "list"], 2, "Did you mean 'branch'?"),
+    (["branch", "lst"], 2, "Did you mean 'list'?"),
+    (["frobnicate"], 2, "No such command 'frobnicate'.\n"),
+    (["checkout", "mastre"], 1, "Did you mean 'master'?"),
+    (["log", "mastr"], 1, "Did you mean 'master'?"),
+    (["column", "rename", "label", "x"], 1, "Did you mean 'labels'?"),
+    (["push", "orgin", "master"], 1, "Did you mean 'origin'?"),
+    (["tag", "delete", "v"], 1, "Did you mean 'v1'?"),
+    (["stash", "pop", "latr"], 1, "Did you mean 'later'?"),
+]
+
+
+def test_what_is_nearly_right_is_suggested(shared):
     shared.create_tag("v1")
     invoke(cli.create_column, "x", "STR", obj=shared)
     invoke(cli.save_stash, "later", obj=shared)
-    assert said in invoke(main, *arguments, code=code).stderr
+    for arguments, code, said in NEARLY_RIGHT:
+        assert said in invoke(main, *arguments, code=code).stderr, arguments
 
 
 def test_short_digests(filled):
