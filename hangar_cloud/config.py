@@ -47,7 +47,9 @@ class Config:
             user = data.get("user", {})
             config.user_name, config.user_email = str(user.get("name", "")), str(user.get("email", ""))
             limit = data.get("cache", {}).get("limit")
-            config.cache_limit = int(limit) if limit is not None else None
+            if limit is not None and (not isinstance(limit, int) or limit <= 0):
+                raise ValueError(f"the limit of the cache is {limit!r}, not a number of bytes")
+            config.cache_limit = limit
             config.remotes = {str(name): str(remote["address"]) for name, remote in data.get("remotes", {}).items()}
         except FileNotFoundError:
             pass

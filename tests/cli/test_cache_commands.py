@@ -170,3 +170,12 @@ def test_settings_keep_the_limit_beside_remotes(copy):
     copy.remote.add("more", "memory://more")
     assert shown(obj=copy)["limit"] == 5_000_000_000
     assert [known.name for known in copy.remote.list_all()] == ["more", "origin"]
+
+
+def test_a_limit_that_somebody_wrote_wrong(filled):
+    """It is told where settings are asked for, and readers go on without."""
+    file = filled._storage.root / "config.toml"
+    for text in ("-5", "0", "'much'", "1.5"):
+        file.write_text(f"[cache]\nlimit = {text}\n")
+        assert "config.toml is not readable" in invoke(main, "cache", "show", code=1).stderr, text
+        assert "ten samples" in invoke(main, "log").stdout, text
