@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 from hangar_cloud.catalog.commits import Commit
@@ -62,6 +63,29 @@ def merge_bases(one: str, other: str, look_up: LookUp) -> list[str]:
         beaten.update(look_up(digest).parents)
     # Every ancestor of a common ancestor is common too, so the best are those that are nobody's parent among them.
     return sorted(common - beaten)
+
+
+def divergence(one: str, other: str, look_up: LookUp, most: int = 1000) -> tuple[int, int] | None:
+    """How many commits only `one` has behind it, and how many only `other`.
+
+    Looks at the newest first and stops where all that is left is behind both, which is exact as long as no commit is
+    older than its parents. None after `most` commits: who asks how far apart they are does not want to wait for a
+    whole history.
+    """
+    sides = {one: 1, other: 2} if one != other else {one: 3}
+    waiting = [(_newest_first(look_up(digest)), digest) for digest in sides]
+    heapq.heapify(waiting)
+    for _ in range(most):
+        if all(sides[digest] == 3 for _, digest in waiting):
+            counts = Counter(sides.values())
+            return counts[1], counts[2]
+        _, digest = heapq.heappop(waiting)
+        for parent in look_up(digest).parents:
+            side = sides.get(parent, 0) | sides[digest]
+            if side != sides.get(parent):
+                sides[parent] = side
+                heapq.heappush(waiting, (_newest_first(look_up(parent)), parent))
+    return None
 
 
 def _newest_first(commit: Commit) -> tuple[int, ...]:

@@ -20,6 +20,7 @@ from hangar_cloud.catalog.keys import check_name
 from hangar_cloud.catalog.sealed_json import seal, unseal
 
 HINT_PATH: Final = "refs/hint.json"
+FIRST_BRANCH: Final = "master"
 Kind = Literal["heads", "tags"]
 _HINT_MEMBERS: Final[dict[Kind, str]] = {"heads": "branches", "tags": "tags"}
 _WORDS: Final[dict[Kind, str]] = {"heads": "branch", "tags": "tag"}
@@ -269,7 +270,8 @@ class PointerLog:
 
     def _names(self) -> Iterable[str]:
         if not self._store.can_list:
-            return sorted(self._read_hint())
+            # Where the hint is missing, the branch that every repository starts with can still be found by its name.
+            return sorted(self._read_hint()) or ([FIRST_BRANCH] if self._kind == "heads" else [])
         return [name for name in self._store.list_children(f"refs/{self._kind}") if _is_name(name)]
 
     def _read_hint(self) -> dict[str, int]:
@@ -286,6 +288,23 @@ class PointerLog:
             self._store.put(HINT_PATH, seal({name: bounds for name, bounds in members.items() if bounds}))
         except StoreError:
             pass
+
+
+def fresh_hint(store: ObjectStore) -> bytes:
+    """The hint's bytes as they would be had no writer died before it wrote them: every branch and tag is named.
+
+    Raises:
+        UnsupportedStoreError: the store cannot list.
+        CorruptDataError: the newest entry of a log is damaged.
+    """
+    members: dict[str, Any] = {}
+    for kind, member in _HINT_MEMBERS.items():
+        log = PointerLog(store, kind=kind)
+        found = {name: log.head(name) for name in log.all_names()}
+        bounds = {name: head.seq for name, head in found.items() if head is not None}
+        if bounds:
+            members[member] = bounds
+    return seal(members)
 
 
 def written_at(pointer: Pointer) -> datetime:

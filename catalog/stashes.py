@@ -27,6 +27,7 @@ from hangar_cloud.backends.store.durable_files import (
     write_flushed,
 )
 from hangar_cloud.catalog.errors import StagingError, StashExistsError, StashNotFoundError
+from hangar_cloud.catalog.near_names import did_you_mean
 
 _ABOUT: Final = "stash.json"
 _LOCK_SECONDS: Final = 60
@@ -109,7 +110,7 @@ class Stashes:
                 name, str(about["time"]), str(about["branch"]), str(about["base"]), columns, int(about["samples"])
             )
         except (FileNotFoundError, NotADirectoryError):
-            raise StashNotFoundError(f"there is no stash {name!r}; there is: {self._names() or 'none'}") from None
+            raise StashNotFoundError(self._absence(name)) from None
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError, OSError) as error:
             raise StagingError(
                 f"the description of stash {name!r} in {self._folder / name} is damaged: {error!r}"
@@ -149,8 +150,9 @@ class Stashes:
         _move(self.folder(name), self._discarded / secrets.token_hex(8))
         shutil.rmtree(self._discarded, ignore_errors=True)
 
-    def _names(self) -> str:
-        return ", ".join(sorted(path.name for path in self._folder.iterdir())) if self._folder.is_dir() else ""
+    def _absence(self, name: str) -> str:
+        names = sorted(path.name for path in self._folder.iterdir()) if self._folder.is_dir() else []
+        return f"there is no stash {name!r}; there is: {', '.join(names) or 'none'}{did_you_mean(name, names)}"
 
 
 def _describe(area: Path, info: StashInfo) -> None:

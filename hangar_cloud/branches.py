@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import re
+import warnings
 from datetime import datetime
 from functools import cached_property
 from typing import Final, NamedTuple
@@ -14,7 +15,8 @@ from hangar_cloud.backends.errors import DataNotLocalError, ObjectNotFoundError
 from hangar_cloud.backends.store.durable_files import read_regular, replace_file
 from hangar_cloud.catalog import history
 from hangar_cloud.catalog.keys import check_name
-from hangar_cloud.catalog.pointers import Pointer
+from hangar_cloud.catalog.near_names import did_you_mean
+from hangar_cloud.catalog.pointers import FIRST_BRANCH, HINT_PATH, Pointer
 from hangar_cloud.catalog.tracking import TrackingRefs
 from hangar_cloud.errors import (
     InvalidArgumentError,
@@ -29,10 +31,12 @@ from hangar_cloud.referring import collected, refer
 from hangar_cloud.revisions import ReflogEntry, commit_then, parse_earlier, reflog_entry
 from hangar_cloud.storage import Storage
 
-DEFAULT_BRANCH: Final = "master"
+DEFAULT_BRANCH: Final = FIRST_BRANCH
 _HEX: Final = re.compile(r"[0-9a-f]{4,64}")
 _DIGEST_LENGTH: Final = 64
 _MAX_HEAD: Final = 1024
+_COMMITS_SHOWN: Final = 10
+_MORE_DIGITS: Final = 8
 
 
 class BranchHead(NamedTuple):
@@ -47,6 +51,8 @@ class Branches:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
+        self.chosen: str | None = None
+        """The branch of a bucket that is meant where none is named; a bucket has none that is checked out."""
 
     @cached_property
     def tracking(self) -> TrackingRefs:
@@ -57,13 +63,26 @@ class Branches:
         """Living branches, then remote-tracking ones, each sorted."""
         return [*self._storage.heads(), *self.tracking.all()]
 
+    def warn_if_unlisted(self) -> None:
+        """Warn where nothing says which branches there are: the store cannot list, and its hint is missing."""
+        store = self._storage.store
+        if not store.can_list and not self._storage.offline and not store.exists(HINT_PATH):
+            warnings.warn(
+                f"{store.url} has no listings and its {HINT_PATH} is missing, so only branch {DEFAULT_BRANCH!r} was "
+                "looked for; others can be opened by their names. Copy that file too where you publish a repository",
+                UserWarning,
+                stacklevel=4,
+            )
+
     def heads(self) -> dict[str, str]:
         """Commit digests of all branches, remote-tracking ones included, that have one."""
         local = {name: head.commit for name, head in self._storage.heads().items() if head.commit is not None}
         return {**local, **self.tracking.all()}
 
     def current(self) -> str:
-        """The branch that a writer of this machine used last; "master" at first, and on buckets."""
+        """The branch that a writer of this machine used last, or that was chosen; "master" at first."""
+        if self.chosen is not None:
+            return self.chosen
         if not self._storage.is_bucket:
             try:
                 text = read_regular(self._storage.root / "HEAD", _MAX_HEAD)
@@ -82,7 +101,10 @@ class Branches:
         """The head of a branch. Raises RefNotFoundError where there is none; names those there are."""
         pointer = self._storage.head(branch) if _may_be_branch(branch) else None
         if pointer is None:
-            raise RefNotFoundError(f"there is no branch {branch!r}; there is: {', '.join(self.names()) or 'none'}")
+            names = self.names()
+            raise RefNotFoundError(
+                f"there is no branch {branch!r}; there is: {', '.join(names) or 'none'}{did_you_mean(branch, names)}"
+            )
         return pointer
 
     def commit_of(self, branch: str) -> str:
@@ -123,7 +145,11 @@ class Branches:
         if len(found) == 1:
             return found[0]
         if found:
-            raise RefNotFoundError(f"{digest!r} is the beginning of {len(found)} commits; give more digits")
+            shown = ", ".join(name[: len(digest) + _MORE_DIGITS] for name in sorted(found)[:_COMMITS_SHOWN])
+            more = f" and {len(found) - _COMMITS_SHOWN} more" if len(found) > _COMMITS_SHOWN else ""
+            raise RefNotFoundError(
+                f"{digest!r} is the beginning of {len(found)} commits: {shown}{more}; give more digits"
+            )
         raise RefNotFoundError(f"there is no commit {digest!r} in {self._storage.location}")
 
     def find(self, name: str) -> str:

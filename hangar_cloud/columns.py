@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hangar_cloud.alive import Alive
 from hangar_cloud.catalog.keys import KeyType
+from hangar_cloud.catalog.near_names import did_you_mean
 from hangar_cloud.column import ColumnReader
 from hangar_cloud.errors import ClosedError, ColumnNotFoundError, ReadOnlyError
 from hangar_cloud.notebook import columns_table, facts_table
@@ -50,7 +51,8 @@ class Columns:
         """The column of that name. Raises KeyError where there is none; it names those there are."""
         self._alive()
         if key not in self:
-            raise ColumnNotFoundError(f"there is no column {key!r}; there is: {', '.join(self._names()) or 'none'}")
+            known = f"{', '.join(self._names()) or 'none'}{did_you_mean(key, self._names())}"
+            raise ColumnNotFoundError(f"there is no column {key!r}; there is: {known}")
         return self._open(key)
 
     def get(self, name: str, default: Any = _RAISE) -> Any:

@@ -31,6 +31,8 @@ class Config:
     user_name: str = ""
     user_email: str = ""
     remotes: dict[str, str] = field(default_factory=dict)
+    cache_limit: int | None = None
+    """Bytes that the cache may take where the program that opens the repository sets no limit."""
 
     @staticmethod
     def load(path: Path) -> Config:
@@ -44,6 +46,10 @@ class Config:
             data: dict[str, Any] = tomllib.loads(read_regular(path, _MAX_BYTES).decode("utf-8"))
             user = data.get("user", {})
             config.user_name, config.user_email = str(user.get("name", "")), str(user.get("email", ""))
+            limit = data.get("cache", {}).get("limit")
+            if limit is not None and (not isinstance(limit, int) or limit <= 0):
+                raise ValueError(f"the limit of the cache is {limit!r}, not a number of bytes")
+            config.cache_limit = limit
             config.remotes = {str(name): str(remote["address"]) for name, remote in data.get("remotes", {}).items()}
         except FileNotFoundError:
             pass
@@ -54,6 +60,8 @@ class Config:
     def save(self) -> None:
         """Write the settings, whole or not at all."""
         lines = ["[user]", f"name = {_quoted(self.user_name)}", f"email = {_quoted(self.user_email)}"]
+        if self.cache_limit is not None:
+            lines += ["", "[cache]", f"limit = {self.cache_limit}"]
         for name, address in sorted(self.remotes.items()):
             lines += ["", f"[remotes.{_quoted(name)}]", f"address = {_quoted(address)}"]
         replace_file(self.path, ("\n".join(lines) + "\n").encode("utf-8"))

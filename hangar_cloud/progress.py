@@ -25,8 +25,8 @@ def byte_progress(what: str, total: int | None = None, *, enabled: bool = True) 
 
 
 @contextmanager
-def item_progress(what: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
-    """A bar that counts things called `unit`; otherwise as `byte_progress`."""
+def item_progress(what: str, unit: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """A bar that counts things called `unit`, such as files; otherwise as `byte_progress`."""
     with _bar(what, total, f" {unit}", True) as add:
         yield add
 
@@ -39,21 +39,6 @@ def _bar(what: str, total: int | None, unit: str, enabled: bool) -> Iterator[Cal
     from tqdm import tqdm
 
     with tqdm(total=total, desc=what, unit=unit, unit_scale=unit == "B", leave=False) as bar:
-        yield lambda count: _add(bar, count)
-
-
-@contextmanager
-def item_progress(what: str, unit: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-    """A bar that counts things such as files; the callable given adds to it.
-
-    Silent where standard error is not a terminal.
-    """
-    if not (_settings["enabled"] and sys.stderr.isatty()):
-        yield _ignore
-        return
-    from tqdm import tqdm
-
-    with tqdm(total=total, desc=what, unit=f" {unit}", leave=False) as bar:
         yield lambda count: _add(bar, count)
 
 

@@ -13,6 +13,7 @@ from hangar_cloud.branches import Branches
 from hangar_cloud.catalog import history
 from hangar_cloud.catalog.backoff import back_off
 from hangar_cloud.catalog.keys import KeyType, check_name
+from hangar_cloud.catalog.near_names import did_you_mean
 from hangar_cloud.catalog.pointers import PointerLog
 from hangar_cloud.config import is_writable_text
 from hangar_cloud.errors import (
@@ -337,6 +338,7 @@ class Remotes:
         if name not in remotes:
             raise RemoteNotFoundError(
                 f"there is no remote {name!r}; there is: {', '.join(sorted(remotes)) or 'none (see remote.add)'}"
+                f"{did_you_mean(name, remotes)}"
             )
 
     def _store(self, name: str) -> ObjectStore:

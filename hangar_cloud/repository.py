@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -104,6 +104,7 @@ class Repository(RepositoryUpkeep, RepositoryCare):
             ValueError: name or email is empty or not text.
         """
         _check_user(user_name, user_email)
+        self._storage.refuse_read_only("make a repository")
         if self._storage.repository_id() is not None:
             if not remove_old:
                 raise RepositoryExistsError(
@@ -227,9 +228,10 @@ class Repository(RepositoryUpkeep, RepositoryCare):
         Raises:
             ValueError: there are conflicts (`MergeConflictError` carries them as ``.conflicts``), or no such branch.
             RuntimeError: there are staged changes, or another writer moved the branch.
-            PermissionError: a writer is open.
+            PermissionError: a writer is open, or the store is read-only.
         """
         self._require()
+        self._storage.refuse_read_only("merge")
         self._branches.find(dev_branch)
         self._branches.pointer(master_branch)
         current = self._branches.current()
@@ -282,6 +284,10 @@ class Repository(RepositoryUpkeep, RepositoryCare):
     def summary(self, *, branch: str = "", commit: str = "") -> None:
         """Print where the repository is, its size, and the columns of a commit."""
         self._require()
+        for line in self._summary_lines(branch, commit):
+            print(line)
+
+    def _summary_lines(self, branch: str = "", commit: str = "") -> Iterator[str]:
         if commit:
             digest: str | None = self._branches.resolve(commit)
         elif branch:
@@ -289,8 +295,8 @@ class Repository(RepositoryUpkeep, RepositoryCare):
         else:
             pointer = self._storage.head(self._branches.current())
             digest = None if pointer is None else pointer.commit
-        for line in summary_lines(self._storage, self.size_human, digest):
-            print(line)
+        size = self.size_human if self._storage.store.can_list else "not known: the store has no listings"
+        return summary_lines(self._storage, size, digest)
 
     @cached_property
     def remote(self) -> Any:
@@ -318,6 +324,7 @@ class Repository(RepositoryUpkeep, RepositoryCare):
         return self._storage.location if self._storage.is_bucket else str(self._storage.root)
 
     def _open_writer(self, branch: str) -> WriterCheckout:
+        self._storage.refuse_read_only("open a writer")
         name = branch or self._branches.current()
         self._branches.pointer(name)
         checkout = open_writer(self._storage, name, self._user(), self.log)

@@ -52,8 +52,14 @@ class RepositoryRefs:
         return self._branches.remove(name, force_delete, self._author)
 
     def list_branches(self) -> list[str]:
-        """Names of the branches, then of the remote-tracking ones (``origin/master``)."""
+        """Names of the branches, then of the remote-tracking ones (``origin/master``).
+
+        Warns:
+            UserWarning: nothing says which branches there are, since the store can neither list nor has the hint
+                object that names them (a web server with an incomplete copy).
+        """
         self._require()
+        self._branches.warn_if_unlisted()
         return self._branches.names()
 
     def restore_branch(self, name: str) -> BranchHead:

@@ -8,6 +8,7 @@ from typing import Any
 from hangar_cloud.backends.pack_reader import PackedSample, PackReader
 from hangar_cloud.catalog.commits import METADATA
 from hangar_cloud.catalog.keys import check_name
+from hangar_cloud.catalog.near_names import did_you_mean
 from hangar_cloud.catalog.schema import array_schema
 from hangar_cloud.catalog.working_set import WorkingSet
 from hangar_cloud.column_writer import OpenBlocks
@@ -74,4 +75,5 @@ class ColumnChanges:
         self._blocks.refuse(what)
         names = sorted(column for column in self._working.columns if column != METADATA)
         if name not in names:
-            raise ColumnNotFoundError(f"there is no column {name!r}; there is: {', '.join(names) or 'none'}")
+            known = f"{', '.join(names) or 'none'}{did_you_mean(name, names)}"
+            raise ColumnNotFoundError(f"there is no column {name!r}; there is: {known}")

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Final
 
 from hangar_cloud import writer_lock
-from hangar_cloud.catalog.commits import METADATA
+from hangar_cloud.backends.errors import CorruptDataError
+from hangar_cloud.catalog import history
+from hangar_cloud.catalog.commits import METADATA, ColumnEntry
 from hangar_cloud.catalog.node_reader import NodeReader
 from hangar_cloud.catalog.sample_writer import SampleWriter
 from hangar_cloud.catalog.schema import ColumnSchema
 from hangar_cloud.catalog.staging import StagingArea
+from hangar_cloud.catalog.tracking import TrackingRefs
 from hangar_cloud.catalog.working_set import WorkingSet
 from hangar_cloud.diff import Diff, collect_staged, staged_changes
 from hangar_cloud.errors import StagingError
@@ -119,6 +122,43 @@ def staged_diffs(storage: Storage, branch: str) -> list[StagedDiff]:
                 continue
             diff = collect_staged(storage, _working_set(storage, staging))
             found.append(StagedDiff(staging.setting("branch") or branch, staging.setting("base"), diff))
+    return found
+
+
+def next_columns(storage: Storage, branch: str) -> dict[str, tuple[ColumnEntry, int]]:
+    """What the next commit on a branch would hold: columns by name, each with its number of samples. Takes no lock.
+
+    Raises:
+        StagingError: a staging area is damaged, or a writer is in the middle of something.
+    """
+    for folder in _areas(storage.root / "staging"):
+        with _copied(folder) as staging:
+            if staging.dirty and (staging.setting("branch") or branch) == branch:
+                columns = _working_set(storage, staging).columns
+                return {name: (columns[name].entry, len(columns[name])) for name in sorted(columns)}
+    pointer = storage.head(branch)
+    commit = None if pointer is None else pointer.commit
+    return (
+        {} if commit is None else {name: (entry, entry.count) for name, entry in storage.commit(commit).trees.items()}
+    )
+
+
+def compare_with_remotes(storage: Storage, branch: str, head: str | None) -> dict[str, tuple[int, int] | None]:
+    """How far a branch is from what it was at each remote when that was last seen, by remote branch.
+
+    Returns:
+        numbers of commits that only this one has, and that only the remote has; None where there are too many to
+        count, or some are not on this machine.
+    """
+    found: dict[str, tuple[int, int] | None] = {}
+    if storage.is_bucket or head is None:
+        return found
+    for name, commit in TrackingRefs(storage.root / "remotes").all().items():
+        if name.partition("/")[2] == branch:
+            try:
+                found[name] = history.divergence(head, commit, storage.commit)
+            except (FileNotFoundError, CorruptDataError):
+                found[name] = None
     return found
 
 

@@ -16,7 +16,11 @@ from typing import Any, Final
 
 from hangar_cloud.addresses import open_remote
 from hangar_cloud.backends.cache_limit import CacheLimit
-from hangar_cloud.backends.errors import CorruptDataError, DataNotLocalError, StoreUnavailableError, redact_url
+from hangar_cloud.backends.errors import (
+    CorruptDataError,
+    DataNotLocalError,
+    redact_url,
+)
 from hangar_cloud.backends.move_log import MoveLogs
 from hangar_cloud.backends.object_source import ObjectSource
 from hangar_cloud.backends.pack_reader import PackReader
@@ -34,8 +38,8 @@ from hangar_cloud.catalog.purged_samples import PurgedSamples
 from hangar_cloud.catalog.repository_file import REPOSITORY_PATH, RepositoryFile, decode_repository_file
 from hangar_cloud.catalog.tracking import TrackingRefs
 from hangar_cloud.config import Config
-from hangar_cloud.errors import NotInitializedError
 from hangar_cloud.locations import cache_name, cache_root, check_folder, check_types
+from hangar_cloud.storage_refusals import Refusals
 from hangar_cloud.tags import Tags
 
 _KEPT_FILE: Final = "repository.json"
@@ -43,7 +47,7 @@ _SEEN_NAME: Final = "bucket"
 _URL: Final = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+(::.*)?://")
 
 
-class Storage:
+class Storage(Refusals):
     """The parts that read one repository, put together.
 
     Args:
@@ -133,6 +137,17 @@ class Storage:
     def cache(self) -> Path | None:
         """Folder of whole objects copied from the bucket; None where the store itself is local."""
         return None if self.reads_in_place else self.root / "store"
+
+    @property
+    def cache_folders(self) -> list[Path]:
+        """Folders of what was copied from elsewhere and can be fetched again; none where nothing is copied."""
+        if self.is_bucket:
+            return [] if self.reads_in_place else [self.root / "store", self.root / "partial"]
+        return [self.root / "partial"]
+
+    def limit_cache(self, size: int) -> CacheLimit:
+        """What keeps the cache of this machine under a size in bytes."""
+        return CacheLimit(self.cache_folders, size, self.root / "cache.lock", sparse=self.root / "partial")
 
     def config(self) -> Config:
         """The user and remotes recorded on this machine."""
@@ -250,13 +265,6 @@ class Storage:
         self._remote_options.pop(name, None)
         self._remote_addresses.pop(name, None)
 
-    def refuse_offline(self, what: str) -> None:
-        """Raises StoreUnavailableError if the repository was opened with ``offline=True``."""
-        if self.offline:
-            raise StoreUnavailableError(
-                f"cannot {what}: {self.location} was opened with offline=True; open it again without"
-            )
-
     def forget(self) -> None:
         """Drop everything that is kept in memory or open."""
         self.nodes.forget()
@@ -266,15 +274,6 @@ class Storage:
         self.purged.forget()
         self._commits.clear()
         self._pointer_logs.clear()
-
-    def refuse_lost_file(self) -> None:
-        """Raises NotInitializedError if a local store has branches, but nothing that marks it as a repository."""
-        store = self.root / "store"
-        if not self.is_bucket and (store / "refs" / "heads").is_dir() and not (store / REPOSITORY_PATH).exists():
-            raise NotInitializedError(
-                f"{REPOSITORY_PATH} is gone from {store}, though there are branches: copy it from a clone or a remote "
-                "of this repository, where it is the same"
-            )
 
     def set_old_folder_aside(self, identity: str) -> None:
         """Make room for a bucket's repository where this machine's folder belongs to another one.
@@ -337,11 +336,15 @@ class Storage:
         if local is not None and self.is_bucket:
             return ObjectSource(local.parent, moves=self.moves)
         whole = self.root / "store"
-        folders = [whole, partial] if self.is_bucket else [partial]
-        limit = None
-        if cache_size is not None:
-            limit = CacheLimit(folders, cache_size, self.root / "cache.lock", sparse=partial)
+        size = self._kept_cache_size() if cache_size is None else cache_size
+        limit = None if size is None else self.limit_cache(size)
         return ObjectSource(whole, partial, self._remotes_to_ask, offline=self.offline, limit=limit, moves=self.moves)
+
+    def _kept_cache_size(self) -> int | None:
+        # Settings that cannot be read are complained of where they are needed, and this is not the place.
+        with contextlib.suppress(CorruptDataError):
+            return self.config().cache_limit
+        return None
 
     def _remotes_to_ask(self) -> Sequence[ObjectStore]:
         if self.is_bucket:

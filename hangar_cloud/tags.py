@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from hangar_cloud.catalog.errors import HeadMovedError
 from hangar_cloud.catalog.keys import check_name
+from hangar_cloud.catalog.near_names import did_you_mean
 from hangar_cloud.catalog.pointers import Pointer, PointerLog
 from hangar_cloud.config import is_writable_text
 from hangar_cloud.errors import InvalidArgumentError, InvalidNameError, RefExistsError, RefNotFoundError
@@ -86,7 +87,8 @@ class Tags:
         return pointer if pointer is not None and pointer.alive else None
 
     def _absent(self, name: str) -> RefNotFoundError:
-        there = ", ".join(tag.name for tag in self.all()) or "none"
+        names = [tag.name for tag in self.all()]
+        there = f"{', '.join(names) or 'none'}{did_you_mean(name, names)}"
         return RefNotFoundError(f"there is no tag {name!r} in {self._location}; there is: {there}")
 
 

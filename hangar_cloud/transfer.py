@@ -13,6 +13,7 @@ from hangar_cloud.backends.store import ObjectStore
 from hangar_cloud.catalog import history
 from hangar_cloud.catalog.commits import METADATA, ColumnEntry, commit_path, decode_commit
 from hangar_cloud.catalog.keys import RowKey, check_key, key_range
+from hangar_cloud.catalog.near_names import did_you_mean
 from hangar_cloud.catalog.pointers import Pointer, PointerLog
 from hangar_cloud.catalog.records import Row
 from hangar_cloud.catalog.repository_file import REPOSITORY_PATH
@@ -94,6 +95,7 @@ def fetch_data(
         if absent:
             raise InvalidArgumentError(
                 f"no column {absent[0]!r} at these commits; there is: {', '.join(sorted(known))}"
+                f"{did_you_mean(absent[0], known)}"
             )
     wanted: dict[bytes, dict[int, list[PackedSample]]] = {}
     seen: set[tuple[object, bytes]] = set()
@@ -120,6 +122,7 @@ def fetch_samples(storage: Storage, digest: str, column: str, keys: Iterable[Any
     if column not in columns:
         raise ColumnNotFoundError(
             f"there is no column {column!r} at commit {digest[:12]}; there is: {', '.join(columns)}"
+            f"{did_you_mean(column, columns)}"
         )
     entry = columns[column]
     samples = []

@@ -26,6 +26,9 @@ _ADVICE = Advice(
     unreachable="Check the network connection and the host name, then try again.",
 )
 
+# The one object that every repository has (docs/format.md).
+_ALWAYS_THERE = "hangar.json"
+
 _BY_STATUS = {
     401: Fault.WRONG_CREDENTIALS,
     403: Fault.NO_PERMISSION,
@@ -51,6 +54,7 @@ class HttpStore(RemoteStore):
     package = "aiohttp"
     read_only = True
     can_list = False
+    _has_given = False
 
     def __init__(
         self,
@@ -100,6 +104,32 @@ class HttpStore(RemoteStore):
     async def _request(
         self, method: str, path: str, headers: Mapping[str, str]
     ) -> tuple[int, Mapping[str, str], bytes]:
+        import aiohttp
+
+        try:
+            return await self._ask(method, path, headers)
+        except aiohttp.ClientResponseError as error:
+            if error.status == 403 and path not in ("", _ALWAYS_THERE) and await self._gives_others():
+                raise aiohttp.ClientResponseError(error.request_info, error.history, status=404) from error
+            raise
+
+    async def _gives_others(self) -> bool:
+        """Whether 403 can only mean that an object is not there.
+
+        S3 and GCS say so of what is absent, where a bucket is public but may not be listed; its readers ask for absent
+        objects all the time, since that is how the end of a log is found.
+        """
+        import aiohttp
+
+        if not self._has_given:
+            try:
+                await self._ask("GET", _ALWAYS_THERE, {})
+            except aiohttp.ClientResponseError:
+                return False
+            self._has_given = True
+        return True
+
+    async def _ask(self, method: str, path: str, headers: Mapping[str, str]) -> tuple[int, Mapping[str, str], bytes]:
         filesystem = self._filesystem()
         session = await filesystem.set_session()
         options = dict(filesystem.kwargs)

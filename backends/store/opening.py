@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hangar_cloud.backends.store.port import ObjectStore
 
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")
+_IPV6_HOST = re.compile(r"://\[[0-9A-Fa-f:.%]+\]")
 _COMMON_SCHEMES = ("file", "s3", "gs", "gcs", "memory", "http", "https", "abfs")
 
 
@@ -98,6 +99,7 @@ def _require_known(scheme: str, url: str) -> None:
 
 
 def _looks_chained(text: str) -> bool:
+    text = _IPV6_HOST.sub("://host", text)
     return any(_SCHEME.match(link) or re.fullmatch(r"[a-z0-9+.-]+", link) for link in text.split("::")[:-1])
 
 

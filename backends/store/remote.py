@@ -293,7 +293,7 @@ class RemoteStore(ObjectStore):
         if self.read_only:
             raise ReadOnlyStoreError(
                 f"{self.url} is read-only: this kind of store cannot create objects safely. Write to the "
-                "bucket's own URL instead."
+                "bucket's own URL instead, or clone it into a folder and write there."
             )
 
     def close(self) -> None:

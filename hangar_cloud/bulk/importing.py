@@ -109,7 +109,7 @@ class BulkImport:
         done = False
         try:
             crew.start()
-            with item_progress("importing", total, "items") as progress:
+            with item_progress("importing", "items", total) as progress:
                 for member, message in crew.messages():
                     self._take(member, message, items, progress)
             done = True

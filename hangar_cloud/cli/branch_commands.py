@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hangar_cloud.cli import completing
 from hangar_cloud.cli.context import with_repository, writing
 from hangar_cloud.cli.guard import GuardedCommand, GuardedGroup
+from hangar_cloud.cli.json_output import json_option, print_json
+from hangar_cloud.cli.pager import page
 
 if TYPE_CHECKING:
     from hangar_cloud.repository import Repository
@@ -20,7 +23,7 @@ def branch() -> None:
 
 @branch.command("create")
 @click.argument("name")
-@click.argument("startpoint", required=False)
+@click.argument("startpoint", required=False, shell_complete=completing.commits)
 @with_repository
 def branch_create(repository: Repository, name: str, startpoint: str | None) -> None:
     """Make a branch NAME at STARTPOINT.
@@ -35,7 +38,7 @@ def branch_create(repository: Repository, name: str, startpoint: str | None) -> 
 
 @branch.command("delete")
 @click.option("-f", "--force", is_flag=True, help="Even if no other branch holds its commits.")
-@click.argument("name")
+@click.argument("name", shell_complete=completing.branches)
 @with_repository
 def branch_remove(repository: Repository, name: str, force: bool) -> None:
     """Remove the branch NAME of this repository. Its commits stay."""
@@ -44,7 +47,7 @@ def branch_remove(repository: Repository, name: str, force: bool) -> None:
 
 
 @branch.command("restore")
-@click.argument("name")
+@click.argument("name", shell_complete=completing.deleted_branches)
 @with_repository
 def branch_restore(repository: Repository, name: str) -> None:
     """Bring the deleted branch NAME back, at the commit where it was."""
@@ -53,8 +56,8 @@ def branch_restore(repository: Repository, name: str) -> None:
 
 
 @branch.command("reset")
-@click.argument("name")
-@click.argument("commit")
+@click.argument("name", shell_complete=completing.branches)
+@click.argument("commit", shell_complete=completing.commits)
 @with_repository
 def branch_reset(repository: Repository, name: str, commit: str) -> None:
     """Move the branch NAME to any COMMIT.
@@ -67,19 +70,28 @@ def branch_reset(repository: Repository, name: str, commit: str) -> None:
 
 
 @branch.command("list")
+@json_option(
+    current="the branch that is written to",
+    branches="a list: name, commit (digest; null before the first), remote (true for those of remotes, as last seen)",
+)
 @with_repository
-def branch_list(repository: Repository) -> None:
+def branch_list(repository: Repository, as_json: bool) -> None:
     """List all branches: those here, then those of remotes as last seen.
 
     A star marks the one that is written to.
     """
     current = repository._branches.current()
-    for name in repository.list_branches():
-        click.echo(click.style(f"* {name}", fg="green") if name == current else f"  {name}")
+    names = repository.list_branches()
+    if not as_json:
+        page(click.style(f"* {name}", fg="green") if name == current else f"  {name}" for name in names)
+        return
+    heads = repository._branches.heads()
+    branches = [{"name": name, "commit": heads.get(name), "remote": "/" in name} for name in names]
+    print_json({"current": current, "branches": branches})
 
 
 @click.command(cls=GuardedCommand)
-@click.argument("branchname")
+@click.argument("branchname", shell_complete=completing.branches)
 @with_repository
 def checkout(repository: Repository, branchname: str) -> None:
     """Choose the branch to write to.
@@ -90,7 +102,7 @@ def checkout(repository: Repository, branchname: str) -> None:
     if repository._storage.is_bucket:
         raise click.UsageError(
             "a bucket has no branch that is checked out, for it has many users. Clone it into a folder, or name the "
-            "branch in Python: repo.checkout(write=True, branch=…)"
+            f"branch each time: hangar -C URL --branch {branchname} COMMAND"
         )
     with writing(repository, branchname):
         pass

@@ -24,6 +24,8 @@ class Settings:
 
     location: str = "."
     storage_options: dict[str, Any] = field(default_factory=dict, repr=False)
+    offline: bool = False
+    branch: str | None = None
 
 
 def place_of(ctx: click.Context) -> Repository:
@@ -34,7 +36,15 @@ def place_of(ctx: click.Context) -> Repository:
     if not isinstance(given, Settings):
         repository: Repository = given
         return repository
-    return Repository(given.location, exists=False, storage_options=given.storage_options)
+    options = given.storage_options
+    repository = Repository(given.location, exists=False, storage_options=options, offline=given.offline)
+    if given.branch is not None:
+        if not repository._storage.is_bucket:
+            raise click.UsageError(
+                f"--branch is for buckets and URLs; `hangar checkout {given.branch}` chooses the branch of a folder"
+            )
+        repository._branches.chosen = given.branch
+    return repository
 
 
 def with_place(command: Callable[..., None]) -> Callable[..., None]:
@@ -58,6 +68,8 @@ def with_repository(command: Callable[..., None]) -> Callable[..., None]:
         if not repository.initialized:
             repository._storage.refuse_lost_file()
             raise click.ClickException(_nothing_here(repository._storage.location))
+        if repository._branches.chosen is not None:
+            repository._branches.pointer(repository._branches.chosen)
         command(repository, **arguments)
 
     return run
@@ -70,6 +82,10 @@ def writing(repository: Repository, branch: str = "") -> AbstractContextManager[
 
 def _nothing_here(location: str) -> str:
     message = f"there is no Hangar repository at {location}; `hangar init` makes one, `hangar clone URL` copies one"
+    if "://" not in location and Path(location, "hangar.json").is_file():
+        return (
+            f"{location} is a store that was pushed to; open it as `hangar -C {Path(location).as_uri()}`, or clone it"
+        )
     if "://" not in location:
         above = next((folder for folder in Path(location).parents if (folder / ".hangar").is_dir()), None)
         if above is not None:

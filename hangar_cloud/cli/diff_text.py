@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import islice
@@ -44,8 +43,8 @@ def diff_lines(diff: Diff) -> Iterator[str]:
                 yield "      " + click.style(f"{sign} {_first_keys(keys[way][name])}", fg=colour)
 
 
-def conflict_lines(conflicts: Conflicts) -> Iterator[str]:
-    """What a merge could not settle by itself, and how to settle it."""
+def conflict_lines(conflicts: Conflicts, dev: str) -> Iterator[str]:
+    """What a merge of `dev` could not settle by itself, and how to settle it."""
     found = [(kind, record) for kind in _KINDS for record in _records(getattr(conflicts, kind))]
     if not found:
         return
@@ -55,21 +54,21 @@ def conflict_lines(conflicts: Conflicts) -> Iterator[str]:
         yield f"  {kind:<3}  {_place(record)} ({_KINDS[kind]})"
     if len(found) > _CONFLICTS_SHOWN:
         yield f"  and {len(found) - _CONFLICTS_SHOWN:,} more; --json shows them all"
-    yield "Merge in Python with strategy='ours', 'theirs' or a function that decides: repo.merge(…, strategy=…)"
+    yield f"`hangar merge {dev}` with --strategy ours or theirs settles all of them, with --ours COLUMN:KEY one"
 
 
-def as_records(diff: Diff, **more: Any) -> Iterator[str]:
-    """Every difference as JSON; `more` goes into each."""
+def as_records(diff: Diff, **more: Any) -> Iterator[dict[str, Any]]:
+    """Every difference as data; `more` goes into each."""
     for way, _, _ in _WAYS:
         for record in _records(getattr(diff, way)):
-            yield json.dumps({"change": way, **record, **more})
+            yield {"change": way, **record, **more}
 
 
-def conflict_records(conflicts: Conflicts) -> Iterator[str]:
-    """Every conflict as JSON."""
+def conflict_records(conflicts: Conflicts) -> Iterator[dict[str, Any]]:
+    """Every conflict as data."""
     for kind in _KINDS:
         for record in _records(getattr(conflicts, kind)):
-            yield json.dumps({"conflict": kind, **record})
+            yield {"conflict": kind, **record}
 
 
 def _records(changes: Changes) -> Iterator[dict[str, Any]]:

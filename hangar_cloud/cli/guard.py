@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 import traceback
@@ -12,32 +13,11 @@ from typing import Any, Final
 
 import click
 
+from hangar_cloud.cli.shell_advice import advice_in_shell
+
 _INTERRUPTED: Final = 130
 _PIPE_CLOSED: Final = 141
-# What the library's messages advise, for people who do not write Python at this moment.
-_IN_THE_SHELL: Final = (
-    ("give remove_old=True", "give --overwrite"),
-    ("with force_delete=True", "with --force"),
-    ("give overwrite=True", "give --overwrite"),
-    ("import with clean_names=True", "import with --clean-names"),
-    ("import with keep_extensions=True", "import with --keep-extensions"),
-    ("with plugin=", "with --plugin"),
-    ("with columns=", "with --column"),
-    ("in columns=", "with --column"),
-    ("with format=", "with --dataset"),
-    ("say image=", "say --image"),
-    ("say label=", "say --label"),
-    ("the first is frame=0", "the first is --frame 0"),
-    ("see remote.add", "`hangar remote add` adds one"),
-    ("call force_release_writer_lock()", "run `hangar writer-lock --force-release`"),
-    ("open another branch for writing first", "`hangar checkout` another branch first"),
-    (
-        "or give storage_options {'key': ..., 'secret': ...}; for a public bucket {'anon': True}",
-        "or give --storage-option key=... --storage-option secret=...; for a public bucket --storage-option anon=true",
-    ),
-    ("open that branch to commit them or to call reset_staging_area()", "`hangar commit` them"),
-    ("commit them, stash them too, or call reset_staging_area(),", "`hangar commit` or `hangar stash save` them"),
-)
+_NEAR: Final = 0.55
 
 
 class _Guarded(click.Command):
@@ -47,6 +27,13 @@ class _Guarded(click.Command):
         super().__init__(*arguments, **settings)
         # Not inherited from `hangar`: click keeps the help option of whoever asks a command first.
         self.context_settings.setdefault("help_option_names", ["-h", "--help"])
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        if parent is None and os.environ.get("NO_COLOR"):
+            extra.setdefault("color", False)
+        return super().make_context(info_name, args, parent, **extra)
 
     def main(
         self,
@@ -94,6 +81,15 @@ class GuardedGroup(_Guarded, click.Group):
 
     command_class = GuardedCommand
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if not ctx.resilient_parsing and not name.startswith("-") and self.get_command(ctx, name) is None:
+            near = difflib.get_close_matches(name, self.list_commands(ctx), n=1, cutoff=_NEAR)
+            ctx.fail(f"No such command {name!r}." + (f" Did you mean {near[0]!r}?" if near else ""))
+        return super().resolve_command(ctx, args)
+
 
 @contextmanager
 def plain_warnings() -> Iterator[None]:
@@ -109,7 +105,7 @@ def in_words(error: Exception) -> str:
     from hangar_cloud.errors import HangarError
 
     if isinstance(error, HangarError):
-        return for_the_shell(str(error))
+        return advice_in_shell(str(error))
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     from hangar_cloud.backends.errors import redact_text
@@ -118,13 +114,6 @@ def in_words(error: Exception) -> str:
         f"something unforeseen happened ({redact_text(f'{type(error).__name__}: {error}')}). Please report it, with "
         "what `hangar --debug …` shows"
     )
-
-
-def for_the_shell(message: str) -> str:
-    """A message of the library, its advice in the words of the command line."""
-    for python, shell in _IN_THE_SHELL:
-        message = message.replace(python, shell)
-    return message
 
 
 def _told(error: Exception, ctx: click.Context) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from hangar_cloud.cli.context import with_repository, writing
-from hangar_cloud.cli.guard import GuardedCommand, for_the_shell
+from hangar_cloud.cli.guard import GuardedCommand
+from hangar_cloud.cli.json_output import json_option, print_json
 from hangar_cloud.cli.plugin_options import PASS_ON, split_options
+from hangar_cloud.cli.shell_advice import advice_in_shell
 
 if TYPE_CHECKING:
     from hangar_cloud.external.transfer_report import ImportReport
@@ -29,7 +30,14 @@ _FORMATS = ["auto", "parquet", "huggingface", "imagefolder", "webdataset", "zarr
 @click.option("--dataset", metavar="<format>", type=click.Choice(_FORMATS), help="Import a whole dataset.")
 @click.option("--column", "columns", metavar="<column>", multiple=True, help="Of a dataset, only this column.")
 @click.option("--key", metavar="<column>", help="Of a table, the column that holds the keys.")
-@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+@json_option(
+    branch="that it was staged on",
+    added="number of samples written, in all columns together",
+    skipped="number of samples that were there already",
+    refused="what could not be imported: a list of `source` and `reason`",
+    columns="names of the columns that were written to",
+    made="names of those that the import made",
+)
 @click.option("--strict", is_flag=True, help="Exit with 1 if anything was refused.")
 @click.argument("typed", metavar="[COLUMN] PATH", nargs=-1, type=click.UNPROCESSED)
 @with_repository
@@ -66,7 +74,7 @@ def import_data(
             report = _import_dataset(repository, writer, arguments[0], dataset, settings)
         where = writer.branch_name
     if as_json:
-        click.echo(_as_json(report, where))
+        print_json(_as_json(report, where))
     else:
         _tell(report, where)
     if report.refused and (strict or not (report.added or report.skipped)):
@@ -122,15 +130,15 @@ def _options_for(repository: Repository, path: str) -> dict[str, Any] | None:
     return getattr(given, "storage_options", None) or None if "://" in path else None
 
 
-def _as_json(report: ImportReport, branch: str) -> str:
+def _as_json(report: ImportReport, branch: str) -> dict[str, Any]:
     refused = [{"source": one.source, "reason": one.reason} for one in report.refused]
     counts = {"branch": branch, "added": report.added, "skipped": report.skipped, "refused": refused}
-    return json.dumps(counts | {"columns": list(report.columns), "made": list(report.made)}, indent=2)
+    return counts | {"columns": list(report.columns), "made": list(report.made)}
 
 
 def _tell(report: ImportReport, branch: str) -> None:
     for one in report.refused:
-        click.echo(f"{click.style('Refused:', fg='yellow')} {one.source}: {for_the_shell(one.reason)}", err=True)
+        click.echo(f"{click.style('Refused:', fg='yellow')} {one.source}: {advice_in_shell(one.reason)}", err=True)
     if report.made:
         click.echo(f"Made {'column' if len(report.made) == 1 else 'columns'} {', '.join(report.made)}.")
     samples = f"{report.added} sample{'' if report.added == 1 else 's'}"

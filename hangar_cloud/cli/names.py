@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -39,6 +39,22 @@ def _names_commit(repository: Repository, text: str) -> bool:
     return repository._storage.tags().find(text) is not None
 
 
+def parse_key(text: str) -> int | str:
+    """A key as it is typed: digits are a number, and in quotes they are text."""
+    if len(text) >= 2 and text[0] == text[-1] and text[0] in "'\"":
+        return text[1:-1]
+    return int(text) if text.isascii() and text.isdigit() else text
+
+
+def parse_sample(text: str) -> tuple[str, Any]:
+    """A sample as it is typed, ``COLUMN:KEY`` or ``COLUMN:SAMPLE:SUBSAMPLE``: its column and key."""
+    column, *keys = text.split(":")
+    if not column or len(keys) not in (1, 2) or not all(keys):
+        raise click.UsageError(f"{text!r} names no sample; write COLUMN:KEY, or COLUMN:SAMPLE:SUBSAMPLE")
+    parsed = tuple(parse_key(key) for key in keys)
+    return column, parsed if len(parsed) == 2 else parsed[0]
+
+
 def full_address(address: str) -> str:
     """An address with a relative path made whole: it is kept, and used from other folders later."""
     is_path = address in {".", ".."} or address.startswith(("./", "../", "~")) or os.path.isdir(address)
@@ -47,8 +63,11 @@ def full_address(address: str) -> str:
 
 def parse_size(_ctx: click.Context, _parameter: click.Parameter, text: str | None) -> int | None:
     """An option's number of bytes, given as 500MB, 1.5GB, 2GiB or 1024."""
-    if text is None:
-        return None
+    return None if text is None else parse_bytes(text)
+
+
+def parse_bytes(text: str) -> int:
+    """A number of bytes from 500MB, 1.5GB, 2GiB or 1024."""
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise click.BadParameter(f"{text!r} is not a size; give one such as 500MB, 1.5GB or 1024")

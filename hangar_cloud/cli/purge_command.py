@@ -7,22 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hangar_cloud.cli import completing
 from hangar_cloud.cli.context import with_repository
 from hangar_cloud.cli.guard import GuardedCommand
+from hangar_cloud.cli.json_output import json_option, print_json
+from hangar_cloud.cli.names import parse_key
 
 if TYPE_CHECKING:
     from hangar_cloud.repository import Repository
 
 
-def _key(text: str) -> int | str:
-    """A key as it is typed: digits are a number, and in quotes they are text."""
-    if len(text) >= 2 and text[0] == text[-1] and text[0] in "'\"":
-        return text[1:-1]
-    return int(text) if text.isascii() and text.isdigit() else text
-
-
 @click.command(cls=GuardedCommand)
-@click.argument("column", required=False)
+@click.argument("column", required=False, shell_complete=completing.columns)
 @click.argument("key", required=False)
 @click.argument("subkey", required=False)
 @click.option("--digest", metavar="DIGEST", help="The sample's digest, instead of a column and a key.")
@@ -30,6 +26,18 @@ def _key(text: str) -> int | str:
 @click.option("--reason", required=True, metavar="TEXT", help="Why; who reads the sample will see it.")
 @click.option("--dry-run", is_flag=True, help="Change nothing, and tell what would be purged.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option(
+    dry_run="true if nothing was changed",
+    digests="of the samples",
+    before="those of them that had been purged before",
+    samples="a list of where they were found: column (empty for the metadata), key, digest, commits",
+    commits="digests of all commits that hold them",
+    branches="living branches whose history holds them",
+    tags="likewise",
+    rewritten="names of the objects that held their bytes",
+    erased="bytes of samples that were erased",
+    left="what could not be cleaned on this machine, in words",
+)
 @with_repository
 def purge(
     repository: Repository,
@@ -41,6 +49,7 @@ def purge(
     reason: str,
     dry_run: bool,
     yes: bool,
+    as_json: bool,
 ) -> None:
     """Erase a sample from all of history, for good.
 
@@ -49,12 +58,18 @@ def purge(
     around it ('"7"' in a shell) where it is text.
     """
     target: dict[str, Any] = {"digest": digest, "column": column, "commit": commit, "reason": reason}
-    target["key"] = None if key is None else _key(key)
-    target["subkey"] = None if subkey is None else _key(subkey)
+    target["key"] = None if key is None else parse_key(key)
+    target["subkey"] = None if subkey is None else parse_key(subkey)
     if not (dry_run or yes):
         plan = repository.purge(**target, dry_run=True)
-        click.echo(repr(plan))
+        click.echo(repr(plan), err=as_json)
         if not sys.stdin.isatty():
             raise click.ClickException("nobody can be asked here whether to go on; give --yes to purge without asking")
         click.confirm("Erase this for good?", abort=True)
-    click.echo(repr(repository.purge(**target, dry_run=dry_run)))
+    report = repository.purge(**target, dry_run=dry_run)
+    if as_json:
+        from hangar_cloud.cli.documents import purge_document
+
+        print_json(purge_document(report))
+    else:
+        click.echo(repr(report))

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hangar_cloud.cli import completing
 from hangar_cloud.cli.context import with_repository
 from hangar_cloud.cli.guard import GuardedGroup
+from hangar_cloud.cli.json_output import json_option, print_json
 from hangar_cloud.cli.names import full_address
 
 if TYPE_CHECKING:
@@ -34,10 +36,14 @@ def add_remote(repository: Repository, name: str, address: str) -> None:
 
 
 @remote.command("list")
+@json_option(remotes="a list: name, address")
 @with_repository
-def list_remotes(repository: Repository) -> None:
+def list_remotes(repository: Repository, as_json: bool) -> None:
     """List the remotes with their addresses."""
     remotes = repository.remote.list_all()
+    if as_json:
+        print_json({"remotes": [known._asdict() for known in remotes]})
+        return
     width = max((len(known.name) for known in remotes), default=0)
     for known in remotes:
         click.echo(f"{known.name:<{width}}  {known.address}")
@@ -46,7 +52,7 @@ def list_remotes(repository: Repository) -> None:
 
 
 @remote.command("remove")
-@click.argument("name")
+@click.argument("name", shell_complete=completing.remotes)
 @with_repository
 def remove_remote(repository: Repository, name: str) -> None:
     """Forget the remote NAME. What was fetched from it stays, and so does the bucket."""
@@ -55,7 +61,7 @@ def remove_remote(repository: Repository, name: str) -> None:
 
 
 @remote.command("ping")
-@click.argument("name")
+@click.argument("name", shell_complete=completing.remotes)
 @with_repository
 def ping_remote(repository: Repository, name: str) -> None:
     """Measure one round trip to the remote NAME: can it be reached, and with these credentials?"""

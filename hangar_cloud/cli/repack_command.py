@@ -8,6 +8,7 @@ import click
 
 from hangar_cloud.cli.context import with_repository
 from hangar_cloud.cli.guard import GuardedCommand
+from hangar_cloud.cli.json_output import json_option, print_json
 
 if TYPE_CHECKING:
     from hangar_cloud.repository import Repository
@@ -15,7 +16,14 @@ if TYPE_CHECKING:
 
 @click.command(cls=GuardedCommand)
 @click.option("--dry-run", is_flag=True, help="Write nothing, and tell what would be done.")
-@click.option("--json", "as_json", is_flag=True, help="Print the outcome as one JSON object.")
+@json_option(
+    dry_run="true if nothing was written",
+    before="objects and bytes in use, by kind: records, packs",
+    merged="those of them that were small or mostly dead, and were copied (or would be)",
+    made="the new objects; in a dry run an estimate",
+    after="what will be in use once the old ones were collected",
+    freed="objects and bytes that `hangar gc` has to delete afterwards",
+)
 @with_repository
 def repack(repository: Repository, dry_run: bool, as_json: bool) -> None:
     """Merge small packs and record files.
@@ -25,10 +33,8 @@ def repack(repository: Repository, dry_run: bool, as_json: bool) -> None:
     """
     report = repository.repack(dry_run)
     if as_json:
-        import json
+        from hangar_cloud.cli.documents import repack_document
 
-        counts = {name: getattr(report, name) for name in ("before", "merged", "made", "after")}
-        told = {name: {kind: count._asdict() for kind, count in by.items()} for name, by in counts.items()}
-        click.echo(json.dumps({"dry_run": report.dry_run, **told, "freed": report.freed._asdict()}))
+        print_json(repack_document(report))
     else:
         click.echo(repr(report))

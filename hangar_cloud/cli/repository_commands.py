@@ -25,7 +25,10 @@ def _ask(_ctx: click.Context, parameter: click.Parameter, value: str | None) -> 
     except click.Abort as abort:
         if isinstance(abort.__context__, EOFError):
             click.echo(err=True)
-            raise click.UsageError(f"give --{parameter.name}: it is recorded in every commit") from None
+            variable = f"HANGAR_USER_{(parameter.name or '').upper()}"
+            raise click.UsageError(
+                f"give --{parameter.name}, or set {variable}: it is recorded in every commit"
+            ) from None
         raise
     return answer
 
@@ -34,7 +37,14 @@ def _identity(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that say who commits from here."""
     helps = {"email": "Your email address, recorded likewise.", "name": "Your name, recorded in every commit."}
     for option, text in helps.items():
-        command = click.option(f"--{option}", metavar=f"<{option}>", callback=_ask, help=text)(command)
+        variable = f"HANGAR_USER_{option.upper()}"
+        command = click.option(
+            f"--{option}",
+            metavar=f"<{option}>",
+            envvar=variable,
+            callback=_ask,
+            help=f"{text} Default: {variable} in the environment, else it is asked for.",
+        )(command)
     return command
 
 

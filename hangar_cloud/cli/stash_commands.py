@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hangar_cloud.cli import completing
 from hangar_cloud.cli.context import with_repository, writing
 from hangar_cloud.cli.guard import GuardedGroup
+from hangar_cloud.cli.json_output import json_option, print_json
 
 if TYPE_CHECKING:
     from hangar_cloud.catalog.stashes import StashInfo
@@ -36,17 +38,26 @@ def save_stash(repository: Repository, name: str) -> None:
 
 
 @stash.command("list")
+@json_option(
+    stashes="a list, the newest first: name, time (UTC, ISO 8601), branch, base (digest or null), columns, samples"
+)
 @with_repository
-def list_stashes(repository: Repository) -> None:
+def list_stashes(repository: Repository, as_json: bool) -> None:
     """Show the stashes, the newest first."""
     from hangar_cloud.catalog.stashes import Stashes
 
-    for info in Stashes(repository._storage.root).all():
+    stashes = Stashes(repository._storage.root).all()
+    if as_json:
+        from hangar_cloud.cli.documents import stash_document
+
+        print_json(stash_document(stashes))
+        return
+    for info in stashes:
         click.echo(f"{info.name}  {info.time[:19].replace('T', ' ')} UTC  {_describe(info)}")
 
 
 @stash.command("pop")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completing.stashes)
 @with_repository
 def pop_stash(repository: Repository, name: str | None) -> None:
     """Stage the changes of a stash again and forget it: NAME, or the newest.
@@ -61,7 +72,7 @@ def pop_stash(repository: Repository, name: str | None) -> None:
 
 
 @stash.command("drop")
-@click.argument("name")
+@click.argument("name", shell_complete=completing.stashes)
 @with_repository
 def drop_stash(repository: Repository, name: str) -> None:
     """Delete the stash NAME, with the changes in it."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hangar_cloud.cli import completing
 from hangar_cloud.cli.context import with_repository
 from hangar_cloud.cli.guard import GuardedCommand
 from hangar_cloud.cli.names import parse_size, start_at
@@ -18,23 +19,35 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=GuardedCommand)
-@click.argument("remote")
-@click.argument("branch")
+@click.option("--force", is_flag=True, help="Move the remote's branch even where that takes commits off it.")
+@click.option(
+    "--on-conflict",
+    type=click.Choice(["fail", "merge", "ours", "theirs"]),
+    default="fail",
+    show_default=True,
+    help="If the remote has commits that BRANCH has not: fail, or merge them into BRANCH and push that; ours and "
+    "theirs also settle samples in conflict.",
+)
+@click.argument("remote", shell_complete=completing.remotes)
+@click.argument("branch", shell_complete=completing.branches)
 @with_repository
-def push(repository: Repository, remote: str, branch: str) -> None:
+def push(repository: Repository, remote: str, branch: str, force: bool, on_conflict: str) -> None:
     """Upload a branch to a remote.
 
     REMOTE gets the commits and samples of BRANCH that it lacks. An upload that was cut off goes on where it
     was when the command is run again.
     """
-    done, moved = _with_warnings(lambda: repository.remote.push(remote, branch))
+    if force and on_conflict != "fail":
+        raise click.UsageError("--force pushes whatever the remote has; give it without --on-conflict")
+    push_it = repository.remote.push
+    done, moved = _with_warnings(lambda: push_it(remote, branch, force=force, on_conflict=on_conflict))
     if moved:
         click.echo(f"Pushed {done} to {remote}.")
 
 
 @click.command("fetch", cls=GuardedCommand)
-@click.argument("remote")
-@click.argument("branch")
+@click.argument("remote", shell_complete=completing.remotes)
+@click.argument("branch", shell_complete=completing.branches)
 @with_repository
 def fetch_records(repository: Repository, remote: str, branch: str) -> None:
     """Get the history of a remote's branch.
@@ -48,13 +61,21 @@ def fetch_records(repository: Repository, remote: str, branch: str) -> None:
 
 
 @click.command("fetch-data", cls=GuardedCommand)
-@click.option("-d", "--column", "columns", metavar="<column>", multiple=True, help="Only this column; may be repeated.")
+@click.option(
+    "-d",
+    "--column",
+    "columns",
+    metavar="<column>",
+    multiple=True,
+    shell_complete=completing.columns,
+    help="Only this column; may be repeated.",
+)
 @click.option(
     "-n", "--nbytes", metavar="<nbytes>", callback=parse_size, help="At most this much, such as 500MB or 1.5GB."
 )
 @click.option("-a", "--all-history", is_flag=True, help="Also the samples of all earlier commits.")
-@click.argument("remote")
-@click.argument("startpoint")
+@click.argument("remote", shell_complete=completing.remotes)
+@click.argument("startpoint", shell_complete=completing.commits)
 @with_repository
 def fetch_data(
     repository: Repository,

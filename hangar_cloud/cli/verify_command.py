@@ -8,6 +8,7 @@ import click
 
 from hangar_cloud.cli.context import with_repository
 from hangar_cloud.cli.guard import GuardedCommand
+from hangar_cloud.cli.json_output import json_option, print_json
 
 if TYPE_CHECKING:
     from hangar_cloud.repository import Repository
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
     show_default=True,
     help="How deep to look; `records` is everything but the samples' bytes.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON, one on a line.")
+@json_option(
+    damaged="true if any finding is damage; the exit code is 1 then",
+    findings="a list: kind, object, column, key, commit, message, is_damage",
+)
 @click.option("--restart", is_flag=True, help="Read everything again, even if a check was interrupted.")
 @click.option("--fetch", is_flag=True, help="Read what is not on this machine from the remotes; nothing of it is kept.")
 @with_repository
@@ -35,10 +39,9 @@ def verify(repository: Repository, level: str, as_json: bool, restart: bool, fet
 
     findings = repository.fsck(level=level, resume=not restart, fetch=fetch)
     if as_json:
-        import json
+        from hangar_cloud.cli.documents import verify_document
 
-        for finding in findings:
-            click.echo(json.dumps({**finding._asdict(), "is_damage": finding.is_damage}))
+        print_json(verify_document(findings))
     else:
         for line in report_lines(findings):
             click.echo(line)

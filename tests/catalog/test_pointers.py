@@ -16,8 +16,8 @@ from hangar_cloud.backends.store.counting import CountingStore
 from hangar_cloud.backends.store.local import LocalStore
 from hangar_cloud.backends.store.memory import MemoryStore
 from hangar_cloud.catalog.errors import HeadMovedError, InvalidNameError
-from hangar_cloud.catalog.pointers import HINT_PATH, Pointer, PointerLog, pointer_path
-from hangar_cloud.catalog.sealed_json import seal
+from hangar_cloud.catalog.pointers import HINT_PATH, Pointer, PointerLog, fresh_hint, pointer_path
+from hangar_cloud.catalog.sealed_json import seal, unseal
 
 
 @pytest.fixture
@@ -211,7 +211,7 @@ def test_branches_are_found_without_listing(store, tmp_path):
     assert sorted(PointerLog(plain).heads()) == ["master", "side"]
     assert PointerLog(plain).head("v1.0") is not None
     (Path(tmp_path) / HINT_PATH).unlink()
-    assert PointerLog(plain).heads() == {}
+    assert list(PointerLog(plain).heads()) == ["master"]  # which every repository starts with
     assert PointerLog(plain).head("master") is not None
 
 
@@ -248,3 +248,16 @@ def test_a_pointer_log_survives_its_store_being_emptied_and_made_anew(store, tmp
     assert log.head("b") is None
     anew = plant(store, "b", 2)
     assert log.head("b") == anew[-1]
+
+
+def test_a_fresh_hint_names_what_is_there(store, tmp_path):
+    """As the server of a repository gives it, whatever became of the one that writers keep."""
+    log, tags = PointerLog(store), PointerLog(store, kind="tags")
+    log.start("master")
+    log.move("dev", None, "a" * 64, "create")
+    tags.move("v1", None, "a" * 64, "tag")
+    for hint in (None, b"damaged", seal({"branches": {"master": 99, "never": 4}})):
+        (tmp_path / HINT_PATH).unlink(missing_ok=True)
+        if hint is not None:
+            (tmp_path / HINT_PATH).write_bytes(hint)
+        assert unseal(fresh_hint(store), "hint") == {"branches": {"master": 0, "dev": 0}, "tags": {"v1": 0}}

@@ -96,7 +96,7 @@ def test_commit(repo):
     invoke(cli.create_column, "c", "STR", obj=repo)
     result = invoke(cli.commit, "-m", "one", "-m", "two", obj=repo)
     contents = repo.log(return_contents=True)
-    assert contents["head"] in result.stdout
+    assert result.stdout == f"Committed to branch master: {contents['head'][:12]}\n"
     assert contents["specs"][contents["head"]]["commit_message"] == "one\ntwo"
     assert "nothing to commit" in invoke(cli.commit, "-m", "again", obj=repo, code=1).stderr
 
@@ -109,7 +109,7 @@ def test_commit_wants_a_message(repo, arguments, code, said):
 
 
 def test_log(filled):
-    assert invoke(cli.log, obj=filled).stdout == f"* {head(filled)} (master) : ten samples\n"
+    assert invoke(cli.log, obj=filled).stdout == f"* {head(filled)[:12]} (master) : ten samples\n"
 
 
 @pytest.mark.parametrize("by", ["branch", "digest"])
@@ -224,7 +224,7 @@ def test_writer_lock(repo):
 def test_every_way_to_name_a_repository(shared, bucket, place, given):
     arguments = {"folder": ["-C", str(place)], "url": ["-C", bucket]}.get(given, [])
     result = invoke(main, *arguments, "log", obj=shared if given == "obj" else None)
-    assert head(shared) in result.stdout
+    assert head(shared)[:12] in result.stdout
 
 
 def test_a_bucket_is_written_to_directly(shared, bucket, tmp_path, monkeypatch):
@@ -234,6 +234,23 @@ def test_a_bucket_is_written_to_directly(shared, bucket, tmp_path, monkeypatch):
     invoke(main, "-C", bucket, "commit", "-m", "one more")
     assert "one more" in invoke(main, "-C", bucket, "log").stdout
     assert "CLEAN" in invoke(main, "-C", bucket, "status").stdout
+
+
+def test_another_branch_of_a_bucket(shared, bucket, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    invoke(main, "-C", bucket, "branch", "create", "dev")
+    on_dev = ("-C", bucket, "--branch", "dev")
+    invoke(main, *on_dev, "column", "create", "more", "STR")
+    assert "On branch dev" in invoke(main, *on_dev, "status").stdout
+    assert "more" in invoke(main, *on_dev, "column", "list").stdout
+    assert "more" not in invoke(main, "-C", bucket, "column", "list").stdout
+    invoke(main, *on_dev, "commit", "-m", "only here")
+    assert "only here" in invoke(main, *on_dev, "log").stdout
+    assert "only here" not in invoke(main, "-C", bucket, "log").stdout
+    assert "* dev" in invoke(main, *on_dev, "branch", "list").stdout
+    for command in (["commit", "-m", "x"], ["status"], ["log"]):
+        assert "Did you mean 'dev'?" in invoke(main, "-C", bucket, "-b", "dve", *command, code=1).stderr
+    assert "`hangar checkout dev`" in invoke(main, "--branch", "dev", "log", code=2).stderr
 
 
 def test_no_progress(shared, monkeypatch):

@@ -17,7 +17,8 @@ def said(repo: Repository, *arguments: str) -> list[str]:
 
 
 def records(repo: Repository, *arguments: str) -> list[dict[str, object]]:
-    return [json.loads(line) for line in said(repo, *arguments, "--json")]
+    document = json.loads("\n".join(said(repo, *arguments, "--json")))
+    return [*document["differences"], *document["conflicts"]]
 
 
 def at(repo: Repository, branch: str) -> str:
@@ -161,7 +162,7 @@ def test_conflicts(branched):
         "  t22  column labels, sample 9 (changed in MASTER, removed in DEV)",
         "  t3   column labels, sample 0 (changed on both sides)",
     ]
-    assert "strategy=" in lines[-1]
+    assert "--strategy ours or theirs" in lines[-1]
     assert [one for one in records(branched, "dev") if "conflict" in one] == [
         {"conflict": "t22", "kind": "sample", "column": "labels", "sample": 9},
         {"conflict": "t3", "kind": "sample", "column": "labels", "sample": 0},

@@ -146,7 +146,7 @@ def test_the_lock_is_held(filled):
 def test_changes_in_the_way(filled):
     filled.create_branch("dev")
     invoke(cli.create_column, "x", "STR", obj=filled)
-    assert "uncommitted changes on branch 'master'; `hangar commit` them, before" in complaint(
+    assert "uncommitted changes on branch 'master'; `hangar commit` or `hangar reset` them, before" in complaint(
         cli.checkout, "dev", obj=filled
     )
 

@@ -95,7 +95,7 @@ Staging area: DIRTY
   new column       captions (str): 300 added
   new column       images (uint8, 28 x 28): 300 added
 
-Next: `hangar commit -m "what changed"` records it (reset_staging_area() in Python gives it up).
+Next: `hangar commit -m "what changed"` records it; `hangar diff` shows it, `hangar reset` gives it up.
 $ hangar commit -m three hundred shades
 Committed to branch master: DIGEST
 $ hangar log
@@ -135,9 +135,10 @@ $ hangar fetch-data origin master
 The samples of commit DIGEST are here.
 $ hangar status
 On branch master, at commit DIGEST
+It is where origin/master was when last seen.
 Staging area: CLEAN
 
-Nothing is staged. `hangar log` shows what was committed.
+Next: nothing is staged. `hangar log` shows what was committed, `hangar summary` what it holds.
 """
 
 

@@ -35,7 +35,7 @@ def test_a_healthy_repository(filled):
     assert invoke(main, "verify").stdout == "Nothing is damaged.\n"
     said = invoke(main, "verify", "--level", "records").stdout
     assert said == "Nothing is damaged; the samples' bytes were not read.\n"
-    assert invoke(main, "verify", "--json").stdout == ""
+    assert json.loads(invoke(main, "verify", "--json").stdout) == {"damaged": False, "findings": []}
 
 
 def test_a_damaged_repository(damaged):
@@ -49,7 +49,9 @@ def test_a_damaged_repository(damaged):
 
 
 def test_findings_as_json(damaged):
-    found = [json.loads(line) for line in invoke(main, "verify", "--json", code=1).stdout.splitlines()]
+    document = json.loads(invoke(main, "verify", "--json", code=1).stdout)
+    found = document["findings"]
+    assert document["damaged"]
     assert {finding["kind"] for finding in found} <= {"damaged", "digest"}
     assert all(finding["is_damage"] and finding["object"].endswith(damaged.name) for finding in found)
 

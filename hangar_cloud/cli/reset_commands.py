@@ -1,0 +1,81 @@
+"""Giving up what is staged, all of it or in part."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import click
+
+from hangar_cloud.cli import completing
+from hangar_cloud.cli.context import with_repository
+from hangar_cloud.cli.guard import GuardedCommand
+from hangar_cloud.cli.names import parse_key
+
+if TYPE_CHECKING:
+    from hangar_cloud.repository import Repository
+
+
+@click.command(cls=GuardedCommand)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@with_repository
+def reset(repository: Repository, yes: bool) -> None:
+    """Give up everything that is staged.
+
+    What was committed stays. To put changes away and not lose them, use `hangar stash save`; to take back some of
+    them only, `hangar restore`; to move a branch to another commit, `hangar branch reset`.
+    """
+    with closing(repository.checkout(write=True)) as writer:
+        where = writer.branch_name
+        if not yes and writer.diff.status() == "DIRTY":
+            _confirm(f"Give up all that is staged on branch {where}?")
+        digest = writer.reset_staging_area()
+    click.echo(f"Nothing is staged any more. Branch {where} is at {digest[:12] or 'no commit'}.")
+
+
+@click.command(cls=GuardedCommand)
+@click.option(
+    "--from",
+    "source",
+    metavar="COMMIT",
+    shell_complete=completing.commits,
+    help="What is brought back is as it was there: a branch, a tag, or the first digits of a commit. Default: the "
+    "commit that the staged changes are on top of.",
+)
+@click.argument("column", shell_complete=completing.columns)
+@click.argument("keys", metavar="[KEY]...", nargs=-1)
+@with_repository
+def restore(repository: Repository, column: str, keys: tuple[str, ...], source: str | None) -> None:
+    """Take a column or samples back to what a commit has.
+
+    COLUMN as a whole is taken back, or each KEY of it. What was staged of it is given up, and what COMMIT does not
+    have goes. In a nested column a KEY is a sample with all its subsamples, or SAMPLE:SUBSAMPLE. A KEY of digits is a
+    number; put quotes around it ('"7"' in a shell) where it is text. COLUMN may be metadata too. No data is moved:
+    with --from, the samples of an old commit are staged as they are stored.
+    """
+    from hangar_cloud.restoring import Restoring
+
+    digest = repository._branches.find(source) if source else None
+    with closing(repository.checkout(write=True)) as writer:
+        restoring = Restoring(repository._storage, writer._working, digest or writer.commit_hash or None)
+        if keys:
+            count = restoring.samples(column, [_parse(text) for text in keys])
+            what = f"{count:,} sample{'' if count == 1 else 's'} of column {column}"
+        else:
+            restoring.column(column)
+            what = f"Column {column}"
+        state = writer.diff.status()
+    left = "nothing is staged any more" if state == "CLEAN" else "`hangar status` shows what is staged now"
+    click.echo(f"{what} restored; {left}.")
+
+
+def _parse(text: str) -> int | str | tuple[int | str, int | str]:
+    sample, colon, subsample = text.partition(":")
+    return (parse_key(sample), parse_key(subsample)) if colon else parse_key(text)
+
+
+def _confirm(question: str) -> None:
+    if not sys.stdin.isatty():
+        raise click.ClickException("nobody can be asked here whether to go on; give --yes to give it up without asking")
+    click.confirm(question, abort=True)
