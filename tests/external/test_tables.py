@@ -18,6 +18,7 @@ from PIL import Image
 from hangar_cloud import external
 from hangar_cloud.errors import ColumnNotFoundError, InvalidSchemaError, ObjectNotFoundError, UnreadableFileError
 from tests.external.conftest import picture
+from tests.external.make_hugging_face import FOLDER
 from tests.repository.making import same
 
 TABLE = pa.table(
@@ -185,44 +186,8 @@ def test_a_column_that_holds_something_else_stops_all(writer, table):
     assert list(writer.columns) == ["share"]
 
 
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory):
-    """Hugging Face's library; it asks nobody over the network."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("hub")))
-    patch.setenv("HF_HUB_OFFLINE", "1")
-    import datasets
-
-    datasets.disable_progress_bars()
-    yield datasets
-    patch.undo()
-
-
-def test_a_saved_hugging_face_dataset(writer, tmp_path, hub):
-    sound = io.BytesIO()
-    soundfile.write(sound, np.arange(40, dtype=np.int16), 8000, format="WAV")
-    features = hub.Features(
-        {
-            "image": hub.Image(),
-            "label": hub.ClassLabel(names=["cat", "dog"]),
-            "grid": hub.Array2D((2, 3), "float32"),
-            "sound": hub.features.features.Value("binary"),
-            "text": hub.Value("string"),
-        }
-    )
-    rows = [
-        {
-            "image": Image.fromarray(picture(n, (4 + n, 5, 3))),
-            "label": n % 2 if n else -1,
-            "grid": np.full((2, 3), n, np.float32),
-            "sound": sound.getvalue(),
-            "text": f"text {n}",
-        }
-        for n in range(3)
-    ]
-    made = hub.Dataset.from_list(rows, features=features)
-    hub.DatasetDict({"train": made, "test": made.select([1])}).save_to_disk(str(tmp_path / "saved"))
-    report = external.import_dataset(writer, tmp_path / "saved")
+def test_a_saved_hugging_face_dataset(writer):
+    report = external.import_dataset(writer, FOLDER / "saved")
     assert report.refused == []
     assert writer["image"].shape == (6, 5, 3)
     assert list(writer["image"]) == ["test/0", "train/0", "train/1", "train/2"]
@@ -230,13 +195,12 @@ def test_a_saved_hugging_face_dataset(writer, tmp_path, hub):
     assert dict(writer["label"].items()) == {"test/0": "dog", "train/1": "dog", "train/2": "cat"}
     assert same(writer["grid", "train/1"], np.full((2, 3), 1, np.float32))
     assert writer["text", "test/0"] == "text 1"
-    made.to_parquet(str(tmp_path / "made.parquet"))
-    external.import_dataset(writer, tmp_path / "made.parquet", overwrite=True)
+    external.import_dataset(writer, FOLDER / "made.parquet", overwrite=True)
     assert same(writer["image", 2], picture(2, (6, 5, 3)))
     assert writer["label", 1] == "dog"
 
 
-def test_a_dataset_that_names_files_of_this_machine_gets_none(writer, tmp_path, hub):
+def test_a_dataset_that_names_files_of_this_machine_gets_none(writer, tmp_path):
     Image.fromarray(picture(1)).save(tmp_path / "secret.png")
     rows = pa.table(
         {"image": [{"bytes": None, "path": str(tmp_path / "secret.png")}, {"bytes": b"no picture", "path": None}]}
