@@ -22,7 +22,7 @@ def encode_array(
     width: int,
     tile: Sequence[int],
     filters: Sequence[Filter],
-    digest: bytes,
+    digests: Sequence[bytes],
 ) -> bytes:
     """Samples of equal shape as one array extent, by one write of TileDB.
 
@@ -32,7 +32,7 @@ def encode_array(
         width: bytes of an element, one of `WIDTHS`.
         tile: no larger than the shape.
         filters: names and levels, in the order in which they encode.
-        digest: of the sample, if it is one.
+        digests: of the samples.
 
     Raises:
         StoreError: there is no room where the system keeps temporary files.
@@ -41,7 +41,7 @@ def encode_array(
     elements = as_elements(raw, (len(samples), *shape), width)
     with _folder() as folder:
         files, data = write_array(folder, elements, tile, filters)
-    return array_format.encode_extent(width, len(samples), shape, tile, files, data, digest)
+    return array_format.encode_extent(width, shape, tile, files, data, digests)
 
 
 def encode_array_alike(raw: bytes | memoryview, old: bytes | memoryview) -> bytes:
@@ -52,7 +52,7 @@ def encode_array_alike(raw: bytes | memoryview, old: bytes | memoryview) -> byte
     with _folder() as folder:
         lay_out(folder, head)
         files, data = write_array(folder, elements, head.tile, head)
-    return array_format.encode_extent(lead.width, lead.samples, head.shape, head.tile, files, data, b"")
+    return array_format.encode_extent(lead.width, head.shape, head.tile, files, data, [bytes(8)] * lead.samples)
 
 
 def decode_array(data: bytes | memoryview, digest: bytes, expected: int) -> memoryview:

@@ -73,13 +73,15 @@ class ArrayFiles(NamedTuple):
 class ArrayHead(NamedTuple):
     """What an array extent says of itself.
 
-    `shape` and `tile` are those of one sample, in elements; `starts` has where each tile begins in the data, and where
-    the last one ends; `checksums` has one for each tile. Tiles are in row-major order, sample after sample.
+    `shape` and `tile` are those of one sample, in elements; `owners` has the first 8 bytes of each sample's digest, or
+    zeros where that is not known; `starts` has where each tile begins in the data, and where the last one ends;
+    `checksums` has one for each tile. Tiles are in row-major order, sample after sample.
     """
 
     lead: ArrayLead
     shape: tuple[int, ...]
     tile: tuple[int, ...]
+    owners: bytes
     files: ArrayFiles
     starts: npt.NDArray[np.uint64]
     checksums: npt.NDArray[np.uint64]
@@ -94,6 +96,10 @@ class ArrayHead(NamedTuple):
         """Raw bytes of one tile; those at the edges are padded to it."""
         return prod(self.tile) * self.lead.width
 
+    def owns(self, sample: int, digest: bytes) -> bool:
+        """Whether a sample, by its number in the array, is the one of a digest."""
+        return 0 <= sample < self.lead.samples and self.owners[sample * 8 : sample * 8 + 8] == digest[:8]
+
     def span(self, number: int) -> tuple[int, int]:
         """Where a tile begins in the data, and its length."""
         start, end = int(self.starts[number]), int(self.starts[number + 1])
@@ -106,19 +112,24 @@ def is_array(data: bytes | memoryview) -> bool:
 
 
 def encode_extent(
-    width: int, samples: int, shape: Sequence[int], tile: Sequence[int], files: ArrayFiles, data: bytes, digest: bytes
+    width: int,
+    shape: Sequence[int],
+    tile: Sequence[int],
+    files: ArrayFiles,
+    data: bytes,
+    digests: Sequence[bytes],
 ) -> bytes:
     """An array extent.
 
     Args:
         width: bytes of one element.
-        samples: how many samples of equal shape are in the array.
         shape, tile: of one sample, in elements.
         files: what TileDB keeps beside the data.
         data: its filtered tiles.
-        digest: of the one sample that is in the array, empty if there are several.
+        digests: of the samples in the array, 8 bytes or more of each. If it is one, the array is bound to it.
     """
-    seed = _seed(digest if samples == 1 else b"")
+    samples = len(digests)
+    seed = _seed(digests[0] if samples == 1 else b"")
     raw_length = samples * prod(shape) * width
     lengths = tile_lengths(data)
     ends = np.cumsum(lengths, dtype=np.uint64)
@@ -130,7 +141,8 @@ def encode_extent(
     numbers = b"".join(_NUMBERS.pack(n, t) for n, t in zip(shape, tile, strict=True))
     texts = (files.schema_name.encode(), files.fragment_name.encode(), files.schema, files.fragment)
     sized = b"".join(len(text).to_bytes(4, "little") + text for text in texts)
-    head = bytes([len(shape)]) + numbers + sized + table.tobytes()
+    owners = b"".join(digest[:8] for digest in digests)
+    head = bytes([len(shape)]) + numbers + owners + sized + table.tobytes()
     flags = _BOUND if samples == 1 else 0
     lead = _LEAD.pack(
         ARRAY_MAGIC, _VERSION, width, flags, samples, len(head), raw_length, len(data), _head_sum(head, seed)
@@ -213,17 +225,18 @@ def check_array(data: bytes | memoryview, digest: bytes) -> ArrayHead:
     return head
 
 
-def tiles_in_box(head: ArrayHead, lows: Sequence[int], highs: Sequence[int]) -> npt.NDArray[np.int64]:
-    """Numbers of the tiles of the first sample that a box touches.
+def tiles_in_box(head: ArrayHead, sample: int, lows: Sequence[int], highs: Sequence[int]) -> npt.NDArray[np.int64]:
+    """Numbers of the tiles that a box touches.
 
     Args:
         head: of the array.
+        sample: number of the sample in it.
         lows, highs: first element of the box and the one behind the last, in each dimension; none is empty.
 
     Returns:
         of shape (tiles,), ascending.
     """
-    numbers = np.zeros(1, np.int64)
+    numbers = np.full(1, sample, np.int64)
     for size, tile, low, high in zip(head.shape, head.tile, lows, highs, strict=True):
         touched = np.arange(low // tile, -(-high // tile), dtype=np.int64)
         numbers = (numbers[:, None] * -(-size // tile) + touched).reshape(-1)
@@ -262,7 +275,8 @@ def _tile_end(view: memoryview, position: int) -> tuple[int, int]:
 
 def _parsed(lead: ArrayLead, view: memoryview) -> ArrayHead:
     rank = view[0]
-    position = 1 + rank * _NUMBERS.size
+    position = 1 + rank * _NUMBERS.size + lead.samples * 8
+    owners = bytes(view[position - lead.samples * 8 : position])
     sides = [_NUMBERS.unpack_from(view, 1 + i * _NUMBERS.size) for i in range(rank)]
     shape, tile = tuple(n for n, _ in sides), tuple(t for _, t in sides)
     texts = []
@@ -271,7 +285,7 @@ def _parsed(lead: ArrayLead, view: memoryview) -> ArrayHead:
         texts.append(bytes(view[position + 4 : position + 4 + length]))
         position += 4 + length
     # Looked at before anything of that size is made: no tile is larger than its sample, nor that than was declared.
-    if not 1 <= rank <= _MAX_RANK or any(not 1 <= t <= n for n, t in sides):
+    if not 1 <= rank <= _MAX_RANK or len(owners) != lead.samples * 8 or any(not 1 <= t <= n for n, t in sides):
         raise CorruptDataError("the head of an array gives a shape or tile that cannot be")
     if lead.samples * prod(shape) * lead.width != lead.raw_length:
         raise CorruptDataError("the shape of an array does not fit its length")
@@ -286,7 +300,7 @@ def _parsed(lead: ArrayLead, view: memoryview) -> ArrayHead:
     if int(starts[-1]) != lead.data_length:
         raise CorruptDataError("the tiles of an array do not fill it")
     files = ArrayFiles(texts[0].decode(), texts[2], texts[1].decode(), texts[3])
-    return ArrayHead(lead, shape, tile, files, starts, table[:, 1])
+    return ArrayHead(lead, shape, tile, owners, files, starts, table[:, 1])
 
 
 def _seed(digest: bytes) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from math import prod
 from typing import Any, Final
 
 from hangar_cloud.backends.array_format import (
@@ -15,6 +16,7 @@ from hangar_cloud.backends.array_format import (
     read_lead,
     tiles_in_box,
 )
+from hangar_cloud.backends.blocks import Place
 from hangar_cloud.backends.errors import CorruptDataError
 from hangar_cloud.backends.open_arrays import OpenArrays
 from hangar_cloud.backends.tiledb_arrays import Elements
@@ -25,8 +27,8 @@ Part = tuple[int, int, Callable[[memoryview], Any]]
 ReadParts = Callable[[Sequence[Part]], list[Any]]
 """Reads parts of one extent: what their checks make of them, in the order asked."""
 
-LEAST_BYTES: Final = 128 * 1024
-"""Smaller samples are read whole: a box of one would take as many requests."""
+LEAST_BYTES: Final = 64 * 1024
+"""Smaller extents are read whole: a box would take more requests, and hardly fewer bytes."""
 
 _AT_ONCE: Final = 32 * 1024 * 1024
 
@@ -39,7 +41,7 @@ class BoxReader:
 
     def read(
         self,
-        name: tuple[bytes, int],
+        place: Place,
         digest: bytes,
         read_parts: ReadParts,
         shape: Sequence[int],
@@ -49,34 +51,37 @@ class BoxReader:
         """A box of a sample.
 
         Args:
-            name: pack and offset of its extent.
+            place: of the sample.
             digest: of the sample.
-            read_parts: reads parts of that extent.
+            read_parts: reads parts of its extent.
             shape: of the sample.
             lows, highs: first element of the box and the one behind the last, in each dimension; none is empty.
 
         Returns:
             unsigned integers of the width of the sample's elements, of the shape of the box; elements of more than 8
-            bytes have one more dimension. None where the extent has no array of this sample alone, or the box touches
-            all of its tiles: then the sample is read as a whole, which compares its digest too.
+            bytes have one more dimension. None where the extent has no array with this sample, or the box touches all
+            of its tiles: then the sample is read as a whole, which compares its digest too.
 
         Raises:
             CorruptDataError: some part is damaged.
             StoreError: there is no room for temporary files.
         """
-        with self._open.use(name, lambda: _head(digest, read_parts)) as array:
+        with self._open.use((place.pack, place.offset), lambda: _head(digest, read_parts)) as array:
             if array is None:
                 return None
             head = array.head
-            if head.shape != tuple(shape):
+            sample, within = divmod(place.start, place.size)
+            if within or not head.owns(sample, digest):
+                return None
+            if head.shape != tuple(shape) or prod(shape) * head.lead.width != place.size:
                 raise CorruptDataError(f"the array has shape {head.shape}, and its record gives {tuple(shape)}")
-            wanted = tiles_in_box(head, lows, highs)
-            if len(wanted) == head.tiles:
+            wanted = tiles_in_box(head, sample, lows, highs)
+            if len(wanted) == head.tiles // head.lead.samples:
                 return None
             for numbers in _portions(head, [number for number in wanted.tolist() if number not in array.tiles]):
                 tiles = read_parts([_tile(head, number, digest) for number in numbers])
                 array.put(dict(zip(numbers, tiles, strict=True)))
-            return array.read(lows, highs)
+            return array.read(sample, lows, highs)
 
     def forget(self) -> None:
         """Close all arrays."""
@@ -84,13 +89,13 @@ class BoxReader:
 
 
 def _head(digest: bytes, read_parts: ReadParts) -> ArrayHead | None:
-    """The head of the extent, None if it is no array of one sample."""
+    """The head of the extent, None if it is no array."""
 
     def lead_of(data: memoryview) -> ArrayLead | None:
         return read_lead(data, digest) if is_array(data) else None
 
     (lead,) = read_parts([(0, LEAD_LENGTH, lead_of)])
-    if lead is None or not lead.bound:
+    if lead is None:
         return None
     found: ArrayLead = lead
     (head,) = read_parts([(LEAD_LENGTH, found.head_length, lambda data: read_head(found, data, digest))])

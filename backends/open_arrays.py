@@ -64,10 +64,10 @@ class SparseArray:
             self.nbytes += sum(len(data) for number, data in tiles.items() if number not in self.tiles)
             self.tiles |= tiles.keys()
 
-    def read(self, lows: Sequence[int], highs: Sequence[int]) -> Elements:
-        """A box, all of whose tiles are here; bounds in each dimension. The shape is as `OpenArray.read` has it."""
+    def read(self, sample: int, lows: Sequence[int], highs: Sequence[int]) -> Elements:
+        """A box of a sample by its number, all of whose tiles are here. The shape is as `OpenArray.read` has it."""
         with self._lock:
-            box: Elements = self._array.read(lows, highs)[0]
+            box: Elements = self._array.read(lows, highs, slice(sample, sample + 1))[0]
             return box
 
     def close(self) -> None:

@@ -150,12 +150,13 @@ class PackReader:
             shape: of the sample.
             lows, highs: first element of the box and the one behind the last, in each dimension; none is empty.
         """
-        place, digest, _ = sample
-        if place.size < LEAST_BYTES or place.pack == NO_PACK or self._purged(digest, True) is not None:
+        place, digest, prefix = sample
+        if place.stored < LEAST_BYTES or place.pack == NO_PACK or payload_size(prefix) != place.size:
+            return None
+        if self._purged(digest, True) is not None:
             return None
         try:
-            name = (place.pack, place.offset)
-            return self._boxes.read(name, digest, lambda parts: self._read_parts(place, parts), shape, lows, highs)
+            return self._boxes.read(place, digest, lambda parts: self._read_parts(place, parts), shape, lows, highs)
         except UNREADABLE:
             return None
 

@@ -122,7 +122,7 @@ class OpenArray:
             self.close()
             raise
 
-    def read(self, lows: Sequence[int], highs: Sequence[int], samples: slice = slice(0, 1)) -> Elements:
+    def read(self, lows: Sequence[int], highs: Sequence[int], samples: slice) -> Elements:
         """A box of some samples; `lows` and `highs` bound it in each dimension.
 
         Returns:
@@ -174,7 +174,8 @@ def _as_tiledb(filters: Sequence[Filter]) -> Any:
         "byteshuffle": tiledb.ByteShuffleFilter,
         "bitshuffle": tiledb.BitShuffleFilter,
     }
-    chain = [made[name]() if level is None else made[name](level=level) for name, level in filters]
+    levels = [{} if level is None else {"level": level} for _, level in filters]
+    chain = [made[name](ctx=_context(), **more) for (name, _), more in zip(filters, levels, strict=True)]
     return tiledb.FilterList(chain, ctx=_context())
 
 
@@ -192,7 +193,12 @@ def _context() -> Any:
 def _context_of(process: int) -> Any:
     import tiledb
 
+    fork = getattr(os, "fork", None)
     context = tiledb.Ctx()
+    if fork is not None:
+        # TileDB puts something in the place of `os.fork` that warns of its threads. Workers that are forked use none of
+        # them, since they get a context of their own here, and would warn whoever reads a column in them.
+        os.fork = fork
     # In a forked child the parent's must not be destroyed either: it would wait for threads that are not there.
     _kept_for_ever.append(context)
     return context

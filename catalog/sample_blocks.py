@@ -98,7 +98,7 @@ def _arrays(
     for start in range(0, len(digests), together):
         group = digests[start : start + together]
         datas = [samples[digest].data for digest in group]
-        extent = encode_array(datas, shape, width, tile, filters, group[0])
+        extent = encode_array(datas, shape, width, tile, filters, group)
         yield extent, [(digest, i * size, size) for i, digest in enumerate(group)]
 
 
