@@ -10,9 +10,16 @@ import numpy as np
 
 from hangar_cloud.backends import array_format
 from hangar_cloud.backends.array_folders import new_folder, remove_folder, told_of_folders
-from hangar_cloud.backends.array_format import ARRAY_GROUP_BYTES, ArrayHead, check_array, read_lead
+from hangar_cloud.backends.array_format import (
+    ARRAY_GROUP_BYTES,
+    LEAD_LENGTH,
+    ArrayHead,
+    check_array,
+    read_head,
+    read_lead,
+)
 from hangar_cloud.backends.array_options import Filter
-from hangar_cloud.backends.errors import CorruptDataError
+from hangar_cloud.backends.errors import CorruptDataError, UnsupportedFormatError
 from hangar_cloud.backends.tiledb_arrays import OpenArray, as_elements, lay_out, write_array
 
 
@@ -36,12 +43,13 @@ def encode_array(
 
     Raises:
         StoreError: there is no room where the system keeps temporary files.
+        UnsupportedFormatError: a later TileDB wrote files of another form than readers take.
     """
     raw = samples[0] if len(samples) == 1 else b"".join(samples)
     elements = as_elements(raw, (len(samples), *shape), width)
     with _folder() as folder:
         files, data = write_array(folder, elements, tile, filters)
-    return array_format.encode_extent(width, shape, tile, files, data, digests)
+    return _checked(array_format.encode_extent(width, shape, tile, files, data, digests), digests[0])
 
 
 def encode_array_alike(raw: bytes | memoryview, old: bytes | memoryview) -> bytes:
@@ -52,7 +60,8 @@ def encode_array_alike(raw: bytes | memoryview, old: bytes | memoryview) -> byte
     with _folder() as folder:
         lay_out(folder, head)
         files, data = write_array(folder, elements, head.tile, head)
-    return array_format.encode_extent(lead.width, head.shape, head.tile, files, data, [bytes(8)] * lead.samples)
+    nobody = [bytes(8)] * lead.samples
+    return _checked(array_format.encode_extent(lead.width, head.shape, head.tile, files, data, nobody), b"")
 
 
 def decode_array(data: bytes | memoryview, digest: bytes, expected: int) -> memoryview:
@@ -75,6 +84,23 @@ def decode_array(data: bytes | memoryview, digest: bytes, expected: int) -> memo
     with _folder() as folder:
         _fill(lay_out(folder, head), view[lead.data_at :])
         return _decoded(folder, head)
+
+
+def _checked(extent: bytes, digest: bytes) -> bytes:
+    """An extent, once its head was read as a reader does.
+
+    Raises:
+        UnsupportedFormatError: a later TileDB wrote files of another form than readers take.
+    """
+    lead = read_lead(extent, digest)
+    try:
+        read_head(lead, memoryview(extent)[LEAD_LENGTH : lead.data_at], digest)
+    except CorruptDataError as error:
+        raise UnsupportedFormatError(
+            f"the TileDB that is installed writes arrays that this version of hangar-cloud does not read ({error}). "
+            "Nothing was stored: upgrade hangar-cloud, install an earlier `tiledb`, or use backend 'p0'"
+        ) from error
+    return extent
 
 
 def _decoded(folder: Path, head: ArrayHead) -> memoryview:

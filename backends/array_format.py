@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from hangar_cloud.backends.array_files import check_fragment, check_schema, tile_end
 from hangar_cloud.backends.errors import CorruptDataError, UnsupportedFormatError
 
 ARRAY_MAGIC: Final = b"HT"
@@ -39,7 +40,6 @@ _SEED_MASK: Final = 2**64 - 1
 _LEAD: Final = struct.Struct("<2sBBB3xIIQQQ")
 LEAD_LENGTH: Final = _LEAD.size + 8
 _NUMBERS: Final = struct.Struct("<QQ")
-_CHUNK: Final = struct.Struct("<III")
 _SCHEMA_NAME: Final = re.compile(rb"__[0-9]{1,20}_[0-9]{1,20}_[0-9a-f]{32}")
 _FRAGMENT_NAME: Final = re.compile(rb"__[0-9]{1,20}_[0-9]{1,20}_[0-9a-f]{32}_[0-9]{1,5}")
 
@@ -203,7 +203,7 @@ def check_tile(head: ArrayHead, number: int, data: bytes | memoryview, digest: b
     seed = _seed(digest if head.lead.bound else b"")
     if len(data) != head.span(number)[1] or _tile_sum(data, seed, number) != int(head.checksums[number]):
         raise CorruptDataError(f"tile {number} of an array fails its checksum")
-    end, raw = _tile_end(memoryview(data), 0)
+    end, raw = tile_end(memoryview(data), 0)
     if end != len(data) or raw != head.tile_bytes:
         raise CorruptDataError(f"tile {number} of an array holds {raw} bytes where a tile has {head.tile_bytes}")
 
@@ -248,29 +248,10 @@ def tile_lengths(data: bytes) -> npt.NDArray[np.uint64]:
     view = memoryview(data)
     lengths, position = [], 0
     while position < len(view):
-        end, _ = _tile_end(view, position)
+        end, _ = tile_end(view, position)
         lengths.append(end - position)
         position = end
     return np.array(lengths, np.uint64)
-
-
-def _tile_end(view: memoryview, position: int) -> tuple[int, int]:
-    """Where the tile that begins here ends, and how many raw bytes it says it has."""
-    try:
-        count = int.from_bytes(view[position : position + 8], "little")
-        position += 8
-        raw = 0
-        for _ in range(count):
-            original, filtered, metadata = _CHUNK.unpack_from(view, position)
-            position += _CHUNK.size + filtered + metadata
-            raw += original
-            if position > len(view):
-                break
-    except struct.error as error:
-        raise CorruptDataError("a tile of an array is cut short") from error
-    if position > len(view):
-        raise CorruptDataError("a tile of an array is cut short")
-    return position, raw
 
 
 def _parsed(lead: ArrayLead, view: memoryview) -> ArrayHead:
@@ -294,6 +275,8 @@ def _parsed(lead: ArrayLead, view: memoryview) -> ArrayHead:
         raise CorruptDataError("the table of an array has not one row for each tile")
     if not _SCHEMA_NAME.fullmatch(texts[0]) or not _FRAGMENT_NAME.fullmatch(texts[1]):
         raise CorruptDataError("the head of an array names files that cannot be")
+    check_schema(texts[2])
+    check_fragment(texts[3], len(table))
     if (table[:, 0] > np.uint64(lead.data_length)).any() or lead.data_length > _MAX_FILE * 1024:
         raise CorruptDataError("a tile of an array lies outside of it")
     starts = np.concatenate([np.zeros(1, np.uint64), np.cumsum(table[:, 0], dtype=np.uint64)])
