@@ -271,7 +271,7 @@ class PackReader:
         """What the checks of parts of an extent make of them. Raises CorruptDataError, or as `ObjectSource.read`."""
         number = staged_pack_number(place.pack)
         if number is None:
-            return self._source.read_many([_part_of(place, *part) for part in parts])
+            return self._source.read_many([_part_of(place, *part) for part in parts], tiles=True)
         return [self._load_staged(number, _part_of(place, *part)) for part in parts]
 
     def _remember(self, name: tuple[bytes, int], raw: memoryview, sample: PackedSample) -> _DecodedBlock:

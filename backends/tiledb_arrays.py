@@ -6,7 +6,7 @@ TileDB keeps threads, so nothing of it survives a fork: each process has a conte
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -183,6 +183,13 @@ def _filters_in(folder: Path) -> Any:
     import tiledb
 
     return tiledb.ArraySchema.load(str(folder), ctx=_context()).attr(0).filters
+
+
+def open_vfs(settings: Mapping[str, str]) -> Any:
+    """TileDB's file system with settings of its own, for `backends/store/vfs.py`."""
+    import tiledb
+
+    return tiledb.VFS(config=tiledb.Config(dict(settings)), ctx=_context())
 
 
 def _context() -> Any:
