@@ -5,10 +5,12 @@ TileDB keeps threads, so nothing of it survives a fork: each process has a conte
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import os
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +25,7 @@ _WRITTEN_AT: Final = 1
 _UNTIL: Final = 2**63 - 1
 _DATA: Final = "a0.tdb"
 _METADATA: Final = "__fragment_metadata.tdb"
-_kept_for_ever: Final[list[Any]] = []
+_open: Final[weakref.WeakSet[OpenArray]] = weakref.WeakSet()
 
 Elements = npt.NDArray[Any]
 
@@ -115,6 +117,7 @@ class OpenArray:
         self._head = head
         with _told_reading():
             self._array = tiledb.open(str(folder), "r", timestamp=(0, _UNTIL), ctx=_context())
+        _open.add(self)
         try:
             with _told_reading():
                 self._refuse_another()
@@ -196,19 +199,32 @@ def _context() -> Any:
     return _context_of(os.getpid())
 
 
-@cache
+@functools.cache
 def _context_of(process: int) -> Any:
     import tiledb
 
     fork = getattr(os, "fork", None)
-    context = tiledb.Ctx()
+    # Its own handling of signals would take Control-C from Python.
+    context = tiledb.Ctx(tiledb.Config({"sm.enable_signal_handlers": "false"}))
     if fork is not None:
         # TileDB puts something in the place of `os.fork` that warns of its threads. Workers that are forked use none of
         # them, since they get a context of their own here, and would warn whoever reads a column in them.
         os.fork = fork
-    # In a forked child the parent's must not be destroyed either: it would wait for threads that are not there.
-    _kept_for_ever.append(context)
+        os.register_at_fork(after_in_child=functools.partial(_keep_for_ever, context))
     return context
+
+
+def _keep_for_ever(context: Any) -> None:
+    """In a forked child, what the parent had must not be destroyed, not even at the child's end.
+
+    It would wait for threads that are not there: what Python holds, when Python ends; and what the library holds, when
+    the process does, for which reason that then ends at once.
+    """
+    for kept in (context, *(array._array for array in list(_open))):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
+    library = ctypes.CDLL(None)
+    if hasattr(library, "on_exit"):
+        library.on_exit(ctypes.cast(library._exit, ctypes.c_void_p), None)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from hangar_cloud.backends.array_options import LEVELS, array_options, default_t
 from hangar_cloud.backends.blocks import check_blocks, decode_blocks, encode_alike, is_bound
 from hangar_cloud.backends.errors import CorruptDataError, StoreError, UnsupportedFormatError
 from hangar_cloud.backends.store import leftovers
+from tests.repository.making import finish, start_process
 
 DIGEST = bytes(range(32))
 OTHER = bytes(range(1, 33))
@@ -238,6 +239,30 @@ def test_an_array_is_read_in_a_process_that_was_forked_after_tiledb_was_used(ext
         same = bytes(decode_blocks(extent, DIGEST, len(RAW))) == RAW
         os._exit(0 if same else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_forked_process_ends_as_any_other_does(tmp_path):
+    script = """
+        import os, sys
+        import numpy as np
+        from hangar_cloud import Repository
+        repository = Repository(sys.argv[1], exists=False)
+        repository.init("Test User", "test@example.org")
+        writer = repository.checkout(write=True)
+        column = writer.add_ndarray_column("v", shape=(90, 90, 90), dtype="u1", backend="t0")
+        column[0] = np.random.default_rng(0).integers(0, 255, (90, 90, 90), np.uint8)
+        writer.commit("one")
+        writer.close()
+        column = repository.checkout()["v"]
+        column.read_slice(0, np.s_[:3, :3, :3])
+        child = os.fork()
+        if child:
+            assert os.waitpid(child, 0)[1] == 0
+        elif len(sys.argv) > 2:
+            column.read_slice(0, np.s_[50:60, :3, :3])
+    """
+    for more in ([], ["reading"]):
+        finish(start_process(script, str(tmp_path / str(len(more))), *more))
 
 
 def test_the_lead_is_what_the_format_says(extent):
