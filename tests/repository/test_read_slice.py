@@ -190,3 +190,17 @@ def test_a_damaged_tile_is_told_with_the_sample_and_other_boxes_can_be_read(empt
     with pytest.raises(HangarError, match=r"column 'volumes', sample 'scan'.*tile 35") as caught:
         column.read_slice("scan", np.s_[-2:, -2:, -2:])
     assert isinstance(caught.value, ValueError)
+
+
+def test_the_page_about_arrays_is_true(empty):
+    from tests.project.test_docs import ROOT, blocks
+
+    names = {"repo": empty, "np": np, "volume": volume(0, (128, 256, 256))}
+    page = "\n".join(block.body for block in blocks(ROOT / "docs" / "usage-arrays.md") if block.language == "python")
+    first, second = page.split("co.add_ndarray_column(\n")
+    exec(first, names)
+    assert np.array_equal(names["lesion"], names["volume"][10:26, :64, :64])
+    names["co"] = empty.checkout(write=True)
+    exec("co.add_ndarray_column(\n" + second, names)
+    assert names["co"]["scenes"].backend_options == {"tile": [1, 512, 512], "filters": ["byteshuffle", ["zstd", 5]]}
+    names["co"].close()
