@@ -25,7 +25,8 @@ from hangar_cloud.backends.tiledb_arrays import Elements
 from hangar_cloud.backends.values import payload_size, sample_digest
 
 _DECODED_LIMIT: Final = 128 * 1024 * 1024
-_SHARED_BLOCK_LIMIT: Final = 64 * 1024
+SHARED_BLOCK_LIMIT: Final = 64 * 1024
+"""Blocks of up to so many raw bytes are kept decoded."""
 UNREADABLE: Final = (CorruptDataError, DataNotLocalError, ObjectNotFoundError, PurgedBytesError)
 """What reading a sample may raise that speaks of this sample alone."""
 
@@ -42,8 +43,8 @@ class PackedSample(NamedTuple):
     prefix: bytes
 
 
-class _DecodedBlock:
-    """A block's raw bytes, and which of its samples were compared with their digests.
+class DecodedBlock:
+    """A block's raw bytes, and where those of its samples begin that were compared with their digests.
 
     An intact block may still be the wrong one (a pack of another name was put in its place), so each sample is
     compared the first time it is read.
@@ -59,11 +60,16 @@ class _DecodedBlock:
         """The sample's payload, None if these are not its bytes."""
         place = sample.place
         data = _payload(self.raw, place)
-        if place.start not in self.proven:
-            if sample_digest(sample.prefix, data) != sample.digest:
-                return None
-            self.proven.add(place.start)
+        if place.start not in self.proven and not self.prove(place.start, place.size, sample.digest, sample.prefix):
+            return None
         return data
+
+    def prove(self, start: int, size: int, digest: bytes, prefix: bytes) -> bool:
+        """Whether the bytes from `start` are those of a sample; remembered if so."""
+        if sample_digest(prefix, self.raw[start : start + size]) != digest:
+            return False
+        self.proven.add(start)
+        return True
 
 
 class PackReader:
@@ -74,6 +80,8 @@ class PackReader:
         staging: folder of the staging packs of this writer, None for a reader.
         decoded_limit: bytes of decoded shared blocks kept in memory.
         purged: asked of samples that cannot be read, and whether any is to be taken from a remote.
+
+    `decoded` are these blocks, by pack and offset.
     """
 
     def __init__(
@@ -87,7 +95,7 @@ class PackReader:
         self._purged = purged
         self._staging = staging
         self._staged_files = LocalFiles()
-        self._decoded: OrderedDict[tuple[bytes, int], _DecodedBlock] = OrderedDict()
+        self.decoded: OrderedDict[tuple[bytes, int], DecodedBlock] = OrderedDict()
         self._decoded_bytes = 0
         self._decoded_limit = decoded_limit
         self._lock = threading.Lock()
@@ -103,24 +111,24 @@ class PackReader:
         """
         place = sample.place
         with self._purge_told(sample):
-            block = self._decoded.get((place.pack, place.offset))
+            block = self.decoded.get((place.pack, place.offset))
             payload = None if block is None else block.payload(sample)
             return _payload(self._load(sample), place) if payload is None else payload
 
     def read_many(self, samples: Sequence[PackedSample]) -> list[memoryview]:
         """Payloads of many samples, in the order asked. Each block is read, fetched and decoded
         once, and missing blocks are fetched in joined requests. Raises as `read`."""
-        blocks: dict[tuple[bytes, int], _DecodedBlock] = {}
+        blocks: dict[tuple[bytes, int], DecodedBlock] = {}
         missing: dict[tuple[bytes, int], PackedSample] = {}
         for sample in samples:
             name = (sample.place.pack, sample.place.offset)
             if name in blocks or name in missing:
                 continue
-            block = self._decoded.get(name)
+            block = self.decoded.get(name)
             if block is not None:
                 blocks[name] = block
             elif staged_pack_number(name[0]) is not None:
-                blocks[name] = _DecodedBlock(self._load(sample), sample)
+                blocks[name] = DecodedBlock(self._load(sample), sample)
             else:
                 missing[name] = sample
         if any(self._purged(sample.digest, True) is not None for sample in missing.values()):
@@ -225,7 +233,7 @@ class PackReader:
     def forget(self) -> None:
         """Drop decoded blocks and open staging files."""
         with self._lock:
-            self._decoded.clear()
+            self.decoded.clear()
             self._decoded_bytes = 0
         self._staged_files.forget_all()
         self._boxes.forget()
@@ -274,16 +282,16 @@ class PackReader:
             return self._source.read_many([_part_of(place, *part) for part in parts], tiles=True)
         return [self._load_staged(number, _part_of(place, *part)) for part in parts]
 
-    def _remember(self, name: tuple[bytes, int], raw: memoryview, sample: PackedSample) -> _DecodedBlock:
-        block = _DecodedBlock(raw, sample)
-        if len(raw) > _SHARED_BLOCK_LIMIT:
+    def _remember(self, name: tuple[bytes, int], raw: memoryview, sample: PackedSample) -> DecodedBlock:
+        block = DecodedBlock(raw, sample)
+        if len(raw) > SHARED_BLOCK_LIMIT:
             return block
         with self._lock:
-            old = self._decoded.pop(name, None)
+            old = self.decoded.pop(name, None)
             self._decoded_bytes += len(raw) - (0 if old is None else len(old.raw))
-            self._decoded[name] = block
+            self.decoded[name] = block
             while self._decoded_bytes > self._decoded_limit:
-                _, dropped = self._decoded.popitem(last=False)
+                _, dropped = self.decoded.popitem(last=False)
                 self._decoded_bytes -= len(dropped.raw)
         return block
 

@@ -12,7 +12,7 @@ from hangar_cloud.backends.values import LITERAL_LIMIT, decode_text
 from hangar_cloud.catalog.errors import InvalidNameError
 from hangar_cloud.catalog.keys import RowKey, check_key, decode_key
 from hangar_cloud.catalog.parquet_footer import read_footer
-from hangar_cloud.catalog.records import LeafEntry, NodeRef, Row, starts_node
+from hangar_cloud.catalog.records import LeafEntry, NodeRef, Row, lacks_literal, starts_node
 from hangar_cloud.catalog.schema import ColumnSchema
 from hangar_cloud.catalog.segments import Leaf, decode_leaf
 
@@ -109,7 +109,7 @@ def row_fault(row: Row, schema: ColumnSchema) -> str | None:
         wanted = prod(shape) * schema.item_size
         if size != wanted:
             return f"a sample of dtype {schema.dtype} and shape {shape} has {size} bytes, not {wanted}"
-    if row.place is not None and size + 8 * len(row.shape or ()) <= LITERAL_LIMIT:
+    if row.place is not None and size + 8 * len(row.shape or ()) <= LITERAL_LIMIT and not lacks_literal(row):
         return f"a sample of {size} bytes is in a pack; it must stand in its record"
     if row.value is not None and schema.column_type == "str":
         try:

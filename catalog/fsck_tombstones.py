@@ -30,7 +30,13 @@ def check_tombstones(store: ObjectStore, report: Callable[[Finding], None]) -> f
     return frozenset(intact)
 
 
-def purged_note(seen: frozenset[bytes] | set[bytes]) -> Finding:
-    """Tells how many samples of history were purged."""
+def purged_note(seen: frozenset[bytes] | set[bytes], unchecked: int) -> Finding:
+    """Tells how many samples of history were purged, and of how many leaves the digests need values that are gone."""
     many = f"{len(seen):,} samples of history were" if len(seen) != 1 else "1 sample of history was"
-    return Finding("purged", "", message=f"{many} purged; reading one says when, by whom and why")
+    message = f"{many} purged; reading one says when, by whom and why"
+    if unchecked:
+        message += (
+            ". Short values are hashed as they are: without those that were purged, the digests of "
+            f"{unchecked:,} of the leaves that held them cannot be checked; their checksums were"
+        )
+    return Finding("purged", "", message=message)

@@ -9,17 +9,18 @@ from hangar_cloud.backends.errors import CorruptDataError, DataNotLocalError
 from hangar_cloud.backends.object_source import Extent, ObjectSource
 from hangar_cloud.backends.values import sample_digest
 from hangar_cloud.catalog.commits import ColumnEntry
-from hangar_cloud.catalog.keys import RowKey
+from hangar_cloud.catalog.keys import RowKey, encode_key
 from hangar_cloud.catalog.node_reader import node_extent
 from hangar_cloud.catalog.records import NodeRef, Row
 from hangar_cloud.catalog.schema import ColumnSchema
 from hangar_cloud.catalog.segments import Leaf
+from hangar_cloud.catalog.tombstones import tombstone_digest
 
 _AT_ONCE: Final = 64
 
 
 class Hit(NamedTuple):
-    """A row of a wanted sample, and the leaf that it is in."""
+    """A row of a wanted sample, and the leaf that it is in; `digest` is what its tombstone is named after."""
 
     digest: bytes
     key: RowKey
@@ -36,7 +37,7 @@ class Occurrences:
 
     Args:
         source: reads the trees.
-        wanted: digests of samples, 32 bytes each.
+        wanted: digests of samples, 32 bytes each: their own, or those that their tombstones are named after.
         here: pass over nodes that are not on this machine.
     """
 
@@ -94,8 +95,8 @@ class Occurrences:
     def _hits(self, ref: NodeRef, leaf: Leaf, schema: ColumnSchema) -> Iterator[Hit]:
         for i, key in enumerate(leaf.keys):
             row = leaf.row(i)
-            digest = digest_of(row, schema)
-            if digest in self._wanted:
+            digest = tombstone_digest(encode_key(key), row.identity)
+            if digest in self._wanted or digest_of(row, schema) in self._wanted:
                 yield Hit(digest, key, row, schema, ref)
 
 
@@ -106,11 +107,6 @@ def digest_of(row: Row, schema: ColumnSchema) -> bytes:
     if row.value is None:
         raise CorruptDataError("a row has neither a digest nor a value")
     return sample_digest(schema.prefix(row.shape), row.value)
-
-
-def is_literal(row: Row) -> bool:
-    """Whether history hashes the value itself: there is no digest that could stand for it once it is gone."""
-    return row.identity[:1] == b"\0"
 
 
 def _name(ref: NodeRef, schema: ColumnSchema) -> tuple[ColumnSchema, bytes, int]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from hangar_cloud.backends.object_source import ObjectSource
 from hangar_cloud.backends.store import ObjectStore
 from hangar_cloud.catalog.errors import InvalidSampleError, PurgedError
-from hangar_cloud.catalog.tombstones import FOLDER, find_tombstone, listed_tombstones
+from hangar_cloud.catalog.keys import RowKey, encode_key
+from hangar_cloud.catalog.tombstones import FOLDER, find_tombstone, listed_tombstones, tombstone_digest
 
 
 class PurgedSamples:
@@ -39,12 +39,13 @@ class PurgedSamples:
             self._listed = set() if self._out_of_reach() else listed_tombstones(self._store)
         return self._listed
 
-    def refuse(self, column: str, samples: Iterable[tuple[Any, bytes]]) -> None:
-        """Raises InvalidSampleError if any of these keys and digests is of a purged sample."""
+    def refuse(self, column: str, samples: Iterable[tuple[RowKey, bytes]]) -> None:
+        """Raises InvalidSampleError if any of these keys and identities is of a purged sample."""
         purged = self.digests()
         if not purged:
             return
-        for key, digest in samples:
+        for key, identity in samples:
+            digest = tombstone_digest(encode_key(key), identity)
             if digest in purged:
                 raise InvalidSampleError(
                     f"{f'column {column!r}' if column else 'metadata'}, sample {key!r}: "

@@ -1,7 +1,8 @@
 """A records object without the values of some samples that stand in its leaves (no I/O).
 
 The leaves concerned are written anew: the rows of those samples keep key, shape and digest, which is all that history
-hashes, and name no pack. Every other segment is copied.
+hashes, and name no pack. A literal, which history hashes itself, leaves the digest of its tombstone behind; nobody can
+check the digest of its leaf any more. Every other segment is copied.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from hangar_cloud.backends.blocks import Place
 from hangar_cloud.backends.errors import CorruptDataError
 from hangar_cloud.backends.moves import Move
 from hangar_cloud.backends.packs import NO_PACK
-from hangar_cloud.catalog.occurrences import digest_of, is_literal
 from hangar_cloud.catalog.parquet_footer import combine_segments, read_footer, segment_starts
 from hangar_cloud.catalog.record_writer import OBJECT_ID_LENGTH
 from hangar_cloud.catalog.records import LeafEntry, Row, leaf_digest, records_path
 from hangar_cloud.catalog.schema import ColumnSchema
 from hangar_cloud.catalog.segments import decode_leaf, encode_leaf
+from hangar_cloud.catalog.tombstones import tombstone_digest
 
 
 class DoomedLeaf(NamedTuple):
@@ -54,7 +55,7 @@ def erase_values(data: bytes, path: str, doomed: Collection[DoomedLeaf], digests
         data: the object.
         path: its name.
         doomed: the leaves with such values in them.
-        digests: of the samples.
+        digests: of the samples, as their tombstones are named.
 
     Raises:
         CorruptDataError: the object or a leaf is damaged.
@@ -103,13 +104,13 @@ def _without(segment: bytes, leaf: DoomedLeaf, digests: Collection[bytes]) -> tu
     entries: list[LeafEntry] = []
     erased = 0
     for key, row in old.entries():
-        if row.value is not None and not is_literal(row) and digest_of(row, leaf.schema) in digests:
+        digest = tombstone_digest(key, row.identity)
+        if row.value is not None and digest in digests:
             erased += len(row.value)
-            place = Place(NO_PACK, 0, 0, 0, len(row.value))
-            row = Row(row.identity, place, None, row.shape)
+            row = Row(b"\1" + digest, Place(NO_PACK, 0, 0, 0, len(row.value)), None, row.shape)
         entries.append((key, row))
     new = encode_leaf(entries, leaf.schema)
-    if leaf_digest(decode_leaf(new, leaf.schema, leaf.rows).entries()) != leaf_digest(old.entries()):
+    if leaf_digest(decode_leaf(new, leaf.schema, leaf.rows).entries()) != leaf_digest(entries):
         raise CorruptDataError("a leaf cannot be written again without one of its values")
     return new, erased
 

@@ -13,6 +13,8 @@ import xxhash
 from blake3 import blake3
 
 from hangar_cloud.backends.blocks import Place
+from hangar_cloud.backends.packs import NO_PACK
+from hangar_cloud.backends.values import LITERAL_LIMIT
 
 NODE_DIGEST_LENGTH: Final = 32
 # A key drawn at random lies in a leaf of twice the mean, some 4,096 rows, since long leaves hold more keys.
@@ -86,6 +88,12 @@ def inner_digest(level: int, children: Sequence[NodeRef]) -> bytes:
         parts.append(child.count.to_bytes(8, "little"))
         parts.append(child.digest)
     return blake3(b"".join(parts)).digest()
+
+
+def lacks_literal(row: Row) -> bool:
+    """Whether a row held a value that its leaf's digest was made of, and that was purged."""
+    place = row.place
+    return place is not None and place.pack == NO_PACK and place.size + 8 * len(row.shape or ()) <= LITERAL_LIMIT
 
 
 def records_path(name: bytes) -> str:

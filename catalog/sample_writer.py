@@ -85,7 +85,7 @@ class SampleWriter:
         """Raises InvalidSampleError if any of these samples was purged."""
         if self._purged is not None:
             named = ((key, sample_identity(p.prefix, p.data, p.shape)) for key, p in samples)
-            self._purged.refuse(column, ((key, identity[1:]) for key, identity in named if identity[:1] == b"\1"))
+            self._purged.refuse(column, named)
 
     def write(
         self, column: str, entry: ColumnEntry, samples: Sequence[tuple[RowKey, Payload]], staged: bool = True
@@ -96,8 +96,7 @@ class SampleWriter:
         """
         identities = [sample_identity(p.prefix, p.data, p.shape) for _, p in samples]
         if self._purged is not None:
-            keys = (key for key, _ in samples)
-            self._purged.refuse(column, ((k, i[1:]) for k, i in zip(keys, identities, strict=True) if i[:1] == b"\1"))
+            self._purged.refuse(column, zip((key for key, _ in samples), identities, strict=True))
         packed = [
             (identity[1:], payload, key)
             for identity, (key, payload) in zip(identities, samples, strict=True)

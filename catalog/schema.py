@@ -65,6 +65,11 @@ class ColumnSchema:
         return np.dtype(self.dtype)
 
     @cached_property
+    def fingerprint(self) -> bytes:
+        """Bytes that tell the schema from others, quickly compared."""
+        return repr((self.column_type, self.column_layout, self.schema_type, self.dtype, self.shape)).encode()
+
+    @cached_property
     def item_size(self) -> int:
         """Bytes of one element; 1 for str and bytes."""
         return self.numpy_dtype.itemsize if self.dtype is not None else 1

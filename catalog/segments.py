@@ -12,11 +12,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from hangar_cloud.backends.blocks import Place
 from hangar_cloud.backends.errors import CorruptDataError
 from hangar_cloud.backends.packs import NO_PACK
 from hangar_cloud.backends.values import sample_identity
+from hangar_cloud.catalog.arrow_columns import fixed_width, validity
 from hangar_cloud.catalog.keys import MAX_ENCODED_KEY_LENGTH, KeyType, RowKey, decode_key, encode_key
 from hangar_cloud.catalog.records import LeafEntry, NodeRef, Row, SegmentPlace
 from hangar_cloud.catalog.schema import ColumnSchema
@@ -49,22 +51,23 @@ class Leaf:
         return len(self.keys)
 
     @cached_property
-    def _positions(self) -> dict[RowKey, int]:
+    def positions(self) -> dict[RowKey, int]:
+        """The number of each key's row."""
         return {key: i for i, key in enumerate(self.keys)}
 
     def find(self, key: RowKey) -> Row | None:
         """The row of a key, or None."""
-        position = self._positions.get(key)
+        position = self.positions.get(key)
         return None if position is None else self.row(position)
 
     def row(self, i: int) -> Row:
         """Row number `i` in key order."""
-        shape = tuple(dimension[i] for dimension in self._shapes) if self._shapes else None
-        value = self._values[i] if self._values is not None else None
+        shape = tuple(dimension[i] for dimension in self.shapes) if self.shapes else None
+        value = self.values[i] if self.values is not None else None
         if value is not None:
             prefix = self._schema.prefix(shape)
             return Row(sample_identity(prefix, value, shape), None, value, shape)
-        packed = self._packed
+        packed = self.packed
         if packed is None or packed[2][i] < 0:
             raise CorruptDataError(f"the record of sample {self.keys[i]!r} has neither a value nor a place")
         digests, packs, offsets, stored, starts, sizes = packed
@@ -84,7 +87,7 @@ class Leaf:
 
     def extents(self) -> Iterator[tuple[bytes, int, int, bytes]]:
         """Pack, offset, length, and digest of one of its samples, of each extent that the rows refer to, each once."""
-        packed = self._packed
+        packed = self.packed
         if packed is None:
             return
         digests, packs, offsets, stored, _, _ = packed
@@ -139,7 +142,8 @@ class Leaf:
         return self._table.column(name).to_pylist() if name in self._names else None
 
     @cached_property
-    def _shapes(self) -> list[list[int]]:
+    def shapes(self) -> list[list[int]]:
+        """Each dimension of the rows' shapes; none where the column fixes them."""
         rank = len(self._schema.shape or ()) if self._schema.schema_type == "variable_shape" else 0
         names = [f"shape_{i}" for i in range(rank)]
         if not self._names.issuperset(names):
@@ -150,7 +154,8 @@ class Leaf:
         return columns
 
     @cached_property
-    def _packed(self) -> tuple[bytes, bytes, list[int], list[int], list[int], list[int]] | None:
+    def packed(self) -> tuple[bytes, bytes, list[int], list[int], list[int], list[int]] | None:
+        """Digests, packs, offsets, stored lengths, starts and sizes, -1 where a row has none; None if none has any."""
         if not {"digest", "pack", "offset", "stored", "start", "size"} <= self._names:
             return None
         columns = [self._table.column(name) for name in ("digest", "pack", "offset", "stored", "start", "size")]
@@ -168,19 +173,20 @@ class Leaf:
         )
 
     def _fixed_bytes(self, name: str, width: int) -> bytes:
-        column = self._table.column(name).combine_chunks()
-        data = column.buffers()[1]
-        return b"" if data is None else bytes(data)[column.offset * width : (column.offset + len(column)) * width]
+        return fixed_width(self._table.column(name), f"V{width}").tobytes()
 
     def _numbers(self, name: str) -> list[int]:
         column = self._table.column(name)
-        numbers = (column.fill_null(-1) if column.null_count else column).to_numpy()
+        numbers = fixed_width(column, np.int64)
+        if column.null_count:
+            numbers = np.where(validity(column), numbers, -1)
         if np.count_nonzero(numbers < 0) != column.null_count:
             raise CorruptDataError(f"a leaf's column {name} holds a negative number")
         return list(numbers.tolist())
 
     @cached_property
-    def _values(self) -> list[bytes | None] | None:
+    def values(self) -> list[bytes | None] | None:
+        """The payloads that stand in the leaf, None where a row has none; None if no row has any."""
         if "value_bytes" in self._names:
             return self._column("value_bytes")
         if "value" not in self._names:
@@ -189,15 +195,33 @@ class Leaf:
         if self._schema.column_type == "str":
             import pyarrow as pa
 
-            return list(column.cast(pa.binary()).to_pylist())
-        valid = column.is_valid().to_pylist() if column.null_count else None
+            return list(column.combine_chunks().view(pa.binary()).to_pylist())
+        valid = validity(column).tolist() if column.null_count else None
         width = self._schema.item_size
-        filled = column.fill_null(False if self._schema.numpy_dtype.kind == "b" else 0)
-        raw = np.ascontiguousarray(filled.to_numpy()).astype(self._schema.numpy_dtype, copy=False).tobytes()
+        raw = self._numbers_in(column).tobytes()
         cut = [raw[i : i + width] for i in range(0, len(raw), width)]
         if valid is None:
             return [*cut]
         return [value if there else None for value, there in zip(cut, valid, strict=True)]
+
+    @property
+    def raw_values(self) -> npt.NDArray[np.uint8] | None:
+        """The bytes of the values of all rows, one row each; None where they are not all of one length."""
+        if "value" not in self._names or "value_bytes" in self._names or self._schema.column_type != "ndarray":
+            return None
+        return self._numbers_in(self._table.column("value")).view(np.uint8).reshape(len(self), -1)
+
+    @property
+    def is_inline(self) -> npt.NDArray[np.bool_]:
+        """Of each row whether its value stands in the leaf."""
+        for name in ("value_bytes", "value"):
+            if name in self._names:
+                return validity(self._table.column(name))
+        return np.zeros(len(self), np.bool_)
+
+    def _numbers_in(self, column: Any) -> npt.NDArray[Any]:
+        numbers = fixed_width(column, self._schema.numpy_dtype)
+        return np.where(validity(column), numbers, numbers.dtype.type(0)) if column.null_count else numbers
 
 
 def encode_leaf(entries: Sequence[LeafEntry], schema: ColumnSchema) -> bytes:

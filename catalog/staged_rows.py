@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from hangar_cloud.backends.blocks import Place
 from hangar_cloud.backends.packs import staged_pack_number
-from hangar_cloud.catalog.keys import KeyType, RowKey, check_key
+from hangar_cloud.catalog.keys import KeyType, RowKey, check_key, encode_key
 from hangar_cloud.catalog.records import Row
+from hangar_cloud.catalog.tombstones import tombstone_digest
 
 
 def samples_table(rows: list[list[Any]]) -> Any:
@@ -104,17 +105,18 @@ def held_rows(
 
     Args:
         rows: column, the four cells of the key, identity and pack.
-        digests: of the samples.
+        digests: of the samples, as their tombstones are named.
         spares: digests of samples in packs of others that the area has copies of; None if bytes anywhere count.
     """
+    if not digests:
+        return []
+    named = ((name, key_of(*keys), bytes(identity), pack) for name, *keys, identity, pack in rows)
+    found = ((name, key, tombstone_digest(encode_key(key), identity), pack) for name, key, identity, pack in named)
     return [
-        (name, key_of(*keys), bytes(identity)[1:])
-        for name, *keys, identity, pack in rows
-        if identity[:1] == b"\1" and bytes(identity)[1:] in digests
-        if spares is None
-        or pack is None
-        or bytes(identity)[1:] in spares
-        or staged_pack_number(bytes(pack)) is not None
+        (name, key, digest)
+        for name, key, digest, pack in found
+        if digest in digests
+        if spares is None or pack is None or digest in spares or staged_pack_number(bytes(pack)) is not None
     ]
 
 

@@ -205,7 +205,7 @@ class StagingArea:
         """Which of these samples have bytes in the area, even if others took their place; column, key and digest.
 
         Args:
-            digests: of samples.
+            digests: of samples, as their tombstones are named.
             named: also give those that are only named, and lie in packs of others.
         """
         rows = self._query(

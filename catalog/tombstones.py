@@ -11,6 +11,8 @@ import re
 from datetime import datetime, timezone
 from typing import Final, NamedTuple
 
+from blake3 import blake3
+
 from hangar_cloud.backends.errors import CorruptDataError, DataNotLocalError, ObjectNotFoundError
 from hangar_cloud.backends.object_source import ObjectSource
 from hangar_cloud.backends.store import ObjectStore
@@ -29,7 +31,7 @@ class Tombstone(NamedTuple):
     """What is known of a purged sample.
 
     Attributes:
-        digest: of the sample, 32 bytes.
+        digest: see `tombstone_digest`, 32 bytes.
         time: when it was purged; UTC, ISO 8601 with microseconds.
         reason: why, in the words of who did it.
         author: who did it, as ``Name <address>``.
@@ -57,6 +59,21 @@ class Tombstone(NamedTuple):
             self.author,
             self.reason,
         )
+
+
+def tombstone_digest(key: bytes, identity: bytes) -> bytes:
+    """The digest that a sample's tombstone is named after: 32 bytes.
+
+    It is the sample's own. Values of up to 32 bytes, which history hashes themselves, are equal by chance, as labels
+    are. So the key goes into the digest of such a one, and its purge leaves those of other keys alone.
+
+    Args:
+        key: the encoded key.
+        identity: what history hashes, see `values.sample_identity`.
+    """
+    if identity[:1] == b"\1":
+        return identity[1:]
+    return blake3(b"literal\0" + len(key).to_bytes(2, "little") + key + identity[1:]).digest()
 
 
 def new_tombstone(digest: bytes, reason: str, author: str, software: str) -> Tombstone:

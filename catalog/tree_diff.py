@@ -6,9 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from hangar_cloud.catalog.keys import RowKey, encode_key
+from hangar_cloud.catalog.leaf_diff import differing_rows
 from hangar_cloud.catalog.node_reader import NodeReader
 from hangar_cloud.catalog.records import NodeRef, Row
 from hangar_cloud.catalog.schema import ColumnSchema
+from hangar_cloud.catalog.segments import Leaf
 
 _AT_ONCE: Final = 16
 
@@ -36,9 +38,45 @@ def diff_trees(
         before: schema and root of the one tree.
         after: schema and root of the other.
     """
-    left, right = _differing_leaves(nodes, before[1], after[1])
-    old, new = _rows(nodes, left, before[0]), _rows(nodes, right, after[0])
-    for key in sorted({*old, *new}, key=encode_key):
+    groups = list(_groups(*_differing_leaves(nodes, before[1], after[1])))
+    for start in range(0, len(groups), _AT_ONCE):
+        part = groups[start : start + _AT_ONCE]
+        nodes.prefetch([ref for left, _ in part for ref in left], before[0])
+        nodes.prefetch([ref for _, right in part for ref in right], after[0])
+        for left, right in part:
+            if len(left) == len(right) == 1 and before[0] == after[0]:
+                changes = _changes_between(nodes.leaf(left[0], before[0]), nodes.leaf(right[0], after[0]))
+            else:
+                changes = _changes_among(_rows(nodes, left, before[0]), _rows(nodes, right, after[0]))
+            yield from sorted(changes, key=lambda change: encode_key(change.key))
+
+
+def _groups(left: Sequence[NodeRef], right: Sequence[NodeRef]) -> Iterator[tuple[list[NodeRef], list[NodeRef]]]:
+    """Leaves of both trees that may have keys in common, in key order: mostly one of each.
+
+    Where a leaf begins at the same key in both trees, no leaf before has keys behind it in either.
+    """
+    shared = {ref.first for ref in left} & {ref.first for ref in right}
+    group: tuple[list[NodeRef], list[NodeRef]] = ([], [])
+    sided = [*((ref, 0) for ref in left), *((ref, 1) for ref in right)]
+    for ref, side in sorted(sided, key=lambda one: (one[0].first, one[1])):
+        if side == 0 and ref.first in shared and (group[0] or group[1]):
+            yield group
+            group = ([], [])
+        group[side].append(ref)
+    if group[0] or group[1]:
+        yield group
+
+
+def _changes_between(before: Leaf, after: Leaf) -> Iterator[RowChange]:
+    removed, added, changed = differing_rows(before, after)
+    yield from (RowChange(before.keys[i], before.row(i), None) for i in removed)
+    yield from (RowChange(after.keys[i], None, after.row(i)) for i in added)
+    yield from (RowChange(before.keys[i], before.row(i), after.row(j)) for i, j in changed)
+
+
+def _changes_among(old: dict[RowKey, Row], new: dict[RowKey, Row]) -> Iterator[RowChange]:
+    for key in {*old, *new}:
         was, now = old.get(key), new.get(key)
         if was is None or now is None or was.identity != now.identity:
             yield RowChange(key, was, now)
@@ -77,10 +115,7 @@ def _open(nodes: NodeReader, refs: Sequence[NodeRef], level: int) -> list[NodeRe
 
 def _rows(nodes: NodeReader, leaves: Sequence[NodeRef], schema: ColumnSchema) -> dict[RowKey, Row]:
     rows: dict[RowKey, Row] = {}
-    for start in range(0, len(leaves), _AT_ONCE):
-        part = leaves[start : start + _AT_ONCE]
-        nodes.prefetch(part, schema)
-        for ref in part:
-            leaf = nodes.leaf(ref, schema)
-            rows.update((key, leaf.row(i)) for i, key in enumerate(leaf.keys))
+    for ref in leaves:
+        leaf = nodes.leaf(ref, schema)
+        rows.update((key, leaf.row(i)) for i, key in enumerate(leaf.keys))
     return rows

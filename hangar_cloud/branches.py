@@ -74,7 +74,9 @@ class Branches:
 
     def set_current(self, branch: str) -> None:
         """Remember the branch that a writer uses."""
-        replace_file(self._storage.root / "HEAD", f"{branch}\n".encode())
+        file = self._storage.root / "HEAD"
+        if self.current() != branch or not file.exists():
+            replace_file(file, f"{branch}\n".encode())
 
     def pointer(self, branch: str) -> Pointer:
         """The head of a branch. Raises RefNotFoundError where there is none; names those there are."""

@@ -27,7 +27,7 @@ from hangar_cloud.errors import SampleNotFoundError
 from hangar_cloud.notebook import facts_table, pictures_of
 from hangar_cloud.storage import Storage
 
-_READ_AHEAD: Final = 256
+READ_AHEAD: Final = 256
 _MOST_SHOWN: Final = 16 * 1024 * 1024
 _Key = TypeVar("_Key", bound=RowKey)
 
@@ -299,7 +299,7 @@ class ColumnReader(BoxReading):
         for key, found in rows:
             if not local or self._is_local(found):
                 waiting.append((key, found))
-            if len(waiting) >= _READ_AHEAD:
+            if len(waiting) >= READ_AHEAD:
                 yield from self._read(waiting)
                 waiting = []
         yield from self._read(waiting)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, cast
 
 from hangar_cloud.catalog.errors import InvalidNameError
 from hangar_cloud.catalog.keys import KeyType, check_key
 from hangar_cloud.catalog.working_set import Found
-from hangar_cloud.column import ColumnReader
+from hangar_cloud.column import READ_AHEAD, ColumnReader
+from hangar_cloud.warm_reads import WarmReads
 
 
 class FlatSampleReader(ColumnReader):
@@ -17,6 +19,8 @@ class FlatSampleReader(ColumnReader):
     Values are fresh numpy arrays (writable, changing one changes nothing stored), str or bytes. What is
     not on this machine is fetched when it is read.
     """
+
+    _may_read_warm = True
 
     def __getitem__(self, key: KeyType) -> Any:
         """The value of a key.
@@ -27,11 +31,24 @@ class FlatSampleReader(ColumnReader):
             FileNotFoundError: not on this machine, and the repository is offline.
         """
         self._alive()
+        warm = self._warm
+        if warm is not None:
+            value = warm.get(key)
+            if value is not None:
+                return value
         key = self._row_key(key)
         found = self._find(key)
         if found is None:
             raise self._absent(key)
-        return self._value(key, found)
+        value = self._value(key, found)
+        if warm is not None:
+            warm.learn(key)
+        return value
+
+    @cached_property
+    def _warm(self) -> WarmReads | None:
+        """The short way to values that are in memory; None where what is staged comes first."""
+        return WarmReads(self._nodes, self._packs, self._entry) if self._may_read_warm else None
 
     def get(self, key: KeyType, default: Any = None) -> Any:
         """The value of a key, or `default` where there is no such key."""
@@ -74,13 +91,35 @@ class FlatSampleReader(ColumnReader):
         What has to be fetched is fetched some hundred samples at a time.
         """
         self._alive()
-        return self._read_ahead(self._samples(), local)
+        if local or self._warm is None:
+            return self._read_ahead(self._samples(), local)
+        return self._read_on(self._warm)
 
     @property
     def remote_reference_keys(self) -> tuple[KeyType, ...]:
         """Keys of the samples whose value is not on this machine."""
         self._alive()
         return tuple(key for key, found in self._samples() if self._is_remote(found))
+
+    def _read_on(self, warm: WarmReads) -> Iterator[tuple[KeyType, Any]]:
+        """Keys and values in key order: those in memory as they come, others some hundred at a time."""
+        alive, take = self._alive, warm.take
+        for leaf in self._leaves():
+            keys, i, loaded = cast("list[KeyType]", leaf.keys), 0, 0
+            while i < len(keys):
+                alive()
+                value = take(leaf, i)
+                if value is None and i >= loaded:
+                    loaded = min(i + READ_AHEAD, len(keys))
+                    warm.load(leaf, i, loaded)
+                    value = take(leaf, i)
+                if value is not None:
+                    yield keys[i], value
+                    i += 1
+                    continue
+                end = next((j for j in range(i + 1, loaded) if take(leaf, j) is not None), loaded)
+                yield from self._read([(keys[j], leaf.row(j)) for j in range(i, end)])
+                i = end
 
     def _sizes(self) -> list[tuple[str, object]]:
         return [("Number of Samples", len(self))]

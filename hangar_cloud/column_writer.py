@@ -160,6 +160,8 @@ class FlatSampleWriter(ColumnWriter, FlatSampleReader):
     A write is durable once it returns outside a ``with`` block, or once the block ends.
     """
 
+    _may_read_warm = False
+
     def __setitem__(self, key: KeyType, value: Any) -> None:
         """Store a value under a key, in place of what was there.
 

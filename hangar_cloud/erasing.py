@@ -20,10 +20,11 @@ from hangar_cloud.backends.pack_reader import PackedSample
 from hangar_cloud.backends.packs import NO_PACK, pack_path
 from hangar_cloud.backends.store import ObjectStore
 from hangar_cloud.catalog.moves_file import MAX_MOVES, decode_moves, encode_moves
-from hangar_cloud.catalog.occurrences import Hit, digest_of, is_literal
+from hangar_cloud.catalog.occurrences import Hit
 from hangar_cloud.catalog.record_erase import DoomedLeaf, erase_values
 from hangar_cloud.catalog.records import records_path
 from hangar_cloud.catalog.segments import decode_leaf
+from hangar_cloud.catalog.tombstones import tombstone_digest
 from hangar_cloud.catalog.watch import Watch, land
 from hangar_cloud.catalog.whereabouts import identity
 
@@ -63,7 +64,7 @@ class Eraser:
 
     Args:
         store: the store.
-        digests: of the samples.
+        digests: of the samples, as their tombstones are named.
         folder: an existing folder for packs while they are written; each takes twice its size.
         shared: whether others write to the store without a lock: in a bucket.
     """
@@ -154,11 +155,8 @@ class Eraser:
 
     def _stands_in(self, data: bytes, leaf: DoomedLeaf) -> bool:
         """Whether a leaf has the value of one of the samples in it."""
-        rows = (row for _, row in decode_leaf(data, leaf.schema, leaf.rows).entries())
-        return any(
-            row.value is not None and not is_literal(row) and digest_of(row, leaf.schema) in self._digests
-            for row in rows
-        )
+        rows = decode_leaf(data, leaf.schema, leaf.rows).entries()
+        return any(row.value is not None and tombstone_digest(k, row.identity) in self._digests for k, row in rows)
 
     def _local(self, path: str) -> Path:
         local = self._store.local_path(path)

@@ -77,7 +77,7 @@ def check_repository(storage: Storage, level: str, resume: bool, fetch: bool) ->
             lambda pack: _lost(held, pack),
         ).run()
     findings += _notes(held, trees.remote_rows, packs.remote_samples)
-    findings += [purged_note(trees.purged_seen)] if trees.purged_seen else []
+    findings += [purged_note(trees.purged_seen, trees.unchecked)] if trees.purged_seen else []
     if level == "all":
         verified.clear()
     return findings

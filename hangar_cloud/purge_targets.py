@@ -11,11 +11,11 @@ from hangar_cloud.backends.errors import CorruptDataError, DataNotLocalError, Ob
 from hangar_cloud.backends.object_source import ObjectSource
 from hangar_cloud.branches import Branches
 from hangar_cloud.catalog import history
-from hangar_cloud.catalog.commits import METADATA
-from hangar_cloud.catalog.keys import check_key, encode_key, key_range
-from hangar_cloud.catalog.occurrences import Hit, Occurrences, digest_of, is_literal
+from hangar_cloud.catalog.commits import METADATA, ColumnEntry
+from hangar_cloud.catalog.keys import RowKey, check_key, encode_key, key_range
+from hangar_cloud.catalog.occurrences import Hit, Occurrences
 from hangar_cloud.catalog.records import Row
-from hangar_cloud.catalog.tombstones import MAX_REASON
+from hangar_cloud.catalog.tombstones import MAX_REASON, tombstone_digest
 from hangar_cloud.collection import DEFAULT_KEEP_REFLOG
 from hangar_cloud.errors import ColumnNotFoundError, InvalidArgumentError, SampleNotFoundError
 from hangar_cloud.purge_report import PurgedSample
@@ -89,28 +89,23 @@ class Targets:
         self.source = _source(storage)
 
     def digests(self, target: Target) -> frozenset[bytes]:
-        """Digests of all samples that a target means.
+        """Digests of all samples that a target means: as given, or as their tombstones are named.
 
         Raises:
             ColumnNotFoundError: no commit has the column.
             SampleNotFoundError: no commit has the key.
-            InvalidArgumentError: the value is so short that history holds it itself.
         """
         if target.digest is not None:
             return frozenset([target.digest])
         commits = self._in_use() if target.commit is None else [self._branches.find(target.commit)]
-        known = literal = False
+        known = False
         found: set[bytes] = set()
         for digest in commits:
             entry = self._storage.commit(digest).trees.get(str(target.column))
             if entry is None:
                 continue
             known = True
-            for row in self._rows(entry, target.key):
-                literal = literal or is_literal(row)
-                found.add(digest_of(row, entry.schema))
-        if literal:
-            raise _too_short(f"{_named(target)}, sample {target.key!r}")
+            found |= {tombstone_digest(encode_key(key), row.identity) for key, row in self._rows(entry, target.key)}
         if not known and target.column != METADATA:
             raise ColumnNotFoundError(
                 f"no commit that was looked at has a column {target.column!r}. Metadata is purged as column ''"
@@ -123,11 +118,10 @@ class Targets:
         """Every row of some samples in any commit that is there, also in those that nothing refers to any more.
 
         Args:
-            digests: of the samples.
+            digests: of the samples, their own or as their tombstones are named.
             here: look at what is on this machine only; a clone fetches nothing for it.
 
         Raises:
-            InvalidArgumentError: a value is so short that history holds it itself.
             CorruptDataError: a commit that is in use cannot be read, so that nobody knows what is in it.
         """
         looking = Occurrences(self.source, digests, here=here)
@@ -147,9 +141,6 @@ class Targets:
                 commits = names.setdefault((column, hit.key, hit.digest), [])
                 if commits[-1:] != [digest]:
                     commits.append(digest)
-        short = next((hit for hit in hits if is_literal(hit.row)), None)
-        if short is not None:
-            raise _too_short(f"sample {short.key!r}")
         ordered = sorted(names, key=lambda name: (name[0], encode_key(name[1]), name[2]))
         samples = [PurgedSample(c, k, d.hex(), tuple(names[c, k, d])) for c, k, d in ordered]
         return Found(list(hits), samples)
@@ -164,15 +155,15 @@ class Targets:
         branches = sorted(name for name, head in self._branches.heads().items() if holds(head))
         return branches, [tag.name for tag in self._storage.tags().all() if holds(tag.digest)]
 
-    def _rows(self, entry: Any, key: Any) -> list[Row]:
+    def _rows(self, entry: ColumnEntry, key: Any) -> list[tuple[RowKey, Row]]:
         nodes, schema = self._storage.nodes, entry.schema
         nested = schema.column_layout == "nested"
         if nested and not isinstance(key, tuple):
-            return [row for _, row in nodes.range(entry.root, schema, *key_range(key))]
+            return list(nodes.range(entry.root, schema, *key_range(key)))
         if not nested and isinstance(key, tuple):
             return []
         row = nodes.find(entry.root, schema, key)
-        return [] if row is None else [row]
+        return [] if row is None else [(key, row)]
 
     def _in_use(self) -> list[str]:
         """Every commit behind a branch or tag, or what a branch was within the time of its log."""
@@ -202,14 +193,6 @@ def _source(storage: Storage) -> ObjectSource:
 
 def _named(target: Target) -> str:
     return "metadata" if target.column == METADATA else f"column {target.column!r}"
-
-
-def _too_short(what: str) -> InvalidArgumentError:
-    return InvalidArgumentError(
-        f"{what}: a value of up to 32 bytes cannot be purged. The digests of history are made of the value itself, not "
-        "of a digest of it, so nobody could check them without it; and every equal value would go with it. Nothing was "
-        "changed. docs/purge.md says what can be done"
-    )
 
 
 def _is_text(text: str) -> bool:

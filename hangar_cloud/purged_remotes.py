@@ -8,11 +8,10 @@ from collections.abc import Collection, Iterable, Iterator
 from hangar_cloud.backends.moves import Moves
 from hangar_cloud.backends.packs import NO_PACK, pack_path
 from hangar_cloud.backends.store import ObjectStore
-from hangar_cloud.catalog.occurrences import is_literal
 from hangar_cloud.catalog.records import NodeRef, records_path
 from hangar_cloud.catalog.schema import ColumnSchema
 from hangar_cloud.catalog.segments import Leaf
-from hangar_cloud.catalog.tombstones import listed_tombstones, read_tombstones, tombstone_path
+from hangar_cloud.catalog.tombstones import listed_tombstones, read_tombstones, tombstone_digest, tombstone_path
 from hangar_cloud.errors import HangarError, PurgedError
 from hangar_cloud.purging import take_over
 from hangar_cloud.storage import Storage
@@ -20,15 +19,11 @@ from hangar_cloud.storage import Storage
 
 def purged_in(leaf: Leaf, ref: NodeRef, schema: ColumnSchema, purged: Collection[bytes]) -> Iterator[tuple[bytes, str]]:
     """Digests of those samples of a leaf that were purged, and the names of the objects that they would be in."""
-    for i in range(len(leaf)):
-        row = leaf.row(i)
-        if is_literal(row) or row.identity[1:] not in purged:
-            continue
-        if row.place is None:
-            yield row.identity[1:], records_path(ref.place.object)
-        else:
-            erased = row.place.pack == NO_PACK  # it was in the leaf itself
-            yield row.identity[1:], records_path(ref.place.object) if erased else pack_path(row.place.pack)
+    for key, row in leaf.entries():
+        digest = tombstone_digest(key, row.identity)
+        if digest in purged:
+            packed = row.place is not None and row.place.pack != NO_PACK
+            yield digest, pack_path(row.place.pack) if row.place and packed else records_path(ref.place.object)
 
 
 def refuse_purged(store: ObjectStore, moves: Moves, found: Iterable[tuple[bytes, str]]) -> None:

@@ -21,7 +21,7 @@ from hangar_cloud.catalog import condemned
 from hangar_cloud.catalog.marking import CommitReader, Marker
 from hangar_cloud.catalog.moves_file import decode_moves
 from hangar_cloud.catalog.node_reader import node_extent
-from hangar_cloud.catalog.occurrences import Hit
+from hangar_cloud.catalog.occurrences import Hit, digest_of
 from hangar_cloud.catalog.records import records_path
 from hangar_cloud.catalog.tombstones import new_tombstone, read_tombstones, tombstone_path
 from hangar_cloud.catalog.whereabouts import Whereabouts, identity
@@ -96,8 +96,8 @@ class Purge:
         Raises:
             SampleNotFoundError: nobody has such a sample.
         """
-        digests = Targets(self._storage).digests(target)
-        report, found = self._report(digests)
+        report, found = self._report(Targets(self._storage).digests(target))
+        digests = frozenset(bytes.fromhex(digest) for digest in report.digests)
         self._refuse_parts(found)
         refuse_staged(self._storage, digests, self._folder)
         eraser = Eraser(self._store, digests, self._folder, shared=self._storage.is_bucket)
@@ -172,12 +172,14 @@ class Purge:
         report.erased = eraser.erased
         report.left = clear_machine(self._storage, found.hits, seen)
 
-    def _report(self, digests: frozenset[bytes]) -> tuple[PurgeReport, Found]:
+    def _report(self, wanted: frozenset[bytes]) -> tuple[PurgeReport, Found]:
         targets = Targets(self._storage)
         with byte_progress("looking for the samples"):
-            found = targets.find(digests)
-        before = read_tombstones(self._store, set(digests))
-        unknown = digests - {hit.digest for hit in found.hits} - before.keys()
+            found = targets.find(wanted)
+        there = {hit.digest for hit in found.hits}
+        before = read_tombstones(self._store, {*wanted, *there})
+        digests = there | before.keys()
+        unknown = wanted - digests - {digest_of(hit.row, hit.schema) for hit in found.hits}
         if unknown:
             raise SampleNotFoundError(
                 f"no commit in {self._storage.location} has a sample of digest {min(unknown).hex()}, and none was "

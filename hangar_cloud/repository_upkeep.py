@@ -127,7 +127,8 @@ class RepositoryUpkeep(RepositoryRefs):
 
         Commits, their digests and the sample's key stay; reading its value raises `PurgedError`, which says when, by
         whom and why it was purged. Equal samples (the same bytes, dtype and shape) are one sample: they go wherever
-        they are, under any key of any column. Look at a dry run first. See docs/purge.md.
+        they are, under any key of any column. Only of values of up to 32 bytes, such as labels, those of this key go,
+        unless they are purged by their digest. Look at a dry run first. See docs/purge.md.
 
         Args:
             digest: of the sample, 64 hex digits; this, or `column` and `key`.
@@ -143,8 +144,8 @@ class RepositoryUpkeep(RepositoryRefs):
 
         Raises:
             KeyError: no commit has such a column, key or sample.
-            ValueError: an argument cannot be meant; the value has at most 32 bytes; it is staged here and not
-                committed; or something that is in use is damaged. Nothing was changed.
+            ValueError: an argument cannot be meant; the sample is staged here and not committed; or something that is
+                in use is damaged. Nothing was changed.
             PermissionError: a writer of this local repository is open, or the bucket may not be written to.
             RuntimeError: a garbage collection is at work. What was begun is ended by calling this again.
             OSError: the store failed. What was begun is ended by calling this again.

@@ -107,9 +107,10 @@ class LocalStore(ObjectStore):
     def put(self, path: str, data: bytes) -> None:
         target = self.local_path(path)
         self.ensure_writable()
+        # Not flushed, as nothing depends on it: after a power cut an older or a damaged one is as good as none.
         with self._explained("write", path), temporary_sibling(target) as temporary:
-            write_flushed(temporary, data)
-            publish_over(temporary, target)
+            temporary.write_bytes(data)
+            os.replace(temporary, target)
 
     def put_if_absent(self, path: str, data: bytes) -> bool:
         target = self.local_path(path)

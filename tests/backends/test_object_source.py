@@ -99,7 +99,7 @@ def test_a_truncated_partial_file_is_completed(cached):
     size = cached.part.stat().st_size
     for length in (0, 1, 30, size // 2, size - 1):
         os.truncate(cached.part, length)
-        reader._decoded.clear()
+        reader.decoded.clear()
         cached.check(reader, [0, 1, 2])
         cached.check(cached.reader(offline=True), [0, 1, 2])
 
@@ -252,14 +252,14 @@ def test_bytes_read_ahead_that_turn_out_damaged_are_asked_for_again(tmp_path):
 def test_an_evicted_partial_file_is_filled_again_not_fetched_for_ever(cached):
     reader = cached.reader()
     cached.check(reader, [0])
-    reader._decoded.clear()
+    reader.decoded.clear()
     cached.check(reader, [0])  # the file is open now
     cached.part.unlink()  # as another process's eviction does
-    reader._decoded.clear()
+    reader.decoded.clear()
     cached.check(reader, [1])
     before = cached.remote.requests["get_range"]
     for _ in range(5):
-        reader._decoded.clear()
+        reader.decoded.clear()
         cached.check(reader, [1])
     assert cached.remote.requests["get_range"] == before
     cached.check(cached.reader(offline=True), [1])
@@ -274,7 +274,7 @@ def _read_all(folder: Path, seed: int, rounds: int, limit: int | None) -> str:
     reader = cached.reader()
     for _ in range(rounds):
         i = int(random.integers(len(PAYLOADS)))
-        reader._decoded.clear()
+        reader.decoded.clear()
         if bytes(reader.read(packed.samples[i])) != PAYLOADS[i]:
             return f"sample {i} is wrong"
     return "fine"

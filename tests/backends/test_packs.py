@@ -280,4 +280,4 @@ def test_decoded_blocks_stay_under_their_bound(tmp_path):
     for sample, payload in zip(packed.samples, packed.payloads, strict=True):
         assert bytes(reader.read(sample)) == payload
     assert reader._decoded_bytes <= 50_000
-    assert reader._decoded_bytes == sum(len(block.raw) for block in reader._decoded.values())
+    assert reader._decoded_bytes == sum(len(block.raw) for block in reader.decoded.values())

@@ -100,7 +100,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=steps)
 def test_it_gives_the_same_columns_on_the_same_base(tmp_path: Path, steps: list[tuple[Any, ...]]) -> None:
     bench = start(tmp_path / uuid4().hex / "one")
@@ -117,7 +117,7 @@ def test_it_gives_the_same_columns_on_the_same_base(tmp_path: Path, steps: list[
     bench.close()
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ours=steps, theirs=steps)
 def test_what_is_put_on_another_commit_is_the_same_after_reopening(tmp_path: Path, ours: Any, theirs: Any) -> None:
     folder = tmp_path / uuid4().hex

@@ -111,6 +111,13 @@ def small_commits(place: Place) -> None:
     commit_often(place.local)
 
 
+def short_values(place: Place) -> None:
+    """Values that history hashes themselves, in leaves of two commits."""
+    one_commit(place)
+    for first in (0, 5):
+        add_commit(place.local, {n: noise(n, 9) for n in range(first, first + 5)}, column="short")
+
+
 def bucket_small_commits(place: Place) -> None:
     bucket(place)
     commit_often(place.direct)

@@ -189,6 +189,10 @@ def _purge_volume(repository: Repository) -> None:
     patiently(lambda: repository.purge(column="volumes", key=0, reason="asked for"))
 
 
+def _purge_short(repository: Repository) -> None:
+    patiently(lambda: repository.purge(column="short", key=0, reason="asked for"))
+
+
 def _here(work: Callable[[Repository], None]) -> Callable[[Place], None]:
     return lambda place: work(place.local)
 
@@ -208,6 +212,7 @@ OPERATIONS: Final = [
     Operation("gc", scenes.garbage, _here(_gc)),
     Operation("repack", scenes.small_commits, _here(_repack)),
     Operation("purge", scenes.small_commits, _here(_purge), atomic=False),
+    Operation("purge of a short value", scenes.short_values, _here(_purge_short), atomic=False),
     Operation("create branch", scenes.one_commit, _here(_create_branch)),
     Operation("delete branch", scenes.two_branches, _here(_delete_branch)),
     Operation("restore branch", scenes.deleted_branch, _restore_branch),

@@ -276,7 +276,7 @@ def test_iterating_over_a_column_that_is_altered_meanwhile_is_an_error_and_never
 SHAPES = [(4,), (2, 3), ()]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_sequence_of_alterations_keeps_the_numbers(tmp_path, data):
     """Whatever is asked: it is done for every sample, or refused and nothing has happened."""

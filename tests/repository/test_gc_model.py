@@ -175,7 +175,7 @@ class History:
 
 @pytest.mark.parametrize("kind", ["folder", "bucket"])
 @settings(
-    max_examples=15,
+    max_examples=10,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

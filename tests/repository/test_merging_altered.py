@@ -305,7 +305,7 @@ def test_no_sample_is_read_or_fetched(tmp_path):
     assert same(clone.checkout()["x", 50], noise(50))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     altering=st.sampled_from(["master", "dev"]),
     changes=st.sampled_from([{"dtype": "<i8"}, {"dtype": ">f8"}, {"variable_shape": True}]),

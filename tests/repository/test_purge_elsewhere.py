@@ -245,8 +245,6 @@ def test_a_value_of_the_metadata_is_purged(open_bucket):
         metadata["contact"]
     with pytest.raises(SampleNotFoundError, match="metadata has no sample 'nix'"):
         repository.purge(column="", key="nix", reason=REASON)
-    with pytest.raises(InvalidArgumentError, match="metadata, sample 'short': a value of up to 32 bytes"):
-        repository.purge(column="", key="short", reason=REASON)
     writer = repository.checkout(write=True)
     with pytest.raises(InvalidSampleError, match="^metadata, sample 'again': the sample was purged"):
         writer.metadata["again"] = secret

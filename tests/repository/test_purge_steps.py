@@ -185,18 +185,6 @@ def test_a_reason_is_one_line_of_text(repository, reason):
     assert repository._storage.store.list_children("purged") == []
 
 
-def test_a_short_value_is_part_of_history_and_is_refused(repository):
-    writer = repository.checkout(write=True)
-    writer["text"]["name"] = "Ada"
-    writer.commit("short")
-    writer.close()
-    with pytest.raises(
-        InvalidArgumentError, match=r"column 'text', sample 'name': a value of up to 32 bytes cannot be purged"
-    ):
-        repository.purge(column="text", key="name", reason=REASON)
-    assert repository._storage.store.list_children("purged") == []
-
-
 def test_uncommitted_changes_of_the_sample_are_in_the_way(repository):
     writer = repository.checkout(write=True)
     writer["array"][70] = noise(7, 300)

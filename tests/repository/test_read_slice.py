@@ -193,7 +193,8 @@ def test_a_damaged_tile_is_told_with_the_sample_and_other_boxes_can_be_read(empt
 
 
 def test_the_page_about_arrays_is_true(empty):
-    from tests.project.test_docs import ROOT, blocks
+    from tests.project.source_rules import ROOT
+    from tests.project.test_docs import blocks
 
     names = {"repo": empty, "np": np, "volume": volume(0, (128, 256, 256))}
     page = "\n".join(block.body for block in blocks(ROOT / "docs" / "usage-arrays.md") if block.language == "python")

@@ -309,7 +309,7 @@ def conflicts_of_pop(writer, name):
     return set()
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_sequence_against_dicts(tmp_path, data):
     repository = make_repository(tmp_path / uuid4().hex)

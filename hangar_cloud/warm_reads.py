@@ -1,0 +1,168 @@
+"""One value out of what is decoded in memory already: no file, no check and no message comes into it.
+
+Whatever is not so simple (a leaf or a block that has to be loaded, a sample that was not compared with its digest yet,
+a key that cannot be, arrays whose shape varies) is left to the long way.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
+
+import numpy as np
+
+from hangar_cloud.backends.pack_reader import SHARED_BLOCK_LIMIT, UNREADABLE, PackedSample, PackReader
+from hangar_cloud.catalog.commits import ColumnEntry
+from hangar_cloud.catalog.keys import MAX_INT_KEY, KeyType, encode_key
+from hangar_cloud.catalog.node_reader import NodeReader, Span
+from hangar_cloud.catalog.schema import ColumnSchema
+from hangar_cloud.catalog.segments import Leaf
+
+_MOST_SPANS: Final = 65_536
+_MOST_SHARED: Final = SHARED_BLOCK_LIMIT // 2
+
+Take = Callable[[Leaf, int], Any]
+
+
+class WarmReads:
+    """Reads of one column of one commit that need nothing but memory.
+
+    Args:
+        nodes: the record trees.
+        packs: the blocks.
+        entry: the column, flat.
+
+    `take` makes a value of a row of a leaf, as `get` does.
+    """
+
+    def __init__(self, nodes: NodeReader, packs: PackReader, entry: ColumnEntry) -> None:
+        self._leaf_named = nodes.leaf_named
+        self._nodes = nodes
+        self._packs = packs
+        self._blocks = packs.decoded
+        self._entry = entry
+        # Leaves that were met, in key order.
+        self._firsts: list[bytes] = []
+        self._spans: list[Span] = []
+        self.take = _taker(entry, packs)
+        self._lock = threading.Lock()
+
+    def get(self, key: KeyType) -> Any:
+        """The value of a key, None where it takes more than memory to tell."""
+        kind = type(key)
+        if kind is int:
+            if not 0 <= key <= MAX_INT_KEY:  # type: ignore[operator]
+                return None
+            encoded = b"\1" + key.to_bytes(8, "big")  # type: ignore[union-attr]
+        elif kind is str and key.isascii():  # type: ignore[union-attr]
+            encoded = b"\2" + key.encode() + b"\0"  # type: ignore[union-attr]
+        else:
+            return None
+        i = bisect_right(self._firsts, encoded) - 1
+        if i < 0:
+            return None
+        _, end, name = self._spans[i]
+        if encoded >= end:
+            return None
+        leaf = self._leaf_named(name)
+        if leaf is None:
+            return None
+        row = leaf.positions.get(key)
+        return None if row is None else self.take(leaf, row)
+
+    def load(self, leaf: Leaf, start: int, end: int) -> None:
+        """Have some rows' samples in memory, compared with their digests, as far as they share blocks with others.
+
+        What cannot be read is left to the long way, which says why.
+        """
+        packed = leaf.packed
+        if packed is None:
+            return
+        digests, names, offsets, _, starts, sizes = packed
+        missing: dict[tuple[bytes, int], int] = {}
+        rows = [row for row in range(start, end) if offsets[row] >= 0 and sizes[row] <= _MOST_SHARED]
+        blocks = {row: (names[row * 16 : row * 16 + 16], offsets[row]) for row in rows}
+        for row, name in blocks.items():
+            if name not in self._blocks:
+                missing.setdefault(name, row)
+        prefix = self._entry.schema.prefix
+        with suppress(*UNREADABLE):
+            wanted = [leaf.row(row) for row in missing.values()]
+            self._packs.read_many([PackedSample(r.place, r.identity[1:], prefix(r.shape)) for r in wanted if r.place])
+        fixed = None if leaf.shapes else prefix(None)
+        for row, name in blocks.items():
+            block = self._blocks.get(name)
+            if block is not None and starts[row] not in block.proven:
+                block.prove(
+                    starts[row], sizes[row], digests[row * 32 : row * 32 + 32], fixed or prefix(leaf.row(row).shape)
+                )
+
+    def learn(self, key: KeyType) -> None:
+        """Remember where the leaf of a key is, which the long way has just read."""
+        encoded = encode_key(key)
+        i = bisect_right(self._firsts, encoded)
+        if (i and encoded < self._spans[i - 1].end) or len(self._firsts) >= _MOST_SPANS:
+            return
+        span = self._nodes.span(self._entry.root, self._entry.schema, key)
+        if span is None:
+            return
+        with self._lock:
+            i = bisect_right(self._firsts, encoded)
+            # In this order, so that whoever reads meanwhile finds a span for each first key.
+            self._spans.insert(i, span)
+            self._firsts.insert(i, span.first)
+
+
+def _taker(entry: ColumnEntry, packs: PackReader) -> Take:
+    """What makes a value of a row of a leaf, None where more is needed than is in memory."""
+    schema = entry.schema
+    if schema.column_type != "ndarray":
+        return _text_taker(schema, packs)
+    if schema.schema_type == "fixed_shape":
+        return _array_taker(schema, packs)
+    return lambda leaf, row: None
+
+
+def _array_taker(schema: ColumnSchema, packs: PackReader) -> Take:
+    block_of, from_bytes = packs.decoded.get, np.frombuffer
+    dtype, shape, size = schema.numpy_dtype, schema.shape or (), schema.fixed_size or 0
+    count = size // dtype.itemsize
+
+    def take(leaf: Leaf, row: int) -> Any:
+        values = leaf.values
+        if values is not None and (value := values[row]) is not None:
+            return from_bytes(value, dtype).reshape(shape).copy() if len(value) == size else None
+        packed = leaf.packed
+        if packed is None:
+            return None
+        _, names, offsets, _, starts, sizes = packed
+        start = starts[row]
+        block = block_of((names[row * 16 : row * 16 + 16], offsets[row]))
+        if block is None or start not in block.proven or sizes[row] != size or start + size > len(block.raw):
+            return None
+        return from_bytes(block.raw, dtype, count, start).reshape(shape).copy()
+
+    return take
+
+
+def _text_taker(schema: ColumnSchema, packs: PackReader) -> Take:
+    block_of, decode = packs.decoded.get, schema.decode
+
+    def take(leaf: Leaf, row: int) -> Any:
+        values = leaf.values
+        if values is not None and (value := values[row]) is not None:
+            return decode(value, None)
+        packed = leaf.packed
+        if packed is None:
+            return None
+        _, names, offsets, _, starts, sizes = packed
+        start, size = starts[row], sizes[row]
+        block = block_of((names[row * 16 : row * 16 + 16], offsets[row]))
+        if block is None or start not in block.proven or start + size > len(block.raw):
+            return None
+        return decode(block.raw[start : start + size], None)
+
+    return take
