@@ -2,6 +2,9 @@
 
 A block is a 24-byte header and the encoded bytes. Small samples share a block; a huge sample is a
 run of consecutive blocks. `docs/format.md` section "Packs" is the normative text.
+
+An extent of a pack may hold an array in the place of blocks (`array_format`). Who reads, checks or erases whole extents
+need not know: the functions here do for both.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from typing import Final, NamedTuple
 
 import xxhash
 
+from hangar_cloud.backends.array_format import check_array, is_array
 from hangar_cloud.backends.codecs import Codec, compress, decompress
 from hangar_cloud.backends.errors import CorruptDataError
 
@@ -79,13 +83,17 @@ def is_bound(data: bytes | memoryview) -> bool:
 
 
 def encode_alike(raw: bytes | memoryview, old: bytes | memoryview) -> bytes:
-    """A block of other raw bytes, encoded as another block is, and not bound."""
+    """A block (or array) of other raw bytes, encoded as another one is, and not bound."""
+    if is_array(old):
+        from hangar_cloud.backends.array_blocks import encode_array_alike
+
+        return encode_array_alike(raw, old)
     _, number, shuffle, *_ = _HEADER.unpack_from(old)
     return encode_block(raw, Codec(number, shuffle))
 
 
 def decode_blocks(data: bytes | memoryview, digest: bytes, expected: int) -> memoryview:
-    """Decode the block or run of blocks that fills `data`, with every checksum verified.
+    """Decode the block, run of blocks or array that fills `data`, with every checksum verified.
 
     Args:
         data: the extent of a `Place`.
@@ -97,6 +105,10 @@ def decode_blocks(data: bytes | memoryview, digest: bytes, expected: int) -> mem
         CorruptDataError: a header, a checksum or a length is wrong.
     """
     view = memoryview(data)
+    if is_array(view):
+        from hangar_cloud.backends.array_blocks import decode_array
+
+        return decode_array(view, digest, expected)
     parts: list[memoryview] = []
     position = 0
     room = max(expected, GROUP_BYTES * 4)
@@ -115,7 +127,7 @@ def decode_blocks(data: bytes | memoryview, digest: bytes, expected: int) -> mem
 
 
 def check_blocks(data: bytes | memoryview, digest: bytes) -> None:
-    """Verify the checksums of the block or run of blocks that fills `data`, without decoding it.
+    """Verify the checksums of the block, run of blocks or array that fills `data`, without decoding it.
 
     Args:
         data: the extent of a `Place`.
@@ -125,6 +137,9 @@ def check_blocks(data: bytes | memoryview, digest: bytes) -> None:
         CorruptDataError: a header, a checksum or a length is wrong.
     """
     view = memoryview(data)
+    if is_array(view):
+        check_array(view, digest)
+        return
     position = number = 0
     while position < len(view) or not number:
         *_, position = _checked(view, position, digest, number)

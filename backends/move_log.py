@@ -118,7 +118,7 @@ class MoveLogs:
         self._logs.clear()
 
     def get_ranges(
-        self, store: ObjectStore, requests: Sequence[RangeRequest], least: int | None = None
+        self, store: ObjectStore, requests: Sequence[RangeRequest], least: int | None = None, *, tiles: bool = False
     ) -> list[Fetched]:
         """Bytes of ranges of a store's objects, in the order asked, wherever they lie by now.
 
@@ -129,6 +129,7 @@ class MoveLogs:
             store: to ask.
             requests: ranges by their names of old.
             least: how many bytes at the end of each range are enough, if the rest is not there; None for all.
+            tiles: these are tiles of arrays.
 
         Raises:
             ObjectNotFoundError: some are nowhere.
@@ -138,12 +139,12 @@ class MoveLogs:
         """
         log = self.of(store.url)
         if log is None:
-            return [Fetched(data) for data in store.get_ranges(requests)]
+            return [Fetched(data) for data in (store.get_tiles if tiles else store.get_ranges)(requests)]
         spots = [log.moves.spots(*request, least)[0] for request in requests]
         known: set[str] = set()
         for _ in range(_LOOKS):
             try:
-                return _read(store, requests, spots)
+                return _read(store, requests, spots, tiles)
             except ObjectNotFoundError as error:
                 came = log.refresh(store.get_many)
                 if not log.moves.count:
@@ -179,14 +180,14 @@ class MoveLogs:
         return []
 
 
-def _read(store: ObjectStore, requests: Sequence[RangeRequest], spots: Sequence[Spot]) -> list[Fetched]:
+def _read(store: ObjectStore, requests: Sequence[RangeRequest], spots: Sequence[Spot], tiles: bool) -> list[Fetched]:
     ranges = []
     for (path, offset, length), spot in zip(requests, spots, strict=True):
         if spot.path is None:
             raise PurgedBytesError(f"bytes {offset} to {offset + length} of {path} were purged")
         ranges.append((spot.path, spot.offset, spot.length))
     found = []
-    for data, spot in zip(store.get_ranges(ranges), spots, strict=True):
+    for data, spot in zip((store.get_tiles if tiles else store.get_ranges)(ranges), spots, strict=True):
         check_rewritten(data, spot)
         found.append(Fetched(data, spot.checksum is not None))
     return found

@@ -89,10 +89,11 @@ class ObjectSource:
         except (CorruptDataError, DataNotLocalError) as error:
             return self._fetch_ahead(extent, ahead, error) if ahead else self._fetch([extent], [error])[0]
 
-    def read_many(self, extents: Sequence[Extent[T]], *, must_keep: bool = False) -> list[T]:
+    def read_many(self, extents: Sequence[Extent[T]], *, must_keep: bool = False, tiles: bool = False) -> list[T]:
         """The verified values of many extents, in the order asked; what is missing is fetched in joined requests.
 
-        Raises as `read`, and with `must_keep` StoreError where what was fetched cannot be kept.
+        Raises as `read`, and with `must_keep` StoreError where what was fetched cannot be kept. `tiles` says that these
+        are tiles of an array.
         """
         values: list[Any] = [None] * len(extents)
         missing: list[int] = []
@@ -104,7 +105,8 @@ class ObjectSource:
                 missing.append(i)
                 reasons.append(error)
         if missing:
-            for i, value in zip(missing, self._fetch([extents[i] for i in missing], reasons, must_keep), strict=True):
+            fetched = self._fetch([extents[i] for i in missing], reasons, must_keep, tiles)
+            for i, value in zip(missing, fetched, strict=True):
                 values[i] = value
         return values
 
@@ -271,7 +273,13 @@ class ObjectSource:
 
         return self._ask([(extent.path, start, end - start)], reason, take_wide, extent.length)
 
-    def _fetch(self, extents: Sequence[Extent[T]], reasons: Sequence[HangarError], must_keep: bool = False) -> list[T]:
+    def _fetch(
+        self,
+        extents: Sequence[Extent[T]],
+        reasons: Sequence[HangarError],
+        must_keep: bool = False,
+        tiles: bool = False,
+    ) -> list[T]:
         def take(blobs: list[Fetched]) -> list[T]:
             answers = list(zip(extents, blobs, reasons, strict=True))
             values = [verified(e, memoryview(b.data), fetched=True, rewritten=b.rewritten) for e, b, _ in answers]
@@ -280,7 +288,7 @@ class ObjectSource:
             return values
 
         try:
-            return self._ask([(e.path, e.offset, e.length) for e in extents], reasons[0], take)
+            return self._ask([(e.path, e.offset, e.length) for e in extents], reasons[0], take, tiles=tiles)
         except (ObjectNotFoundError, CorruptDataError):
             paths = {extent.path for extent in extents}
             if len(paths) == 1 or self.offline or len(self._remotes()) < 2:
@@ -289,7 +297,7 @@ class ObjectSource:
         values: dict[int, T] = {}
         for path in paths:
             places = [i for i, extent in enumerate(extents) if extent.path == path]
-            fetched = self._fetch([extents[i] for i in places], [reasons[i] for i in places], must_keep)
+            fetched = self._fetch([extents[i] for i in places], [reasons[i] for i in places], must_keep, tiles)
             values.update(zip(places, fetched, strict=True))
         return [values[i] for i in range(len(extents))]
 
@@ -299,13 +307,14 @@ class ObjectSource:
         reason: HangarError,
         take: Callable[[list[Fetched]], T],
         least: int | None = None,
+        tiles: bool = False,
     ) -> T:
         """What `take` makes of the bytes, from the first remote that has them all (or the `least` last ones) intact."""
         remotes = self._reachable(requests[0][0], reason)
         problem: CorruptDataError | None = None
         for remote in remotes:
             try:
-                return take(self._moves.get_ranges(remote, requests, least))
+                return take(self._moves.get_ranges(remote, requests, least, tiles=tiles))
             except ObjectNotFoundError:
                 continue
             except (CorruptDataError, TruncatedObjectError) as error:

@@ -7,9 +7,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from hangar_cloud.backends.blocks import Place, decode_blocks, most_decoded
+from hangar_cloud.backends.box_reader import LEAST_BYTES, BoxReader, Part
 from hangar_cloud.backends.errors import (
     CorruptDataError,
     DataNotLocalError,
@@ -20,6 +21,7 @@ from hangar_cloud.backends.errors import (
 from hangar_cloud.backends.local_files import LocalFiles
 from hangar_cloud.backends.object_source import Extent, ObjectSource
 from hangar_cloud.backends.packs import NO_PACK, pack_path, staged_pack_number
+from hangar_cloud.backends.tiledb_arrays import Elements
 from hangar_cloud.backends.values import payload_size, sample_digest
 
 _DECODED_LIMIT: Final = 128 * 1024 * 1024
@@ -28,6 +30,7 @@ SHARED_BLOCK_LIMIT: Final = 64 * 1024
 UNREADABLE: Final = (CorruptDataError, DataNotLocalError, ObjectNotFoundError, PurgedBytesError)
 """What reading a sample may raise that speaks of this sample alone."""
 
+T = TypeVar("T")
 Purged = Callable[[bytes, bool], HangarError | None]
 """What to raise for the sample of a digest if it was purged, else None; if told so, without asking a remote."""
 
@@ -96,6 +99,7 @@ class PackReader:
         self._decoded_bytes = 0
         self._decoded_limit = decoded_limit
         self._lock = threading.Lock()
+        self._boxes = BoxReader()
 
     def read(self, sample: PackedSample) -> memoryview:
         """One sample's payload, read-only.
@@ -141,6 +145,28 @@ class PackReader:
             payload = blocks[sample.place.pack, sample.place.offset].payload(sample)
             payloads.append(self.read(sample) if payload is None else payload)
         return payloads
+
+    def read_box(
+        self, sample: PackedSample, shape: Sequence[int], lows: Sequence[int], highs: Sequence[int]
+    ) -> Elements | None:
+        """A box of one array, read as `BoxReader.read` does; None where the sample has to be read as a whole.
+
+        That is so too where the parts of the array that are wanted cannot be read: the error is that of the sample.
+
+        Args:
+            sample: of an ndarray column.
+            shape: of the sample.
+            lows, highs: first element of the box and the one behind the last, in each dimension; none is empty.
+        """
+        place, digest, prefix = sample
+        if place.stored < LEAST_BYTES or place.pack == NO_PACK or payload_size(prefix) != place.size:
+            return None
+        if self._purged(digest, True) is not None:
+            return None
+        try:
+            return self._boxes.read(place, digest, lambda parts: self._read_parts(place, parts), shape, lows, highs)
+        except UNREADABLE:
+            return None
 
     def fetch(self, samples: Sequence[PackedSample]) -> None:
         """Bring samples to this machine, every one verified against its digest. Raises as `read`."""
@@ -210,6 +236,7 @@ class PackReader:
             self.decoded.clear()
             self._decoded_bytes = 0
         self._staged_files.forget_all()
+        self._boxes.forget()
 
     @contextmanager
     def _purge_told(self, sample: PackedSample) -> Iterator[None]:
@@ -236,7 +263,7 @@ class PackReader:
         self._remember((place.pack, place.offset), raw, sample)
         return raw
 
-    def _load_staged(self, number: int, extent: Extent[memoryview]) -> memoryview:
+    def _load_staged(self, number: int, extent: Extent[T]) -> T:
         if self._staging is None:
             raise CorruptDataError(f"a committed record refers to staging pack {number}")
         path = self._staging / f"{number}.pack"
@@ -247,6 +274,13 @@ class PackReader:
             raise CorruptDataError(f"staging pack {path} is gone") from error
         except CorruptDataError as error:
             raise CorruptDataError(f"staging pack {path} at byte {extent.offset}: {error}") from error
+
+    def _read_parts(self, place: Place, parts: Sequence[Part]) -> list[Any]:
+        """What the checks of parts of an extent make of them. Raises CorruptDataError, or as `ObjectSource.read`."""
+        number = staged_pack_number(place.pack)
+        if number is None:
+            return self._source.read_many([_part_of(place, *part) for part in parts], tiles=True)
+        return [self._load_staged(number, _part_of(place, *part)) for part in parts]
 
     def _remember(self, name: tuple[bytes, int], raw: memoryview, sample: PackedSample) -> DecodedBlock:
         block = DecodedBlock(raw, sample)
@@ -260,6 +294,19 @@ class PackReader:
                 _, dropped = self.decoded.popitem(last=False)
                 self._decoded_bytes -= len(dropped.raw)
         return block
+
+
+def _part_of(place: Place, start: int, length: int, check: Callable[[memoryview], T]) -> Extent[T]:
+    """A part of the extent of a place."""
+
+    def verify(data: memoryview, fetched: bool) -> T:
+        if len(data) != length:
+            raise CorruptDataError(f"only {len(data)} of {length} bytes are there")
+        return check(data)
+
+    if start + length > place.stored:
+        raise CorruptDataError("an array is longer than its record says")
+    return Extent(pack_path(place.pack), place.offset + start, length, verify)
 
 
 def _payload(raw: memoryview, place: Place) -> memoryview:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final
 
-from hangar_cloud.backends.blocks import GROUP_BYTES, Place, encode_block, encode_sample
-from hangar_cloud.backends.codecs import Codec, choose_codec, codec_from_options
+from hangar_cloud.backends.blocks import Place
 from hangar_cloud.backends.pack_writer import PackWriter
 from hangar_cloud.backends.packs import BlockExtent, staged_pack, staged_pack_number
 from hangar_cloud.backends.values import identity_digest, sample_identity
@@ -16,30 +15,30 @@ from hangar_cloud.catalog.keys import RowKey
 from hangar_cloud.catalog.node_reader import NodeReader
 from hangar_cloud.catalog.purged_samples import PurgedSamples
 from hangar_cloud.catalog.records import Row
+from hangar_cloud.catalog.sample_blocks import Members, SampleEncoder
 from hangar_cloud.catalog.sample_log import SampleLog
 from hangar_cloud.catalog.schema import ColumnSchema, Payload
 
 INLINE_ARRAY_BYTES: Final = 64
 INLINE_TEXT_BYTES: Final = 128
-_SHARE_BYTES: Final = GROUP_BYTES // 2
-_TRUSTED_TRIAL: Final = 16 * 1024
-_TRIAL_LIMIT: Final = 1 << 18
 PROMISED: Final = Place(staged_pack(2**63 - 1), 0, 0, 0, 0)
 """Stands in a row for the place of a sample that another process stores; whoever gathers the rows puts it right."""
+_APPEND_BYTES: Final = 32 * 1024 * 1024
+TILED_BYTES: Final = 8 * 1024 * 1024
+"""Columns of arrays that have, or may have, so many bytes are tiled by default."""
 
-_Block = tuple[bytes, list[tuple[bytes, int, int]]]
-"""Encoded bytes, and where in them each digest's payload starts and how long it is."""
-
-BACKENDS: Final = ("p0", "i0")
+BACKENDS: Final = ("p0", "i0", "t0")
 
 
 def default_backend(schema: ColumnSchema) -> str:
-    """ "i0" where every value of the column is small, or most are (text); else "p0"."""
+    """ "i0" where every value is small, or most are (text); "t0" where an array may be huge; else "p0"."""
     if schema.column_type != "ndarray":
         return "i0"
     most = schema.item_size
     for n in schema.shape or ():
         most *= n
+    if most >= TILED_BYTES:
+        return "t0"
     return "i0" if most <= INLINE_ARRAY_BYTES else "p0"
 
 
@@ -78,7 +77,7 @@ class SampleWriter:
         self._exists = exists
         self._cover = cover
         self._places: dict[bytes, Place] = {}
-        self._codecs: dict[tuple[str, ColumnSchema, str], Codec] = {}
+        self._encoder = SampleEncoder()
         self._known_packs: dict[bytes, bool] = {}
         self._nodes = nodes
         self._pack: PackWriter | None = None
@@ -105,7 +104,7 @@ class SampleWriter:
         if self._purged is not None:
             self._purged.refuse(column, zip((key for key, _ in samples), identities, strict=True))
         packed = [
-            (identity[1:], payload.data, key)
+            (identity[1:], payload, key)
             for identity, (key, payload) in zip(identities, samples, strict=True)
             if not _is_inline(entry, identity, payload)
         ]
@@ -186,13 +185,13 @@ class SampleWriter:
         self,
         column: str,
         entry: ColumnEntry,
-        samples: list[tuple[bytes, bytes, RowKey]],
+        samples: list[tuple[bytes, Payload, RowKey]],
         extents: dict[int, list[BlockExtent]],
         spares: dict[bytes, Place],
     ) -> None:
         """Give every digest of `samples` a place, writing those that have none."""
         self._cover(entry)
-        fresh = {digest: data for digest, data, _ in samples if digest not in self._places}
+        fresh = {digest: payload for digest, payload, _ in samples if digest not in self._places}
         found = self._index.find(list(fresh), self._can_be_read)
         self._places |= found
         reused = {digest: fresh.pop(digest) for digest in found}
@@ -201,21 +200,21 @@ class SampleWriter:
             self._places[digest] = PROMISED
         if fresh:
             pack = self._open_pack()
-            blocks = _blocks(fresh, self._codec(column, entry, fresh))
+            blocks = self._encoder.encode(column, entry, fresh)
             self._places |= _append(pack, self._pack_number, blocks, extents)
         if reused and self._nodes is not None:
             self._prefer_own_rows(self._nodes, entry, samples, reused)
         if reused and self._nodes is not None:
             pack = self._open_spare()
-            blocks = _blocks(reused, self._codec(column, entry, reused))
+            blocks = self._encoder.encode(column, entry, reused)
             spares |= _append(pack, self._spare_number, blocks, extents)
 
     def _prefer_own_rows(
         self,
         nodes: NodeReader,
         entry: ColumnEntry,
-        samples: list[tuple[bytes, bytes, RowKey]],
-        reused: dict[bytes, bytes],
+        samples: list[tuple[bytes, Payload, RowKey]],
+        reused: dict[bytes, Payload],
     ) -> None:
         """Take those out of `reused` that the base holds under the same key: its packs do not vanish."""
         for digest, _, key in samples:
@@ -252,21 +251,6 @@ class SampleWriter:
             self._spare = PackWriter(self._staging.pack_file(self._spare_number))
         return self._spare
 
-    def _codec(self, column: str, entry: ColumnEntry, fresh: dict[bytes, bytes]) -> Codec:
-        name = (column, entry.schema, repr(entry.backend_options))
-        chosen = self._codecs.get(name) or codec_from_options(entry.backend_options, entry.schema.item_size)
-        if chosen is None:
-            trial = bytearray()
-            for data in fresh.values():
-                trial += data[: _TRIAL_LIMIT - len(trial)]
-                if len(trial) >= _TRIAL_LIMIT:
-                    break
-            chosen = choose_codec(bytes(trial), entry.schema.item_size)
-            if len(trial) < _TRUSTED_TRIAL:
-                return chosen
-        self._codecs[name] = chosen
-        return chosen
-
     def _can_be_read(self, place: Place) -> bool:
         """Whether what an index says is at a place is there, or where that was moved to."""
         # In this order: looking for a pack in vain makes known what was moved out of it.
@@ -296,46 +280,33 @@ def _is_inline(entry: ColumnEntry, identity: bytes, payload: Payload) -> bool:
     return len(payload.data) <= limit
 
 
-def _blocks(samples: dict[bytes, bytes], codec: Codec) -> list[_Block]:
-    """Samples by digest, encoded: big ones each in a run of blocks, small ones together."""
-    blocks: list[_Block] = []
-    group: list[tuple[bytes, bytes]] = []
-    size = 0
-    for digest, data in samples.items():
-        if len(data) > _SHARE_BYTES:
-            blocks.append((encode_sample(data, codec, digest), [(digest, 0, len(data))]))
-            continue
-        if size + len(data) > GROUP_BYTES:
-            blocks.append(_encode_group(group, codec))
-            group, size = [], 0
-        group.append((digest, data))
-        size += len(data)
-    if group:
-        blocks.append(_encode_group(group, codec))
-    return blocks
-
-
 def _append(
-    pack: PackWriter, number: int, blocks: list[_Block], extents: dict[int, list[BlockExtent]]
+    pack: PackWriter,
+    number: int,
+    encoded: Iterable[tuple[bytes, Members]],
+    extents: dict[int, list[BlockExtent]],
 ) -> dict[bytes, Place]:
-    """Append blocks to a staging pack; where in it each digest lies."""
-    added = pack.append([data for data, _ in blocks])
-    extents.setdefault(number, []).extend(added)
+    """Append blocks and arrays to a staging pack, a moderate amount at a time; where in it each digest lies."""
     name = staged_pack(number)
-    return {
-        digest: Place(name, extent.offset, extent.stored, start, size)
-        for extent, (_, members) in zip(added, blocks, strict=True)
-        for digest, start, size in members
-    }
+    places: dict[bytes, Place] = {}
 
+    def write(waiting: list[tuple[bytes, Members]]) -> None:
+        added = pack.append([data for data, _ in waiting])
+        extents.setdefault(number, []).extend(added)
+        places.update(
+            (digest, Place(name, extent.offset, extent.stored, start, size))
+            for extent, (_, members) in zip(added, waiting, strict=True)
+            for digest, start, size in members
+        )
 
-def _encode_group(group: list[tuple[bytes, bytes]], codec: Codec) -> _Block:
-    """One shared block, and where in it each digest's payload lies."""
-    members = []
-    start = 0
-    for digest, data in group:
-        members.append((digest, start, len(data)))
-        start += len(data)
-    raw = b"".join(data for _, data in group)
-    binding = group[0][0] if len(group) == 1 else None
-    return encode_block(raw, codec, binding), members
+    waiting: list[tuple[bytes, Members]] = []
+    size = 0
+    for one in encoded:
+        waiting.append(one)
+        size += len(one[0])
+        if size >= _APPEND_BYTES:
+            write(waiting)
+            waiting, size = [], 0
+    if waiting:
+        write(waiting)
+    return places

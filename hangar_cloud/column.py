@@ -22,6 +22,7 @@ from hangar_cloud.catalog.node_reader import NodeReader
 from hangar_cloud.catalog.records import Row
 from hangar_cloud.catalog.schema import Payload
 from hangar_cloud.catalog.working_set import Found
+from hangar_cloud.column_boxes import BoxReading
 from hangar_cloud.errors import SampleNotFoundError
 from hangar_cloud.notebook import facts_table, pictures_of
 from hangar_cloud.storage import Storage
@@ -31,7 +32,7 @@ _MOST_SHOWN: Final = 16 * 1024 * 1024
 _Key = TypeVar("_Key", bound=RowKey)
 
 
-class ColumnReader:
+class ColumnReader(BoxReading):
     """A column of one commit. Its rows are samples or, where it is nested, subsamples."""
 
     def __init__(self, name: str, storage: Storage, commit: str | None, entry: ColumnEntry, alive: Alive) -> None:
@@ -123,7 +124,7 @@ class ColumnReader:
 
     @property
     def backend(self) -> str:
-        """Code of the backend that new values go to: "p0" packs, "i0" inline in the records."""
+        """Code of the backend that new values go to: "p0" packs, "i0" inline in the records, "t0" arrays in tiles."""
         self._alive()
         return self._entry.backend
 

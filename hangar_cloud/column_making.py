@@ -44,8 +44,12 @@ class ColumnMaking:
             prototype: an array whose shape and dtype are taken instead.
             variable_shape: samples may be smaller than `shape`, of the same rank.
             contains_subsamples: each sample is a set of arrays with keys of their own (see `NestedSampleWriter`).
-            backend: "p0" (packs) or "i0" (inline); by default "i0" for samples of at most 64 bytes.
-            backend_options: for packs ``{"codec": "auto" | "raw" | "lz4" | "zstd", "shuffle": bool, "level": int}``.
+            backend: "p0" (packs), "i0" (inline) or "t0" (tiles, for `ColumnReader.read_slice`); by default "i0" for
+                samples of at most 64 bytes, and "t0" where `shape` has 8 MiB or more.
+            backend_options: for packs ``{"codec": "auto" | "raw" | "lz4" | "zstd", "shuffle": bool, "level": int}``;
+                for tiles ``{"tile": (…), "filters": […]}``: a tile's size in elements, by default such that it has 128
+                to 256 KiB; and TileDB's filters in the order in which they encode, out of "byteshuffle", "bitshuffle",
+                "zstd", "gzip", "bzip2", "lz4" and "rle", or pairs of a name and a level.
 
         Raises:
             LookupError: there is a column of that name.

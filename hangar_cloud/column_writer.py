@@ -9,6 +9,7 @@ from heapq import merge
 from typing import Any, Final, TypeVar
 
 from hangar_cloud.alive import Alive
+from hangar_cloud.backends.array_options import array_options
 from hangar_cloud.backends.codecs import codec_from_options
 from hangar_cloud.backends.pack_reader import PackReader
 from hangar_cloud.backends.packs import staged_pack_number
@@ -242,6 +243,8 @@ def check_backend(code: Any, options: Any, schema: ColumnSchema) -> tuple[str, d
     if options is not None and not isinstance(options, dict):
         raise InvalidArgumentError(f"backend_options must be a dict, not {type(options).__name__}")
     try:
+        if chosen == "t0":
+            return chosen, array_options(options or {}, schema.shape, schema.item_size).as_json()
         codec_from_options(options or {}, schema.item_size)
     except ValueError as error:
         raise InvalidArgumentError(str(error)) from None

@@ -19,6 +19,7 @@
     ├── InvalidSampleError              (ValueError)         a value that does not fit its column
     ├── InvalidSchemaError              (ValueError)         a column that cannot be made like that
     ├── InvalidArgumentError            (ValueError)         any other argument that cannot be meant
+    │   └── InvalidSliceError           (IndexError)         an index that is no box of an array
     ├── RefNotFoundError                (ValueError)         no such branch or commit
     ├── RefExistsError                  (ValueError)         the branch exists already
     ├── HeadMovedError                  (RuntimeError)       another writer was first; nothing is lost
@@ -98,6 +99,10 @@ from hangar_cloud.catalog.errors import (
 
 class InvalidArgumentError(HangarError, ValueError):
     """An argument, or two together, that cannot be meant."""
+
+
+class InvalidSliceError(InvalidArgumentError, IndexError):
+    """An index that is no box of an array: out of bounds, too many dimensions, or anything but integers and slices."""
 
 
 class UdfError(HangarError, TypeError):
@@ -252,6 +257,7 @@ __all__ = [
     "InvalidPathError",
     "InvalidSampleError",
     "InvalidSchemaError",
+    "InvalidSliceError",
     "MergeConflictError",
     "MergeUnderWayError",
     "MissingFolderError",

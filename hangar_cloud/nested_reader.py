@@ -204,6 +204,11 @@ class FlatSubsampleReader:
             return dict(zip((sub for _, sub in pairs), self._parent._read_all(pairs), strict=True))
         return self._parent[self._name, key]
 
+    def read_slice(self, key: KeyType, index: Any) -> Any:
+        """A box of the array of a subsample; see `ColumnReader.read_slice`."""
+        self._check()
+        return self._parent.read_slice((self._name, key), index)
+
     def get(self, key: SubsampleIndex, default: Any = None) -> Any:
         """As indexing, with `default` where there is no such subsample."""
         self._check()

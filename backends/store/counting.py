@@ -71,6 +71,13 @@ class CountingStore(ObjectStore):
         self._count("get_range", 0, received=len(data))
         return data
 
+    def get_tiles(self, requests: Sequence[RangeRequest]) -> builtins.list[bytes]:
+        plan = join_ranges(requests, join_gap=self.join_gap, max_joined=self.max_joined)
+        self._count("get_range", len(plan))
+        results = self.inner.get_tiles(requests)
+        self._count("get_range", 0, received=sum(joined.length for joined in plan))
+        return results
+
     def get_ranges(self, requests: Sequence[RangeRequest]) -> builtins.list[bytes]:
         plan = join_ranges(requests, join_gap=self.join_gap, max_joined=self.max_joined)
         self._count("get_range", len(plan))

@@ -78,6 +78,13 @@ class GcsStore(RemoteStore):
             options.setdefault("token", "anon")
         return GCSFileSystem(**options, skip_instance_cache=True, use_listings_cache=False)
 
+    async def _vfs_settings(self) -> dict[str, str] | None:
+        if set(self.storage_options) - {"token", "endpoint_url", "project"}:
+            return None
+        filesystem = self._filesystem()
+        anonymous = filesystem.credentials.credentials is None
+        return gcs_settings(filesystem._location, self.storage_options.get("token"), anonymous)
+
     def _classify(self, error: BaseException) -> Fault:
         return classify_gcs(error)
 
@@ -240,6 +247,24 @@ async def _session_of(filesystem: Any) -> Any:
         # Made here, it has no finalizer of gcsfs's, which would close it from the wrong thread.
         filesystem._session = forbid_resending(aiohttp.ClientSession(**filesystem.session_kwargs))
     return filesystem._session
+
+
+def gcs_settings(endpoint: str, token: Any, anonymous: bool) -> dict[str, str] | None:
+    """What TileDB has to be told to read a bucket as gcsfs does; None where it cannot be.
+
+    Args:
+        endpoint: URL of the server.
+        token: as gcsfs takes it.
+        anonymous: whether gcsfs has no credentials.
+    """
+    if "googleapis.com" not in endpoint:
+        # An address of its own is taken for an emulator's, without credentials.
+        return {"vfs.gcs.endpoint": endpoint} if anonymous else None
+    if token in (None, "google_default"):
+        return None if anonymous else {}
+    if isinstance(token, dict) and token.get("type") == "service_account":
+        return {"vfs.gcs.service_account_key": json.dumps(token)}
+    return None
 
 
 def _framed(name: str, data: bytes) -> tuple[str, bytes]:

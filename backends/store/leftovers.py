@@ -35,7 +35,7 @@ def remove_leftovers(folder: Path, before: float) -> int:
     for place, folders, files in os.walk(folder):
         for name in (*folders, *files):
             match = _NAME.fullmatch(name)
-            if match is None or _is_alive(int(match[1])):
+            if match is None or is_alive(int(match[1])):
                 continue
             path = os.path.join(place, name)
             with suppress(OSError):
@@ -60,7 +60,7 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _is_alive(process: int) -> bool:
+def is_alive(process: int) -> bool:
     """Whether there is such a process on this machine; on Windows, where asking would end it, only this is known."""
     if process == os.getpid() or sys.platform == "win32":
         return process == os.getpid()

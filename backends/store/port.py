@@ -75,6 +75,10 @@ class ObjectStore(ABC):
         bytes; requests run concurrently, within a bound. Raises what ``get_range`` raises.
         """
 
+    def get_tiles(self, requests: Sequence[RangeRequest]) -> builtins.list[bytes]:
+        """The same as ``get_ranges``, of tiles of arrays: of a bucket, TileDB may be asked for many of them."""
+        return self.get_ranges(requests)
+
     @abstractmethod
     def put(self, path: str, data: bytes) -> None:
         """Write an object, replacing what was there; only for advisory objects that nothing depends on."""

@@ -15,6 +15,7 @@ from hangar_cloud.backends.store.paths import is_listable
 from hangar_cloud.backends.store.port import ObjectInfo, Progress
 from hangar_cloud.backends.store.remote import Page, RemoteStore
 from hangar_cloud.backends.store.s3_faults import classify_s3
+from hangar_cloud.backends.store.s3_settings import s3_settings
 from hangar_cloud.backends.store.transfer import read_part
 
 if TYPE_CHECKING:
@@ -86,6 +87,9 @@ class S3Store(RemoteStore):
             config["response_checksum_validation"] = "when_required"
         options["config_kwargs"] = {**config, **(options.get("config_kwargs") or {})}
         return options
+
+    async def _vfs_settings(self) -> dict[str, str] | None:
+        return await s3_settings(self._filesystem(), self.storage_options)
 
     def _classify(self, error: BaseException) -> Fault:
         return classify_s3(error)

@@ -19,6 +19,27 @@ def samples(first: int, count: int = 3) -> dict[int, Any]:
     return {key: noise(key, SIZE) for key in range(first, first + count)}
 
 
+def volumes(first: int) -> dict[int, Any]:
+    """Samples that are cut into tiles: one in an array of its own, and two that share one."""
+    made = {key: noise(key, 24_000).reshape(30, 40, 20) for key in range(first, first + 2)}
+    return {**made, first + 2: noise(first, 64_000).reshape(40, 40, 40)}
+
+
+def add_volumes(repository: Repository) -> None:
+    writer = repository.checkout(write=True, branch="master")
+    column = writer.add_ndarray_column(
+        "volumes",
+        shape=(40, 40, 40),
+        dtype="u1",
+        variable_shape=True,
+        backend="t0",
+        backend_options={"tile": (20, 20, 20)},
+    )
+    column.update(volumes(0))
+    writer.commit("volumes")
+    writer.close()
+
+
 def nothing(place: Place) -> None:
     """An empty folder."""
 
@@ -46,6 +67,21 @@ def stage(repository: Repository, first: int = 10) -> None:
     writer["array", 0] = noise(first + 100, SIZE)
     writer["text", f"s{first}"] = "staged"
     writer.close()
+
+
+def with_volumes(place: Place) -> None:
+    one_commit(place)
+    add_volumes(place.local)
+
+
+def volumes_to_push(place: Place) -> None:
+    pushed(place)
+    add_volumes(place.local)
+
+
+def bucket_with_volumes(place: Place) -> None:
+    bucket(place)
+    add_volumes(place.direct)
 
 
 def two_branches(place: Place) -> None:

@@ -60,10 +60,10 @@ def _commit(repository: Repository, message: str = "second") -> None:
     writer.close()
 
 
-def _ingest(repository: Repository) -> None:
+def _ingest(repository: Repository, column: str = "array") -> None:
     writer = repository.checkout(write=True, branch="master")
-    with writer["array"] as column:
-        column.update(scenes.samples(70))
+    with writer[column] as block:
+        block.update(scenes.samples(70) if column == "array" else scenes.volumes(70))
     writer["text", "batch"] = "seven"
     writer.commit("batch 7", idempotency_key="batch-7")
     if writer.diff.status() == "DIRTY":
@@ -181,6 +181,14 @@ def _purge(repository: Repository) -> None:
     patiently(lambda: repository.purge(column="array", key=0, reason="asked for"))
 
 
+def _ingest_volumes(repository: Repository) -> None:
+    _ingest(repository, "volumes")
+
+
+def _purge_volume(repository: Repository) -> None:
+    patiently(lambda: repository.purge(column="volumes", key=0, reason="asked for"))
+
+
 def _purge_short(repository: Repository) -> None:
     patiently(lambda: repository.purge(column="short", key=0, reason="asked for"))
 
@@ -197,6 +205,8 @@ OPERATIONS: Final = [
     Operation("init", scenes.nothing, _init, atomic=False),
     Operation("commit", scenes.staged, _here(_commit)),
     Operation("ingest with a key", scenes.one_commit, _here(_ingest), atomic=False, between=["local: staged"]),
+    Operation("ingest volumes", scenes.with_volumes, _here(_ingest_volumes), atomic=False, between=["local: staged"]),
+    Operation("purge a volume", scenes.with_volumes, _here(_purge_volume), atomic=False),
     Operation("merge", scenes.two_branches, _here(_merge)),
     Operation("merge with a resolved conflict", scenes.conflict, _resolve),
     Operation("gc", scenes.garbage, _here(_gc)),
@@ -217,6 +227,7 @@ OPERATIONS: Final = [
     Operation("add remote", scenes.one_commit, _add_remote),
     Operation("first push", scenes.with_remote, _push, "remote", atomic=False),
     Operation("push", scenes.ahead, _push, "remote", atomic=False),
+    Operation("push volumes", scenes.volumes_to_push, _push, "remote", atomic=False),
     Operation("push by force", scenes.diverged, lambda place: _push(place, force=True), "remote", atomic=False),
     Operation(
         "push and merge",
@@ -237,6 +248,14 @@ OPERATIONS: Final = [
         "ingest into a bucket with a key",
         scenes.bucket,
         _there(_ingest),
+        "bucket",
+        atomic=False,
+        between=["bucket: staged"],
+    ),
+    Operation(
+        "ingest volumes into a bucket",
+        scenes.bucket_with_volumes,
+        _there(_ingest_volumes),
         "bucket",
         atomic=False,
         between=["bucket: staged"],

@@ -86,15 +86,25 @@ def row_keys(kind: Kind) -> st.SearchStrategy[RowKey]:
 _seeds = st.integers(0, SEEDS - 1)
 
 
+def _backends(kind: Kind) -> list[str]:
+    return ["i0", "p0", "t0"] if kind.type == "ndarray" else ["i0", "p0"]
+
+
+def _options(backend: str, kind: Kind) -> dict[str, Any] | None:
+    """Tiles so small that arrays of some elements are cut."""
+    return {"tile": [3] * len(kind.shape or ())} if backend == "t0" else None
+
+
 @st.composite
 def _add(draw: Any, snapshot: Snapshot) -> Edit:
     name, kind = draw(st.sampled_from(NAMES)), draw(st.sampled_from(KINDS))
-    backend = draw(st.sampled_from(["i0", "p0"]))
+    backend = draw(st.sampled_from(_backends(kind)))
 
     def do(checkout: Any) -> None:
         if kind.type == "ndarray":
+            options = {"backend": backend, "backend_options": _options(backend, kind)}
             checkout.add_ndarray_column(
-                name, kind.shape, np.dtype(kind.dtype), None, kind.variable, kind.nested, backend=backend
+                name, kind.shape, np.dtype(kind.dtype), None, kind.variable, kind.nested, **options
             )
         else:
             make = checkout.add_str_column if kind.type == "str" else checkout.add_bytes_column
@@ -128,10 +138,15 @@ def _rename(draw: Any, snapshot: Snapshot, name: str) -> Edit:
 
 @st.composite
 def _change_backend(draw: Any, snapshot: Snapshot, name: str) -> Edit:
-    backend = draw(st.sampled_from(["i0", "p0"]))
+    kind = snapshot[name].kind
+    backend = draw(st.sampled_from(_backends(kind)))
     after = {**snapshot, name: replace(snapshot[name], backend=backend)}
+    options = _options(backend, kind)
     return Edit(
-        f"backend of {name!r} is {backend}", lambda checkout: checkout[name].change_backend(backend), after, {name}
+        f"backend of {name!r} is {backend}",
+        lambda checkout: checkout[name].change_backend(backend, options),
+        after,
+        {name},
     )
 
 
