@@ -32,7 +32,7 @@ _STATUS = Path("/proc/self/status")
 
 def _read_columns(checkout: Any) -> None:
     for name in checkout.keys():  # noqa: SIM118 - a checkout is no dict
-        for use in (_read_first, _read_some, _read_each):
+        for use in (_read_first, _read_box, _read_some, _read_each):
             with contextlib.suppress(HangarError):
                 use(checkout[name])
     with contextlib.suppress(HangarError):
@@ -47,6 +47,12 @@ def _read_first(column: Any) -> None:
         value = column[key]
         if column.contains_subsamples:
             dict(value.items())
+
+
+def _read_box(column: Any) -> None:
+    key = next(iter(column), None)
+    if key is not None and not column.contains_subsamples and column.column_type == "ndarray":
+        column.read_slice(key, (slice(0, 1),))
 
 
 def _read_some(column: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pytest
 
+import tests.faults.hostile_arrays  # noqa: F401 - its makers register themselves
 from tests.faults.hostile import MAKERS, Hostile
 from tests.faults.victims import Reader, make_one_of_everything
 
