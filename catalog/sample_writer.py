@@ -264,10 +264,13 @@ class SampleWriter:
 
 def sealed_row(row: Row | None, sealed: dict[int, bytes]) -> Row | None:
     """A staged row with its staging pack replaced by the sealed one; `sealed` has pack ids by number."""
-    if row is None or row.place is None:
+    place = None if row is None else row.place
+    if row is None or place is None:
         return row
-    number = staged_pack_number(row.place.pack)
-    return row if number is None else row._replace(place=row.place._replace(pack=sealed[number]))
+    number = staged_pack_number(place.pack)
+    if number is None:
+        return row
+    return Row(row.identity, Place(sealed[number], *place[1:]), row.value, row.shape)
 
 
 def _is_inline(entry: ColumnEntry, identity: bytes, payload: Payload) -> bool:

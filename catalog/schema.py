@@ -87,6 +87,22 @@ class ColumnSchema:
             return self == other
         return replace(self, shape=other.shape) == other
 
+    def quick_payload(self, value: Any) -> Payload | None:
+        """The payload of an array or text that fits at first sight; None leaves it to `encode` to look closer."""
+        if type(value) is np.ndarray:
+            fits = value.dtype is self._native_dtype and value.shape == self.shape and value.flags.c_contiguous
+            return Payload(self._fixed_prefix, value.tobytes(), None) if fits else None
+        if type(value) is str and self.column_type == "str":
+            return Payload(STR_PREFIX, encode_text(value), None)
+        return None
+
+    @cached_property
+    def _native_dtype(self) -> np.dtype[Any] | None:
+        """What numpy has one object of only, so that it can be told at first sight; None where shapes vary."""
+        if self.column_type != "ndarray" or self.schema_type != "fixed_shape":
+            return None
+        return np.dtype(self.numpy_dtype.type) if self.numpy_dtype.isnative else None
+
     def encode(self, value: Any, where: str) -> Payload:
         """Check a value and return its canonical payload (a copy of its bytes).
 

@@ -72,7 +72,8 @@ class WorkingColumn:
 
     def put(self, key: RowKey, payload: Payload | None) -> None:
         """Set a key in memory, or delete it with None; `WorkingSet.flush` makes it durable."""
-        self._guard.refuse(f"write to column {self.name!r}" if self.name else "write metadata")
+        if self._guard.is_held:
+            self._guard.refuse(f"write to column {self.name!r}" if self.name else "write metadata")
         self._count(key, payload is not None)
         old = self.pending.pop(key, None)
         self.pending[key] = payload
@@ -181,6 +182,8 @@ class WorkingColumn:
             before = self.pending[key] is not None
         elif key in self.staged:
             before = self.staged[key] is not None
+        elif self.entry.root is None:
+            before = False
         else:
             before = self._nodes.find(self.entry.root, self.entry.schema, key) is not None
         self._added += int(present) - int(before)

@@ -14,6 +14,11 @@ class WriteGuard:
     def __init__(self) -> None:
         self._held = False
 
+    @property
+    def is_held(self) -> bool:
+        """Whether nothing can be staged now."""
+        return self._held
+
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """For the time of a merge."""

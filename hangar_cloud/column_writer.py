@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from hangar_cloud.backends.pack_reader import PackReader
 from hangar_cloud.backends.packs import staged_pack_number
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.errors import InvalidNameError, InvalidSampleError
-from hangar_cloud.catalog.keys import KeyType, RowKey, check_key, encode_key
+from hangar_cloud.catalog.keys import MAX_INT_KEY, KeyType, RowKey, check_key, encode_key
 from hangar_cloud.catalog.records import Row
 from hangar_cloud.catalog.sample_writer import BACKENDS, default_backend
 from hangar_cloud.catalog.schema import ColumnSchema, Payload
@@ -64,7 +65,7 @@ class ColumnWriter(ColumnReader):
         self._packs = packs
         self._blocks = blocks
         self._depth = 0
-        self._alive = _ColumnAlive(alive, working, column)
+        self._alive: _ColumnAlive = _ColumnAlive(alive, working, column)
 
     def change_backend(self, backend: str, backend_options: dict[str, Any] | None = None) -> None:
         """Send what is written from now on to another backend.
@@ -148,9 +149,13 @@ class ColumnWriter(ColumnReader):
             self._working.refuse_purged(self._name, rows)
         for key, payload in rows:
             self._column.put(key, payload)
-            if self._column.pending_bytes >= FLUSH_BYTES or len(self._column.pending) >= FLUSH_SAMPLES:
-                self._working.flush(self._name)
+            self._flush_if_much()
         if self._depth == 0:
+            self._working.flush(self._name)
+
+    def _flush_if_much(self) -> None:
+        if self._column.pending_bytes >= FLUSH_BYTES or len(self._column.pending) >= FLUSH_SAMPLES:
+            self._alive()
             self._working.flush(self._name)
 
 
@@ -168,9 +173,18 @@ class FlatSampleWriter(ColumnWriter, FlatSampleReader):
         Raises:
             ValueError: the key or the value is not suitable; nothing was written.
         """
-        self._alive()
-        key = checked_key(key, f"column {self._name!r}")
-        self._write([(key, self._encode(key, value))])
+        if self._depth:
+            # What is written here goes to memory, and whatever makes it durable asks for the lock.
+            self._alive.quickly()
+        else:
+            self._alive()
+        key = key if type(key) is int and 0 <= key <= MAX_INT_KEY else checked_key(key, f"column {self._name!r}")
+        payload = self._entry.schema.quick_payload(value) or self._encode(key, value)
+        if not self._depth:
+            self._write([(key, payload)])
+            return
+        self._column.put(key, payload)
+        self._flush_if_much()
 
     def update(self, other: Mapping[KeyType, Any] | Iterable[tuple[KeyType, Any]] | None = None, **kwargs: Any) -> None:
         """Store many values, from a mapping, pairs or keywords; all are checked before any is written."""
@@ -214,8 +228,16 @@ class _ColumnAlive(Alive):
 
     def __init__(self, alive: Alive, working: WorkingSet, column: WorkingColumn) -> None:
         super().__init__(alive)
+        self._checkout = alive
+        self._process = os.getpid()
         self._working = working
         self._column = column
+
+    def quickly(self) -> None:
+        """The same, but for what takes a look at a file: whether the writer's lock was released by force."""
+        there = self._working.columns.get(self._column.name) is self._column
+        if not (there and self._checkout.open and os.getpid() == self._process):
+            self()
 
     def __call__(self) -> None:
         super().__call__()
