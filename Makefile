@@ -2,7 +2,8 @@
 # VENV, PYTHON, JOBS, PYTEST_ARGS and MODEL_TIMES may be set on the command line or in the environment.
 
 VENV ?= .venv
-JOBS ?= 2
+# One more than two cores, as tests wait for servers and for other processes.
+JOBS ?= 3
 # loadgroup: tests that name one xdist_group share one worker, and so one set of servers.
 PYTEST_ARGS ?= -n $(JOBS) --dist loadgroup
 
