@@ -124,7 +124,7 @@ class Storage(Refusals):
         return PurgedSamples(self.store, self.source, lambda: self._bucket_is_out_of_reach)
 
     def _purged_here(self) -> Collection[bytes]:
-        """Digests of samples whose values stand in no leaf of this store, but may in what was fetched from elsewhere."""
+        """Digests of purged samples; what was fetched from elsewhere may still have their values."""
         return frozenset() if self.is_bucket else self.purged.digests()
 
     @cached_property
