@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from hangar_cloud import external
-from hangar_cloud.errors import ExportExistsError, HangarError, StoreError, UnexportableError
+from hangar_cloud.errors import ExportExistsError, HangarError, InvalidArgumentError, StoreError, UnexportableError
 from hangar_cloud.external import parquet_export, zarr_export
 from hangar_cloud.external.dataset_samples import rows_of
 from tests.external.conftest import picture
@@ -233,6 +233,21 @@ def test_a_folder_that_is_no_export_is_never_removed(writer, tmp_path, kind):
         with pytest.raises(ExportExistsError, match="already|not removed"):
             external.export_dataset(writer, precious, kind, overwrite=overwrite)
     assert (precious / "thesis" / "chapter.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("kind", ["parquet", "webdataset", "zarr", "imagefolder"])
+def test_nothing_is_written_among_a_repositorys_own_files(writer, repo, kind):
+    writer.add_str_column("labels")[0] = "cat"
+    own = Path(repo.path, ".hangar")
+    before = {path for path in own.rglob("*") if path.is_file()}
+    settings = (own / "config.toml").read_bytes()
+    for place in (own, own / "config.toml", own / "store" / "packs" / "new.tar"):
+        with pytest.raises(InvalidArgumentError, match="among a repository's own files"):
+            external.export_dataset(writer, place, kind, overwrite=True)
+        with pytest.raises(InvalidArgumentError, match="among a repository's own files"):
+            external.export_files(writer, "labels", place, overwrite=True)
+    assert {path for path in own.rglob("*") if path.is_file()} == before
+    assert (own / "config.toml").read_bytes() == settings
 
 
 @pytest.mark.parametrize("kind", ["zarr", "webdataset"])
