@@ -140,7 +140,7 @@ def forks_and_goes_on(key):
     child = os.fork()
     if child:
         os.waitpid(child, 0)
-    yield UDF_Return("text", key, "once")
+    yield UDF_Return("text", key, "the parent's" if child else "the child's")
 
 
 def starts_a_program_and_waits(key, folder):

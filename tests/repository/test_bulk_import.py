@@ -307,7 +307,7 @@ def test_whatever_a_function_raises_is_told_with_its_item(repository):
 
 def test_a_fork_in_the_function_does_not_write_for_its_parent(repository):
     assert run_bulk_import(repository, "master", ["text"], functions.forks_and_goes_on, [{"key": "a"}], recheck=0)
-    assert every_sample(repository)["text"] == {"a": "once"}
+    assert every_sample(repository)["text"] == {"a": "the parent's"}
     assert repository.verify_repo_integrity()
 
 
