@@ -9,7 +9,7 @@ from hangar_cloud import Repository
 from hangar_cloud.catalog import condemned
 from hangar_cloud.catalog.tombstones import FOLDER, tombstone_path
 from hangar_cloud.errors import DirtyStagingError, InvalidSampleError, PurgedError
-from tests.repository.making import add_commit, make_repository, noise
+from tests.repository.making import add_commit, files_of, make_repository, noise
 from tests.repository.purging import REASON, check_purged, contents, everywhere, holders, local_files
 
 NAME = "Ada King, b. 1815-12-10"
@@ -313,3 +313,8 @@ def test_a_remote_that_knows_nothing_of_a_purge_does_not_bring_the_value_back(tm
                 read()
         checkout.close()
     assert local.verify_repo_integrity()
+    local.remote.add("empty", str(tmp_path / "empty"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(PurgedError, match="sample .* knows nothing of its purge.*purge it here once more"):
+        local.remote.push("empty", "master")
+    assert holders(files_of(tmp_path / "empty"), f"{NAME}3".encode(), "00" * 32) == []
