@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import chain, pairwise
 from typing import Any, Final, NamedTuple
 
@@ -15,6 +15,7 @@ from hangar_cloud.backends.errors import CorruptDataError
 from hangar_cloud.backends.object_source import Extent, ObjectSource
 from hangar_cloud.catalog.keys import KeyType, RowKey, decode_key, encode_key
 from hangar_cloud.catalog.leaf import Leaf
+from hangar_cloud.catalog.purged_values import leaf_without_values
 from hangar_cloud.catalog.records import (
     NodeRef,
     Row,
@@ -48,12 +49,20 @@ class NodeReader:
     Args:
         source: where records objects are read from.
         memory_limit: bytes (estimated) of decoded nodes kept.
+        purged: digests of samples whose values are not given out, whatever a leaf has: a remote may not know of a
+            purge here, and a merge would take its value for a change.
 
     `loaded` counts the leaves that were read and decoded, for tests and diagnostics.
     """
 
-    def __init__(self, source: ObjectSource, memory_limit: int = _MEMORY_LIMIT) -> None:
+    def __init__(
+        self,
+        source: ObjectSource,
+        memory_limit: int = _MEMORY_LIMIT,
+        purged: Callable[[], Collection[bytes]] = frozenset,
+    ) -> None:
         self._source = source
+        self._purged = purged
         self._nodes: OrderedDict[bytes, Node] = OrderedDict()
         self._bytes = 0
         self._limit = memory_limit
@@ -71,7 +80,8 @@ class NodeReader:
         found = self._nodes.get(name)
         if found is None:
             self.loaded += 1
-            found = self._remember(name, self._source.read(node_extent(ref, schema)))
+            leaf = leaf_without_values(self._source.read(node_extent(ref, schema)), schema, self._purged())
+            found = self._remember(name, leaf)
         assert isinstance(found, Leaf)
         # Asked of those in memory too: a node that two parents name, under different keys, would be walked twice.
         if encode_key(found.keys[0]) != ref.first:
@@ -97,8 +107,9 @@ class NodeReader:
             part = missing[start : start + _PREFETCH_LEAVES]
             leaves = self._source.read_many([node_extent(ref, schema) for ref in part])
             self.loaded += len(part)
+            purged = self._purged()
             for ref, leaf in zip(part, leaves, strict=True):
-                self._remember(_leaf_name(ref, schema), leaf)
+                self._remember(_leaf_name(ref, schema), leaf_without_values(leaf, schema, purged))
 
     def prefetch_keys(self, root: NodeRef | None, schema: ColumnSchema, keys: Sequence[RowKey]) -> None:
         """Prefetch the leaves that cover some keys. Raises as `leaf`."""

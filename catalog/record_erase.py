@@ -13,16 +13,14 @@ from typing import NamedTuple
 import xxhash
 from blake3 import blake3
 
-from hangar_cloud.backends.blocks import Place
 from hangar_cloud.backends.errors import CorruptDataError
 from hangar_cloud.backends.moves import Move
-from hangar_cloud.backends.packs import NO_PACK
 from hangar_cloud.catalog.parquet_footer import combine_segments, read_footer, segment_starts
+from hangar_cloud.catalog.purged_values import without_values
 from hangar_cloud.catalog.record_writer import OBJECT_ID_LENGTH
-from hangar_cloud.catalog.records import LeafEntry, Row, leaf_digest, records_path
+from hangar_cloud.catalog.records import leaf_digest, records_path
 from hangar_cloud.catalog.schema import ColumnSchema
 from hangar_cloud.catalog.segments import decode_leaf, encode_leaf
-from hangar_cloud.catalog.tombstones import tombstone_digest
 
 
 class DoomedLeaf(NamedTuple):
@@ -100,15 +98,10 @@ def _segments(data: bytes, path: str) -> list[tuple[int, bytes]]:
 
 def _without(segment: bytes, leaf: DoomedLeaf, digests: Collection[bytes]) -> tuple[bytes, int]:
     """A leaf without the values, and how many bytes they were."""
-    old = decode_leaf(segment, leaf.schema, leaf.rows)
-    entries: list[LeafEntry] = []
-    erased = 0
-    for key, row in old.entries():
-        digest = tombstone_digest(key, row.identity)
-        if row.value is not None and digest in digests:
-            erased += len(row.value)
-            row = Row(b"\1" + digest, Place(NO_PACK, 0, 0, 0, len(row.value)), None, row.shape)
-        entries.append((key, row))
+    old = decode_leaf(segment, leaf.schema, leaf.rows).entries()
+    entries = list(without_values(old, digests))
+    pairs = zip(old, entries, strict=True)
+    erased = sum(len(row.value) for (_, row), (_, new) in pairs if row.value is not None and new.value is None)
     new = encode_leaf(entries, leaf.schema)
     if leaf_digest(decode_leaf(new, leaf.schema, leaf.rows).entries()) != leaf_digest(entries):
         raise CorruptDataError("a leaf cannot be written again without one of its values")

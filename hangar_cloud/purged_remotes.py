@@ -8,7 +8,9 @@ from collections.abc import Collection, Iterable, Iterator
 from hangar_cloud.backends.moves import Moves
 from hangar_cloud.backends.packs import NO_PACK, pack_path
 from hangar_cloud.backends.store import ObjectStore
+from hangar_cloud.catalog.keys import decode_key
 from hangar_cloud.catalog.leaf import Leaf
+from hangar_cloud.catalog.node_reader import node_extent
 from hangar_cloud.catalog.records import NodeRef, records_path
 from hangar_cloud.catalog.schema import ColumnSchema
 from hangar_cloud.catalog.tombstones import listed_tombstones, read_tombstones, tombstone_digest, tombstone_path
@@ -43,6 +45,23 @@ def refuse_purged(store: ObjectStore, moves: Moves, found: Iterable[tuple[bytes,
             raise PurgedError(
                 f"sample {digest.hex()[:12]} cannot be pushed to {store.url}: {error}. The branch was not moved there. "
                 "`fetch` takes the purge over into this repository; then push again",
+                *error.args[1:],
+            )
+
+
+def refuse_alive(storage: Storage, ref: NodeRef, schema: ColumnSchema) -> None:
+    """Raises PurgedError if a leaf, as it would be pushed, has the value of a sample that was purged here.
+
+    It came from a remote that knows nothing of the purge; whoever reads it here does not see it.
+    """
+    leaf, purged = storage.source.read(node_extent(ref, schema)), storage.purged.digests()
+    for key, row in leaf.entries():
+        digest = tombstone_digest(key, row.identity)
+        if row.value is not None and digest in purged and (error := storage.purged.error(digest)) is not None:
+            raise PurgedError(
+                f"sample {decode_key(key)!r} is in what was fetched from a remote that knows nothing of its purge: "
+                f"{error}. Nothing was pushed. Purge it in that remote, opened by its URL, and fetch; or purge it "
+                "here once more. Then push again",
                 *error.args[1:],
             )
 

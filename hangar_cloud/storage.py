@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -111,7 +111,7 @@ class Storage(Refusals):
     @cached_property
     def nodes(self) -> NodeReader:
         """Reads record trees; shared by all readers of this repository object."""
-        return NodeReader(self.source)
+        return NodeReader(self.source, purged=self._purged_here)
 
     @cached_property
     def packs(self) -> PackReader:
@@ -122,6 +122,10 @@ class Storage(Refusals):
     def purged(self) -> PurgedSamples:
         """Which samples were purged."""
         return PurgedSamples(self.store, self.source, lambda: self._bucket_is_out_of_reach)
+
+    def _purged_here(self) -> Collection[bytes]:
+        """Digests of purged samples; what was fetched from elsewhere may still have their values."""
+        return frozenset() if self.is_bucket else self.purged.digests()
 
     @cached_property
     def index(self) -> DigestIndex:

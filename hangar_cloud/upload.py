@@ -27,7 +27,7 @@ from hangar_cloud.catalog.tombstones import listed_tombstones
 from hangar_cloud.catalog.watch import Watch, land, settle
 from hangar_cloud.errors import InvalidArgumentError
 from hangar_cloud.progress import byte_progress
-from hangar_cloud.purged_remotes import carry_tombstones, purged_in, refuse_purged
+from hangar_cloud.purged_remotes import carry_tombstones, purged_in, refuse_alive, refuse_purged
 from hangar_cloud.storage import Storage
 from hangar_cloud.upload_moved import MovedUpload
 
@@ -233,8 +233,10 @@ class Needed:
         if ref.level == 0:
             leaf = storage.nodes.leaf(ref, entry.schema)
             self._take_leaf(leaf)
-            if self._purged:
-                self.purged |= dict.fromkeys(purged_in(leaf, ref, entry.schema, self._purged))
+            found = dict.fromkeys(purged_in(leaf, ref, entry.schema, self._purged)) if self._purged else {}
+            self.purged |= found
+            if found:
+                refuse_alive(storage, ref, entry.schema)
             return
         for child in storage.nodes.children(ref):
             self._add(storage, entry, child)

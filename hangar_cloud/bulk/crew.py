@@ -83,6 +83,9 @@ class Member:
         """Wait for its end; then end it."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(seconds)
+        # With all that the function has started: it leads a group of its own, which is none any more where all ended.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
         self.process.wait()
         self.connection.close()

@@ -19,6 +19,7 @@ from hangar_cloud.column_writer import checked_key
 from hangar_cloud.errors import BulkImportError, UdfError
 
 _COMPARED_SAMPLES: Final = 1_000
+_MOST_TRACE: Final = 100_000
 _COMPARED_BYTES: Final = 64 * 1024 * 1024
 
 
@@ -105,9 +106,8 @@ class ItemReader:
     def _guarded(self, item: Item, call: Callable[[], Any]) -> Any:
         try:
             return call()
-        except (Exception, SystemExit) as error:  # whatever the user's code raises
-            trace = "".join(traceback.format_exception(type(error), error, _users(error.__traceback__)))
-            told = f"{type(error).__name__}: {error}"[:1000]
+        except BaseException as error:  # whatever the user's code raises; Control-C never comes to this process
+            told, trace = _error_told(error)
             raise BulkImportError(
                 f"{self._what(item)}: {name_of(self._udf)} raised {told}. Nothing was imported", item.number, trace
             ) from error
@@ -146,6 +146,22 @@ def _seen(sample: ItemSample) -> _Seen:
 
 def _told(seen: _Seen | None) -> str:
     return "nothing" if seen is None else f"column {seen[0]!r}, key {seen[1]!r}, contents {seen[2][1:5].hex()}"
+
+
+def _error_told(error: BaseException) -> tuple[str, str]:
+    """An error in a line, and its traceback; also one that cannot be made text, is endless, or is no Unicode."""
+    try:
+        told = f"{type(error).__name__}: {error}"
+    except Exception as another:  # noqa: BLE001 - a mistake in the user's class
+        told = f"{type(error).__name__} (and {type(another).__name__} when it was asked what it says)"
+    trace = "".join(traceback.format_exception(type(error), error, _users(error.__traceback__)))
+    if len(trace) > _MOST_TRACE:
+        trace = f"{trace[: _MOST_TRACE // 2]}\n[…]\n{trace[-_MOST_TRACE // 2 :]}"
+    return _printable(told[:1000]), _printable(trace)
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _users(trace: Any) -> Any:

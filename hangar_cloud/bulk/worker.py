@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import threading
 import time
 import traceback
@@ -61,6 +62,7 @@ class Worker:
     def __init__(self, connection: Connection[Any, Any], setup: Setup) -> None:
         self._connection = connection
         self._setup = setup
+        self._process = os.getpid()
         self._columns = setup.columns
         self._log = ScratchLog(setup.folder, setup.first_pack, setup.pack_step)
         storage = setup.storage
@@ -109,6 +111,9 @@ class Worker:
 
     def _read(self, item: Item) -> None:
         for sample in self._reader.read(item):
+            if os.getpid() != self._process:
+                # A fork in the function that went on to its end, as its parent does: with the same connection.
+                os._exit(1)
             self._put(sample)
         self._done += 1
         if time.monotonic() > self._told + _TELL_SECONDS:
@@ -181,6 +186,9 @@ def two_values(column: str, key: RowKey, first: int, second: int) -> str:
 def _die_with(lifeline: int) -> None:
     """End this process, whatever it is at, once the one that started it is gone."""
     os.read(lifeline, 1)
+    # With all that the function has started: the group is this process's own.
+    with contextlib.suppress(OSError):
+        os.killpg(os.getpid(), signal.SIGKILL)
     os._exit(1)
 
 

@@ -12,6 +12,7 @@ from hangar_cloud.errors import InvalidArgumentError, InvalidNameError, ObjectNo
 from hangar_cloud.external.dataset_samples import DatasetReader
 from hangar_cloud.external.file_errors import file_errors
 from hangar_cloud.external.file_names import clean_name
+from hangar_cloud.external.placing import refuse_inside_repository
 from hangar_cloud.external.staging_writer import StagingWriter, choose_columns
 from hangar_cloud.external.transfer_report import ExportReport, ImportReport
 from hangar_cloud.progress import item_progress
@@ -119,6 +120,7 @@ def export_dataset(
     kind = _checked_format(format, EXPORTED)
     if "://" in text:
         raise InvalidArgumentError(f"{redact_url(text)} is a URL; export to this machine, and copy it there")
+    refuse_inside_repository(text)
     names = choose_columns(checkout.columns.keys(), _as_list(columns), "the checkout")
     total = sum(_count(checkout[name]) for name in names)
     with file_errors(f"cannot export to {text}"), item_progress("exporting", "samples", total) as progress:

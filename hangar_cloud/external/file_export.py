@@ -15,6 +15,7 @@ from hangar_cloud.external.dataset_samples import rows_of, values_of
 from hangar_cloud.external.file_errors import file_errors
 from hangar_cloud.external.file_names import file_of, tagged
 from hangar_cloud.external.high_level import save
+from hangar_cloud.external.placing import refuse_inside_repository
 from hangar_cloud.external.plugin_registry import find_plugin
 from hangar_cloud.external.transfer_report import ExportReport
 from hangar_cloud.progress import item_progress
@@ -56,6 +57,7 @@ def export_files(
         ValueError: two samples would be one file, the format cannot hold them (the first of them is tried before
             anything is written), or an argument cannot be meant.
     """
+    refuse_inside_repository(outdir)
     source = checkout.columns[column]
     ending = (extension or DEFAULT_EXTENSIONS[source.column_type]).lstrip(".")
     if source.column_type == "bytes" and plugin is None:

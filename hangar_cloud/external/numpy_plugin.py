@@ -62,6 +62,10 @@ class NumpyPlugin(BasePlugin):
         """
         if not isinstance(arr, np.ndarray):
             raise UnexportableError(f"sample {sample_detail!r} is {type(arr).__name__}, no array; use txt or bin")
+        if arr.dtype.hasobject:
+            raise UnexportableError(
+                f"sample {sample_detail!r} holds Python objects, which are not written: they would be pickled"
+            )
         path = file_of(outdir, str(parse_tagged(sample_detail)), extension)
         with placed_file(path, overwrite) as temporary, open(temporary, "wb") as file:
             if _is_archive(path):

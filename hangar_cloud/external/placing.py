@@ -9,9 +9,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hangar_cloud.errors import ExportExistsError
+from hangar_cloud.errors import ExportExistsError, InvalidArgumentError
 
+REPOSITORY_FOLDER = ".hangar"
 _ADVICE = "give overwrite=True to write over it, or another path"
+
+
+def refuse_inside_repository(path: str | os.PathLike[str]) -> None:
+    """Raises InvalidArgumentError for a path in the folder in which a repository keeps its own files."""
+    if REPOSITORY_FOLDER in Path(os.path.realpath(path)).parts:
+        raise InvalidArgumentError(
+            f"{os.fspath(path)} is among a repository's own files, where an export could replace one; give another path"
+        )
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
@@ -35,6 +44,8 @@ def placed_file(path: str | os.PathLike[str], overwrite: bool = False, *, sync: 
     """
     goal = Path(path)
     refuse_existing(goal, overwrite)
+    if goal.is_dir():
+        raise ExportExistsError(f"{goal} is a folder, which no file is written over; give another path")
     goal.parent.mkdir(parents=True, exist_ok=True)
     temporary = _beside(goal)
     try:

@@ -39,7 +39,8 @@ class Survey:
         return ColumnSchema("ndarray", "flat", how, kind[1], self._largest[kind])
 
     def _see_array(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
-        if 0 in shape:
+        # What no column holds (dates, records, long doubles) is refused sample by sample.
+        if 0 in shape or dtype.kind not in "biufc" or dtype.itemsize > (16 if dtype.kind == "c" else 8):
             return
         kind = ("ndarray", dtype.str, len(shape))
         self._counts[kind] += 1

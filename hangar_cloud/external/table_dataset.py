@@ -59,6 +59,11 @@ class TableReader:
         self._key = key
         self._seen = SeenKeys()
         schema = files.schema()
+        twice = sorted({name for name in schema.names if schema.names.count(name) > 1})
+        if twice:
+            raise UnreadableFileError(
+                f"{self._said} has several columns called {twice[0]!r}, which nobody can tell apart; rename them first"
+            )
         if key is not None and key not in schema.names:
             raise ColumnNotFoundError(f"{self._said} has no column {key!r} for keys; it has: {', '.join(schema.names)}")
         features = features_of(schema)

@@ -18,6 +18,9 @@ from hangar_cloud.external.placing import placed_file
 _DELIMITERS: Final = {"csv": ",", "tsv": "\t"}
 
 
+_MOST_EXACT: Final = 2**53
+
+
 class TablePlugin(BasePlugin):
     """Each row of a table of numbers is one sample, of shape (columns,); with ``whole=True`` the table is one.
 
@@ -108,6 +111,10 @@ def _table(path: str, header: bool | None, delimiter: str | None) -> Any:
             path,
             read_options=pa.csv.ReadOptions(autogenerate_column_names=not named),
             parse_options=pa.csv.ParseOptions(delimiter=comma),
+            # A NaN is a number that arrays have, and that `save` writes.
+            convert_options=pa.csv.ConvertOptions(
+                null_values=[text for text in pa.csv.ConvertOptions().null_values if "nan" not in text.lower()]
+            ),
         )
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError) as error:
         raise UnreadableFileError(f"{path}: this is no table: {error}") from error
@@ -139,7 +146,21 @@ def _numbers(table: Any, path: str) -> npt.NDArray[Any]:
             )
     if not table.num_columns or not table.num_rows:
         raise UnreadableFileError(f"{path}: the table is empty")
-    return np.ascontiguousarray(np.column_stack([column.to_numpy() for column in table.columns]))
+    columns = [column.to_numpy() for column in table.columns]
+    rows = np.ascontiguousarray(np.column_stack(columns))
+    for name, column in zip(table.column_names, columns, strict=True):
+        if rows.dtype.kind == "f" and column.dtype.kind in "iu" and not _are_floats(column):
+            raise UnreadableFileError(
+                f"{path}: column {name!r} has whole numbers that are too large to stand beside the fractions of other "
+                "columns in one array of floats; import it as a dataset, in which each column is one"
+            )
+    return rows
+
+
+def _are_floats(numbers: npt.NDArray[Any]) -> bool:
+    """Whether each of these whole numbers is a 64-bit float."""
+    large = numbers[(numbers > _MOST_EXACT) | (numbers < -_MOST_EXACT)] if numbers.dtype.itemsize == 8 else numbers[:0]
+    return all(int(float(number)) == number for number in large.tolist())
 
 
 def _rows(numbers: npt.NDArray[Any], name: str) -> Iterator[tuple[npt.NDArray[Any], str]]:

@@ -24,6 +24,19 @@ SUFFIXES: Final = (".tar", ".tar.gz", ".tgz")
 MAX_MEMBER_BYTES: Final = 2**31
 
 
+class _StrictInfo(tarfile.TarInfo):
+    """`tarfile` takes a head that is damaged or cut off for the end of the tar, and all behind it would be missed."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile_: Any) -> Any:
+        try:
+            return super().fromtarfile(tarfile_)
+        except tarfile.HeaderError as error:
+            if type(error).__name__ == "EOFHeaderError":
+                raise
+            raise tarfile.ReadError(f"it is damaged or cut off at byte {tarfile_.offset:,}: {error}") from error
+
+
 class Member(NamedTuple):
     """A file in a tar; its bytes are read when they are asked for, before the next member is.
 
@@ -90,9 +103,9 @@ def _member(tar: Any, info: Any, said: str) -> Member:
 @contextmanager
 def _opened(path: str, storage_options: Mapping[str, Any] | None) -> Iterator[Any]:
     if "://" not in path:
-        with tarfile.open(path, "r:*") as tar:
+        with tarfile.open(path, "r:*", tarinfo=_StrictInfo) as tar:
             yield tar
         return
     # As a stream: a bucket is read once, from its beginning to its end.
-    with open_source(path, storage_options) as file, tarfile.open(fileobj=file, mode="r|*") as tar:
+    with open_source(path, storage_options) as file, tarfile.open(fileobj=file, mode="r|*", tarinfo=_StrictInfo) as tar:
         yield tar

@@ -63,8 +63,12 @@ class _Export:
         self._form: KeyForm = form_of(keys_of(self._columns))
         nested = {name: column for name, column in self._columns.items() if column.contains_subsamples}
         self._sub_forms = {name: form_of(subkeys_of(column)) for name, column in nested.items()}
+        counts = {
+            name: int(column.num_subsamples if name in nested else len(column))
+            for name, column in self._columns.items()
+        }
         self._note = note_of(
-            checkout, columns, keys=self._form, subkeys=self._sub_forms, endings=self._endings
+            checkout, columns, keys=self._form, subkeys=self._sub_forms, endings=self._endings, counts=counts
         ).to_json()
         self.count = 0
         self.tars = 0

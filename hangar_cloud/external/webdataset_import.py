@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from io import BytesIO
@@ -96,16 +97,28 @@ class ExportedTarReader:
         return dict(self._note.columns)
 
     def samples(self, columns: list[str], wants: Wants) -> Iterator[Sample]:
-        """Member by member."""
+        """Member by member; in the end for each column an error if some are missing, such as those of a whole tar."""
+        missing = Counter({name: self._count(name) for name in columns})
         for tar in self._tars:
             for member in members_of(tar, self._options):
                 if not member.field:
                     continue
                 column, key = self._place(member)
+                missing[column] -= 1
                 if column in columns and wants(column, key):
                     yield Sample(
                         column, key, _value(member, lambda one, of=column: self._decode(one, of)), member.where
                     )
+
+        for name in columns:
+            if missing[name] > 0:
+                reason = f"{missing[name]:,} of the samples that were exported are in none of these tars"
+                yield Sample(name, "", UnreadableFileError(reason), f"{redact_url(self._tars[0])}, column {name}")
+
+    def _count(self, column: str) -> int:
+        counts = self._note.details.get("counts")
+        count = counts.get(column) if isinstance(counts, dict) else None
+        return count if isinstance(count, int) else 0
 
     def _place(self, member: Member) -> tuple[str, RowKey]:
         name, _, _ = member.field.rpartition(".")

@@ -17,7 +17,7 @@ from hangar_cloud.errors import HangarError, InvalidSchemaError, UnreadableFileE
 from hangar_cloud.external.dataset_samples import DatasetNote, DatasetReader, Sample, Wants, from_native
 from hangar_cloud.external.file_names import parse_tagged
 from hangar_cloud.external.zarr_export import KEYS, NOTE, node_of
-from hangar_cloud.external.zarr_store import open_group, refuse_unsafe
+from hangar_cloud.external.zarr_store import open_group, refuse_missing_chunks, refuse_unsafe
 
 MAX_CHUNK_BYTES: Final = 2**32
 _READ_BYTES: Final = 16 * 1024 * 1024
@@ -139,6 +139,8 @@ class ExportedZarrReader:
         where = f"{self._where}, array {name!r}"
         refuse_unsafe(array, where)
         refuse_large(array, where)
+        if self._note.details.get("chunks") == "all":
+            refuse_missing_chunks(array, where)
         return array
 
 

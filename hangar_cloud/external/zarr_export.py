@@ -39,7 +39,7 @@ def export_zarr(
         count = 0
         for name in columns:
             count += _Column(group, name, checkout[name], progress).write()
-        group.attrs[NOTE] = note_of(checkout, columns, keys=keys).to_json()
+        group.attrs[NOTE] = note_of(checkout, columns, keys=keys, chunks="all").to_json()
     return ExportReport(count, 1, path)
 
 

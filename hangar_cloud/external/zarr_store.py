@@ -31,9 +31,22 @@ def open_group(path: str, mode: str, storage_options: Mapping[str, Any] | None =
 
 
 def make_array(group: Any, name: str, shape: tuple[int, ...], dtype: Any, chunk: tuple[int, ...]) -> Any:
-    """A new array in a group."""
-    create = getattr(group, "create_array", None) or group.create_dataset
-    return create(name, shape=shape, dtype=dtype, chunks=chunk)
+    """A new array in a group, in which chunks of zeros are written as all others: one that is lost is noticed then."""
+    if hasattr(group, "create_array"):
+        every = {"write_empty_chunks": True}
+        return group.create_array(name, shape=shape, dtype=dtype, chunks=chunk, config=every)
+    return group.create_dataset(name, shape=shape, dtype=dtype, chunks=chunk, write_empty_chunks=True)
+
+
+def refuse_missing_chunks(array: Any, where: str) -> None:
+    """Raises UnreadableFileError for an array of `make_array` that lacks chunks: they would be read as zeros."""
+    if not getattr(array.store, "supports_listing", True):
+        return
+    missing = array.nchunks - array.nchunks_initialized
+    if missing > 0:
+        raise UnreadableFileError(
+            f"{where}: {missing:,} of its {array.nchunks:,} chunks are missing; copy the whole folder again"
+        )
 
 
 def refuse_unsafe(array: Any, where: str) -> None:

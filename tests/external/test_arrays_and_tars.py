@@ -195,6 +195,13 @@ def test_damaged_tars_are_told(writer, tmp_path):
     (tmp_path / "cut.tar").write_bytes((tmp_path / "cut.tar").read_bytes()[:2000])
     with pytest.raises(UnreadableFileError, match=r"cut\.tar"):
         external.import_dataset(writer, tmp_path / "cut.tar")
+    make_tar(tmp_path / "cut.tar", {f"{n}.txt": bytes(100) for n in range(3)})
+    whole = (tmp_path / "cut.tar").read_bytes()
+    # In the head of a member, right before one, and a damaged head: to tarfile, each is the end of the tar.
+    for damaged in (whole[:1200], whole[:1024], whole[:1100] + b"\xff" * 50 + whole[1150:]):
+        (tmp_path / "cut.tar").write_bytes(damaged)
+        with pytest.raises(UnreadableFileError, match=r"cut\.tar: .*damaged or cut off at byte 1,024"):
+            external.import_dataset(writer, tmp_path / "cut.tar")
     (tmp_path / "no.tar").write_bytes(b"nothing of the kind" * 100)
     with pytest.raises(UnreadableFileError, match=r"no\.tar: this is no whole tar"):
         external.import_dataset(writer, tmp_path / "no.tar")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -209,6 +210,14 @@ def test_empty_arrays_are_refused_one_by_one(writer, tmp_path):
     report = external.import_files(writer, "numbers", tmp_path)
     assert list(writer["numbers"]) == ["b", "c"]
     assert "empty arrays are not stored" in report.refused[0].reason
+
+
+def test_what_no_column_holds_is_refused_file_by_file(writer, tmp_path):
+    for name, dtype in (("a", [("x", "i4")]), ("b", "M8[s]"), ("c", "U3"), ("d", np.longdouble), ("e", "f4")):
+        np.save(tmp_path / f"{name}.npy", np.zeros(2, dtype))
+    report = external.import_files(writer, "numbers", tmp_path, workers=1)
+    assert list(writer["numbers"]) == ["e"]
+    assert sorted(Path(one.source).name for one in report.refused) == ["a.npy", "b.npy", "c.npy", "d.npy"]
 
 
 def test_nothing_that_can_be_read_makes_no_column(writer, tmp_path):

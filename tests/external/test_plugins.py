@@ -86,6 +86,20 @@ def test_a_header_is_found_and_a_column_of_text_is_told(tmp_path):
         external.load(tmp_path / "b.csv")
 
 
+def test_whole_numbers_that_no_float_is_are_not_made_one(tmp_path):
+    (tmp_path / "a.csv").write_text(f"{2**53 + 1},0.5\n")
+    with pytest.raises(UnreadableFileError, match=r"a\.csv: column 'f0' has whole numbers that are too large"):
+        list(external.load(tmp_path / "a.csv"))
+    (tmp_path / "b.csv").write_text(f"{-(2**60)},0.5\n3,nan\n")
+    assert [rows.tolist()[0] for rows, _ in external.load(tmp_path / "b.csv")] == [-(2**60), 3]
+
+
+def test_a_table_as_text_keeps_what_is_no_number_of_reals(tmp_path):
+    rows = np.array([[1.5, np.nan], [np.inf, -0.0]])
+    external.save(rows, tmp_path, "str:a", "csv")
+    assert same(external.load(tmp_path / "a.csv", whole=True)[0], rows)
+
+
 def test_an_archive_of_arrays_gives_each_of_them(tmp_path):
     np.savez(tmp_path / "two.npz", a=np.arange(3), b=np.eye(2))
     assert [(name, arr.shape) for arr, name in external.load(tmp_path / "two.npz")] == [
@@ -121,6 +135,7 @@ def test_a_file_of_several_frames_wants_one_named(tmp_path):
         (np.zeros((4, 4), np.uint16), "jpg", "do not fit"),
         (np.zeros((4, 4, 4), np.uint8), "jpg", "cannot hold an array"),
         ("text", "npy", "is str, no array"),
+        (np.array([{"a": 1}], dtype=object), "npz", "Python objects, which are not written"),
         (np.zeros(3), "txt", "not text"),
         ("half \ud800", "txt", "cannot be a text file"),
         (np.zeros((2, 2, 2)), "csv", "no table of numbers"),

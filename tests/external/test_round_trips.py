@@ -16,7 +16,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from hangar_cloud import external
-from hangar_cloud.errors import ExportExistsError, HangarError, StoreError, UnexportableError
+from hangar_cloud.errors import (
+    ExportExistsError,
+    HangarError,
+    InvalidArgumentError,
+    StoreError,
+    UnexportableError,
+    UnreadableFileError,
+)
 from hangar_cloud.external import parquet_export, zarr_export
 from hangar_cloud.external.dataset_samples import rows_of
 from tests.external.conftest import picture
@@ -233,6 +240,60 @@ def test_a_folder_that_is_no_export_is_never_removed(writer, tmp_path, kind):
         with pytest.raises(ExportExistsError, match="already|not removed"):
             external.export_dataset(writer, precious, kind, overwrite=overwrite)
     assert (precious / "thesis" / "chapter.txt").read_text() == "years of work"
+
+
+def test_a_tar_that_is_missing_is_told(writer, repo, tmp_path):
+    samples = writer.add_ndarray_column("numbers", shape=(5000,), dtype=np.uint8)
+    samples.update({n: np.full(5000, n, np.uint8) for n in range(20)})
+    writer.add_str_column("labels", contains_subsamples=True).update({n: {"a": "cat", "b": "dog"} for n in range(20)})
+    writer.commit("all")
+    external.export_dataset(writer, tmp_path / "tars", "webdataset", shard_bytes=40_000)
+    for name in ("numbers", "labels"):
+        writer.columns.delete(name)
+    parts = sorted((tmp_path / "tars").iterdir())
+    parts[1].rename(tmp_path / "elsewhere.tar")
+    report = external.import_dataset(writer, tmp_path / "tars")
+    left = 20 - len(writer["numbers"])
+    assert 0 < left < 20
+    assert [(one.source.rpartition(", ")[2], one.reason.split()[0]) for one in report.refused] == [
+        ("column labels", str(2 * left)),
+        ("column numbers", str(left)),
+    ]
+    (tmp_path / "elsewhere.tar").rename(parts[1])
+    assert external.import_dataset(writer, tmp_path / "tars").refused == []
+    assert (len(writer["numbers"]), writer["labels"].num_subsamples) == (20, 40)
+
+
+def test_a_chunk_that_is_missing_is_told(writer, tmp_path):
+    zeros = np.zeros((3, 4), np.uint8)
+    writer.add_ndarray_column("numbers", prototype=zeros).update(dict.fromkeys(range(5), zeros))
+    writer.add_str_column("labels").update(dict.fromkeys(range(5), "cat"))
+    external.export_dataset(writer, tmp_path / "out.zarr", "zarr")
+    for name in ("numbers", "labels"):
+        writer.columns.delete(name)
+    external.import_dataset(writer, tmp_path / "out.zarr")
+    assert writer["numbers", 4].tolist() == zeros.tolist()
+    writer.columns.delete("numbers")
+    chunks = [path for path in (tmp_path / "out.zarr" / "numbers").rglob("*") if path.is_file()]
+    (chunk,) = (path for path in chunks if not path.name.startswith(("zarr", ".z")))
+    chunk.unlink()
+    with pytest.raises(UnreadableFileError, match="array 'numbers': 1 of its 1 chunks are missing"):
+        external.import_dataset(writer, tmp_path / "out.zarr")
+
+
+@pytest.mark.parametrize("kind", ["parquet", "webdataset", "zarr", "imagefolder"])
+def test_nothing_is_written_among_a_repositorys_own_files(writer, repo, kind):
+    writer.add_str_column("labels")[0] = "cat"
+    own = Path(repo.path, ".hangar")
+    before = {path for path in own.rglob("*") if path.is_file()}
+    settings = (own / "config.toml").read_bytes()
+    for place in (own, own / "config.toml", own / "store" / "packs" / "new.tar"):
+        with pytest.raises(InvalidArgumentError, match="among a repository's own files"):
+            external.export_dataset(writer, place, kind, overwrite=True)
+        with pytest.raises(InvalidArgumentError, match="among a repository's own files"):
+            external.export_files(writer, "labels", place, overwrite=True)
+    assert {path for path in own.rglob("*") if path.is_file()} == before
+    assert (own / "config.toml").read_bytes() == settings
 
 
 @pytest.mark.parametrize("kind", ["zarr", "webdataset"])

@@ -179,6 +179,13 @@ def test_what_is_missing_or_damaged_is_told(writer, table, tmp_path):
     assert list(writer.columns) == []
 
 
+def test_two_columns_of_one_name_are_told(writer, tmp_path):
+    twice = pa.Table.from_arrays([pa.array([1, 2]), pa.array([3, 4])], names=["x", "x"])
+    pq.write_table(twice, tmp_path / "a.parquet")
+    with pytest.raises(UnreadableFileError, match=r"a\.parquet has several columns called 'x'"):
+        external.import_dataset(writer, tmp_path / "a.parquet")
+
+
 def test_a_column_that_holds_something_else_stops_all(writer, table):
     writer.add_ndarray_column("share", shape=(2,), dtype=np.float32)
     with pytest.raises(InvalidSchemaError, match=r"column 'share' is there and holds float32 \(<f4\) of shape \(2,\)"):

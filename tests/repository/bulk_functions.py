@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -121,6 +122,34 @@ def forks_and_is_killed(key):
         os._exit(0)
     os.kill(os.getpid(), signal.SIGKILL)
     yield
+
+
+class Mute(BaseException):
+    """No `Exception`, and cannot say what it is."""
+
+    def __str__(self):
+        raise RuntimeError("mute")
+
+
+def raises_something_odd(key):
+    raise {"key": KeyboardInterrupt(), "end": GeneratorExit(), "mute": Mute()}.get(key, ValueError("\ud800" * 10**6))
+    yield
+
+
+def forks_and_goes_on(key):
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+    yield UDF_Return("text", key, "the parent's" if child else "the child's")
+
+
+def starts_a_program_and_waits(key, folder):
+    program = subprocess.Popen(["sleep", "600"])
+    Path(folder, "program").write_text(str(program.pid))
+    yield UDF_Return("text", key, "some text")
+    if key == "dies":
+        os.kill(os.getpid(), signal.SIGKILL)
+    program.wait()
 
 
 def returns_one(key):

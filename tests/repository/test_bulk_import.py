@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import shutil
+import subprocess
 import threading
 from collections import Counter
 
@@ -88,6 +89,12 @@ def lasting(repository: Repository) -> dict[str, bytes]:
     """All files, but for the database (which says nothing by its bytes), the lock and the index."""
     passing = ("staging.duckdb", ".lock", ".places", ".covered")
     return {name: data for name, data in files_of(repository.path).items() if not name.endswith(passing)}
+
+
+def living(process: str) -> bool:
+    command = ["ps", "-o", "stat=", "-p", process]
+    state = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    return bool(state.strip()) and not state.startswith("Z")
 
 
 def refuses(repository, error, words, udf, kwargs, **options):
@@ -286,6 +293,29 @@ def test_one_item_that_fails_ends_all(repository, error, words, udf):
 
 def test_a_process_that_dies_is_noticed_though_a_child_of_it_lives(repository):
     refuses(repository, BulkImportError, ["SIGKILL"], functions.forks_and_is_killed, [{"key": "k"}])
+
+
+def test_whatever_a_function_raises_is_told_with_its_item(repository):
+    checkout = repository.checkout()
+    reader = ItemReader({"text": checkout["text"]._entry}, cloudpickle.dumps(functions.raises_something_odd))
+    for key, words in (("key", "KeyboardInterrupt"), ("end", "GeneratorExit"), ("mute", "Mute"), ("x", "ValueError: ")):
+        with pytest.raises(BulkImportError, match=f"item 3 of udf_kwargs .* raised {words}") as caught:
+            list(reader.read(Item(3, cloudpickle.dumps({"key": key}), False)))
+        assert len((str(caught.value) + caught.value.trace).encode()) < 1_000_000
+    checkout.close()
+
+
+def test_a_fork_in_the_function_does_not_write_for_its_parent(repository):
+    assert run_bulk_import(repository, "master", ["text"], functions.forks_and_goes_on, [{"key": "a"}], recheck=0)
+    assert every_sample(repository)["text"] == {"a": "the parent's"}
+    assert repository.verify_repo_integrity()
+
+
+def test_programs_that_the_function_started_end_with_it(repository, tmp_path):
+    items = [{"key": "dies", "folder": str(tmp_path)}]
+    refuses(repository, BulkImportError, ["SIGKILL"], functions.starts_a_program_and_waits, items, recheck=0)
+    program = (tmp_path / "program").read_text()
+    functions.wait_for(lambda: not living(program), 20)
 
 
 def test_two_values_of_one_key_are_named_with_their_items(repository):

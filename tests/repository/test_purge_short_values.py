@@ -9,7 +9,7 @@ from hangar_cloud import Repository
 from hangar_cloud.catalog import condemned
 from hangar_cloud.catalog.tombstones import FOLDER, tombstone_path
 from hangar_cloud.errors import DirtyStagingError, InvalidSampleError, PurgedError
-from tests.repository.making import add_commit, make_repository, noise
+from tests.repository.making import add_commit, files_of, make_repository, noise
 from tests.repository.purging import REASON, check_purged, contents, everywhere, holders, local_files
 
 NAME = "Ada King, b. 1815-12-10"
@@ -270,3 +270,51 @@ def test_a_push_takes_the_tombstone_along_and_never_the_value_back(s3_url, s3_op
     with pytest.raises(PurgedError, match="cannot be pushed"):
         Repository(tmp_path / "other", storage_options=s3_options).remote.push("bucket", "master")
     assert bucket.verify_repo_integrity()
+
+
+def test_a_remote_that_knows_nothing_of_a_purge_does_not_bring_the_value_back(tmp_path):
+    local = make_repository(tmp_path / "local")
+    writer = local.checkout(write=True)
+    writer.add_str_column("name").update({n: f"{NAME}{n}" for n in range(9)})
+    writer["name", "long"] = NAME * 4
+    writer.add_bytes_column("codes", contains_subsamples=True)["p"] = {0: b"", "0": b"same"}
+    writer.commit("names")
+    writer.close()
+    other = Repository(tmp_path / "other", exists=False)
+    other.clone("C", "c@example.org", str(tmp_path / "local"))
+    other.remote.fetch_data("origin", "master")
+    for column, key in (("name", 3), ("name", "long"), ("codes", ("p", 0))):
+        local.purge(column=column, key=key, reason=REASON)
+    writer = other.checkout(write=True)
+    writer["name", 5] = OTHER
+    writer["codes", "p"]["new"] = b"more"
+    writer.commit("has the values still, in leaves of its own")
+    writer.close()
+    local.remote.add("other", str(tmp_path / "other"))
+    local.remote.fetch("other", "master")
+    changed = local.diff("master", "other/master").diff
+    assert [(row.column, row.sample) for row in changed.mutated.samples] == [("name", 5)]
+    writer = local.checkout(write=True)
+    writer["name", 6] = OTHER
+    writer.commit("beside it")
+    writer.close()
+    local.merge("both", "master", "other/master")
+    for branch in ("master", "other/master"):
+        checkout = local.checkout(branch=branch)
+        assert checkout["name", 5] == OTHER
+        assert checkout["codes", "p"]["0"] == b"same"
+        for read in (
+            lambda names=checkout["name"]: names[3],
+            lambda names=checkout["name"]: names["long"],
+            lambda names=checkout["name"]: names.get_batch([3]),
+            lambda codes=checkout["codes"]: codes["p"][0],
+        ):
+            with pytest.raises(PurgedError, match=REASON):
+                read()
+        checkout.close()
+    assert local.verify_repo_integrity()
+    local.remote.add("empty", str(tmp_path / "empty"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(PurgedError, match="sample .* knows nothing of its purge.*purge it here once more"):
+        local.remote.push("empty", "master")
+    assert holders(files_of(tmp_path / "empty"), f"{NAME}3".encode(), "00" * 32) == []
