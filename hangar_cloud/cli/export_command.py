@@ -10,6 +10,7 @@ from hangar_cloud.cli.context import with_repository
 from hangar_cloud.cli.guard import GuardedCommand
 from hangar_cloud.cli.names import parse_size, start_at
 from hangar_cloud.cli.plugin_options import PASS_ON, split_options
+from hangar_cloud.cli.sample_keys import parse_key, text_first
 
 if TYPE_CHECKING:
     from hangar_cloud.external.transfer_report import ExportReport
@@ -39,7 +40,7 @@ def export_data(
     Each sample of COLUMN becomes a file called by its key, as it was at STARTPOINT: a branch, a tag, or the first
     digits of a commit. Arrays become .npy files unless -f says otherwise, text becomes .txt, bytes become .bin.
 
-    A <sample> is text; int:10 is the number 10, str:10 the text.
+    Where a number 10 and a text 10 are there, <sample> 10 is the text and int:10 the number.
 
     With --dataset, COLUMN is left out. The formats are parquet, imagefolder, webdataset and zarr.
 
@@ -84,15 +85,15 @@ def _export_files(
     checkout: Any, column: str, out: str, settings: dict[str, Any], options: dict[str, Any]
 ) -> ExportReport:
     from hangar_cloud.external import export_files
-    from hangar_cloud.external.file_names import parse_tagged
 
+    there = checkout.columns[column]
     return export_files(
         checkout,
         column,
         out,
         extension=settings["extension"],
         plugin=settings["plugin"],
-        samples=[parse_tagged(sample) for sample in settings["samples"]] or None,
+        samples=[text_first(parse_key(sample), there) for sample in settings["samples"]] or None,
         overwrite=settings["overwrite"],
         **options,
     )

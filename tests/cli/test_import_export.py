@@ -185,7 +185,6 @@ def test_wrong_usage_is_told(filled, place, command, arguments, said):
         (cli.export_data, ["images", "nope"], "there is no branch 'nope'"),
         (cli.export_data, ["images", "-f", "xyz"], "no plugin that can save .xyz files"),
         (cli.export_data, ["labels", "-f", "npy"], "is str, no array"),
-        (cli.view_data, ["images", "3"], "no sample '3'; it has int:3"),
         (cli.view_data, ["images", "int:30"], "no sample 30"),
     ],
 )
