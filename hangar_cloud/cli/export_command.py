@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hangar_cloud.cli import completing
 from hangar_cloud.cli.context import with_repository
 from hangar_cloud.cli.guard import GuardedCommand
 from hangar_cloud.cli.names import parse_size, start_at
@@ -20,7 +21,13 @@ _FORMATS = ["parquet", "imagefolder", "webdataset", "zarr"]
 
 
 @click.command("export", cls=GuardedCommand, context_settings=dict(PASS_ON))
-@click.option("-o", "--out", metavar="<outdir>", help="Folder to export to; of a dataset, its file or folder.")
+@click.option(
+    "-o",
+    "--out",
+    metavar="<outdir>",
+    shell_complete=completing.files,
+    help="Folder to export to; of a dataset, its file or folder.",
+)
 @click.option("-s", "--sample", "samples", metavar="<sample>", multiple=True, help="Only this sample; may be repeated.")
 @click.option("-f", "--format", "extension", metavar="<format>", help="Ending of the files, such as png.")
 @click.option("--plugin", metavar="<plugin>", help="Plugin that writes the files, if not the one for their ending.")
@@ -30,7 +37,13 @@ _FORMATS = ["parquet", "imagefolder", "webdataset", "zarr"]
 @click.option("--image", metavar="<column>", help="Of imagefolder, the column of images.")
 @click.option("--label", metavar="<column>", help="Of imagefolder, the column of labels.")
 @click.option("--shard-size", metavar="<size>", callback=parse_size, help="Of webdataset, the size of a tar: 1GB.")
-@click.argument("typed", metavar="[COLUMN] [STARTPOINT]", nargs=-1, type=click.UNPROCESSED)
+@click.argument(
+    "typed",
+    metavar="[COLUMN] [STARTPOINT]",
+    nargs=-1,
+    type=click.UNPROCESSED,
+    shell_complete=completing.words(completing.columns, completing.commits),
+)
 @with_repository
 def export_data(
     repository: Repository, out: str | None, dataset: str | None, typed: tuple[str, ...], **settings: Any

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hangar_cloud.cli import completing
 from hangar_cloud.cli.context import with_repository
 from hangar_cloud.cli.guard import GuardedCommand
 from hangar_cloud.cli.names import start_at
@@ -24,7 +25,13 @@ if TYPE_CHECKING:
 @click.option("--plugin", metavar="<plugin>", help="Plugin that shows it.")
 @click.option("--subsample", metavar="<subsample>", help="Of a nested column, only this one.")
 @click.option("--window", is_flag=True, help="Open a window.")
-@click.argument("typed", metavar="COLUMN SAMPLE [STARTPOINT]", nargs=-1, type=click.UNPROCESSED)
+@click.argument(
+    "typed",
+    metavar="COLUMN SAMPLE [STARTPOINT]",
+    nargs=-1,
+    type=click.UNPROCESSED,
+    shell_complete=completing.words(completing.columns, completing.nothing, completing.commits),
+)
 @with_repository
 def view_data(
     repository: Repository,
