@@ -54,6 +54,19 @@ class Restoring:
             self._working.add_column(name, ColumnEntry(entry.schema, None, entry.backend, entry.backend_options))
             self._stage(name, self._rows(entry))
 
+    def has(self, name: str, key: KeyType | tuple[KeyType, KeyType]) -> bool:
+        """Whether a sample is here or at the commit; False also where `samples` would refuse the whole column.
+
+        Raises:
+            KeyError: there is no such column.
+        """
+        name = self._known(name)
+        self._working.flush()
+        entry, there = self._trees.get(name), self._working.columns.get(name)
+        if entry is None or there is None or not there.entry.schema.has_same_rows(entry.schema):
+            return False
+        return any(self._named(there, entry, key))
+
     def samples(self, name: str, keys: Sequence[KeyType | tuple[KeyType, KeyType]]) -> int:
         """Make samples what they are at the commit; those that it does not have go. Returns how many rows that is.
 

@@ -116,6 +116,12 @@ def fetch_data(
     return list(commits)
 
 
+def has_sample(storage: Storage, digest: str, column: str, key: Any) -> bool:
+    """Whether a column has a sample at a commit, as `fetch_samples` would find it."""
+    entry = storage.commit(digest).columns.get(column)
+    return entry is not None and bool(_rows(storage, entry, key))
+
+
 def fetch_samples(storage: Storage, digest: str, column: str, keys: Iterable[Any]) -> None:
     """Make some samples of one column local. See `Remotes.fetch_data_sample`."""
     columns = storage.commit(digest).columns

@@ -30,8 +30,9 @@ that `hangar -C DIR` names, or directly on a bucket or web server: `hangar -C s3
 them), or what a branch was before (`master@{1}`, see `hangar reflog`). For people, digests are shown with 12 digits;
 `--json` has all 64.
 
-**Naming samples.** Where a sample is typed, digits are a number and everything else is text; `'"7"'` (quotes that the
-shell passes on) is the text "7".
+**Naming samples.** A key is a number or text. Typed digits, such as 7, mean whichever of the two is there; where both
+are, `int:7` is the number and `str:7` the text. `view` and `export` take the text then, as in Hangar; commands that
+change something ask for one of the two. 007 is always text, and so is what the shell passes on in quotes: `'"7"'`.
 
 **Exit codes.** 0: done. 1: an error, said in one line on standard error that begins with `Error:`; also damage found
 by `hangar verify`, and a difference found by `hangar diff --exit-code`. 2: wrong usage. 130: ended by Control-C. 141:

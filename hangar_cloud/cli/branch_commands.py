@@ -33,7 +33,10 @@ def branch_create(repository: Repository, name: str, startpoint: str | None) -> 
     """
     base = repository._branches.find(startpoint) if startpoint else None
     made = repository.create_branch(name, base)
-    click.echo(f"Branch {made.name} is at {made.digest[:12]}. `hangar checkout {made.name}` writes to it from now on.")
+    # A bucket has no branch that is checked out.
+    how = f"hangar -C URL --branch {made.name} …" if repository._storage.is_bucket else f"hangar checkout {made.name}"
+    then = "writes to it" if repository._storage.is_bucket else "writes to it from now on"
+    click.echo(f"Branch {made.name} is at {made.digest[:12]}. `{how}` {then}.")
 
 
 @branch.command("delete")

@@ -90,6 +90,26 @@ def _stashes(storage: Storage) -> Iterable[str]:
     return (info.name for info in Stashes(storage.root).all())
 
 
+def words(*completers: Completer) -> Completer:
+    """One completer for each word of an argument that takes several."""
+
+    def complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        place = len(ctx.params.get(parameter.name or "") or ())
+        return completers[place](ctx, parameter, incomplete) if place < len(completers) else []
+
+    return complete
+
+
+def files(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Files and folders, which the shell knows itself."""
+    return [CompletionItem(incomplete, type="file")]
+
+
+def nothing(_ctx: click.Context, _parameter: click.Parameter, _incomplete: str) -> list[CompletionItem]:
+    """No names: there may be millions of samples."""
+    return []
+
+
 branches = _completer(_branches)
 deleted_branches = _completer(_deleted)
 tags = _completer(_tags)

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hangar_cloud.cli import completing
 from hangar_cloud.cli.context import with_repository
 from hangar_cloud.cli.guard import GuardedCommand
 from hangar_cloud.cli.names import parse_size, start_at
 from hangar_cloud.cli.plugin_options import PASS_ON, split_options
+from hangar_cloud.cli.sample_keys import parse_key, text_first
 
 if TYPE_CHECKING:
     from hangar_cloud.external.transfer_report import ExportReport
@@ -19,7 +21,13 @@ _FORMATS = ["parquet", "imagefolder", "webdataset", "zarr"]
 
 
 @click.command("export", cls=GuardedCommand, context_settings=dict(PASS_ON))
-@click.option("-o", "--out", metavar="<outdir>", help="Folder to export to; of a dataset, its file or folder.")
+@click.option(
+    "-o",
+    "--out",
+    metavar="<outdir>",
+    shell_complete=completing.files,
+    help="Folder to export to; of a dataset, its file or folder.",
+)
 @click.option("-s", "--sample", "samples", metavar="<sample>", multiple=True, help="Only this sample; may be repeated.")
 @click.option("-f", "--format", "extension", metavar="<format>", help="Ending of the files, such as png.")
 @click.option("--plugin", metavar="<plugin>", help="Plugin that writes the files, if not the one for their ending.")
@@ -29,7 +37,13 @@ _FORMATS = ["parquet", "imagefolder", "webdataset", "zarr"]
 @click.option("--image", metavar="<column>", help="Of imagefolder, the column of images.")
 @click.option("--label", metavar="<column>", help="Of imagefolder, the column of labels.")
 @click.option("--shard-size", metavar="<size>", callback=parse_size, help="Of webdataset, the size of a tar: 1GB.")
-@click.argument("typed", metavar="[COLUMN] [STARTPOINT]", nargs=-1, type=click.UNPROCESSED)
+@click.argument(
+    "typed",
+    metavar="[COLUMN] [STARTPOINT]",
+    nargs=-1,
+    type=click.UNPROCESSED,
+    shell_complete=completing.words(completing.columns, completing.commits),
+)
 @with_repository
 def export_data(
     repository: Repository, out: str | None, dataset: str | None, typed: tuple[str, ...], **settings: Any
@@ -39,7 +53,7 @@ def export_data(
     Each sample of COLUMN becomes a file called by its key, as it was at STARTPOINT: a branch, a tag, or the first
     digits of a commit. Arrays become .npy files unless -f says otherwise, text becomes .txt, bytes become .bin.
 
-    A <sample> is text; int:10 is the number 10, str:10 the text.
+    Where a number 10 and a text 10 are there, <sample> 10 is the text and int:10 the number.
 
     With --dataset, COLUMN is left out. The formats are parquet, imagefolder, webdataset and zarr.
 
@@ -84,15 +98,15 @@ def _export_files(
     checkout: Any, column: str, out: str, settings: dict[str, Any], options: dict[str, Any]
 ) -> ExportReport:
     from hangar_cloud.external import export_files
-    from hangar_cloud.external.file_names import parse_tagged
 
+    there = checkout.columns[column]
     return export_files(
         checkout,
         column,
         out,
         extension=settings["extension"],
         plugin=settings["plugin"],
-        samples=[parse_tagged(sample) for sample in settings["samples"]] or None,
+        samples=[text_first(parse_key(sample), there) for sample in settings["samples"]] or None,
         overwrite=settings["overwrite"],
         **options,
     )

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import click
 
+from hangar_cloud.cli.git_habits import command_hint, option_hint
 from hangar_cloud.cli.shell_advice import advice_in_shell
 
 _INTERRUPTED: Final = 130
@@ -45,13 +46,24 @@ class _Guarded(click.Command):
     ) -> Any:
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        if sys.stdout is None:
+            # Started with standard output closed, as some job runners do; what is printed goes nowhere.
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the process ends
         with plain_warnings():
             try:
                 code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
                 sys.stdout.flush()
             except BrokenPipeError:
                 code = _leave_pipe()
+            except OSError as error:
+                # Outside of any command: the help text, or the last of the output, on a disk that is full.
+                _leave_pipe()
+                click.echo(f"Error: {in_words(error)}", err=True)
+                code = 1
             except click.ClickException as error:
+                if isinstance(error, click.NoSuchOption) and not error.possibilities:
+                    words = error.message + option_hint(error.option_name, error.ctx)
+                    error = click.NoSuchOption(error.option_name, words, ctx=error.ctx)
                 error.show()
                 code = error.exit_code
             except click.Abort:
@@ -87,7 +99,8 @@ class GuardedGroup(_Guarded, click.Group):
         name = args[0]
         if not ctx.resilient_parsing and not name.startswith("-") and self.get_command(ctx, name) is None:
             near = difflib.get_close_matches(name, self.list_commands(ctx), n=1, cutoff=_NEAR)
-            ctx.fail(f"No such command {name!r}." + (f" Did you mean {near[0]!r}?" if near else ""))
+            guess = f" Did you mean {near[0]!r}?" if near else ""
+            ctx.fail(f"No such command {name!r}.{command_hint(name) or guess}")
         return super().resolve_command(ctx, args)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hangar_cloud.cli import completing
 from hangar_cloud.cli.context import with_repository, writing
 from hangar_cloud.cli.guard import GuardedCommand
 from hangar_cloud.cli.json_output import json_option, print_json
@@ -39,7 +40,13 @@ _FORMATS = ["auto", "parquet", "huggingface", "imagefolder", "webdataset", "zarr
     made="names of those that the import made",
 )
 @click.option("--strict", is_flag=True, help="Exit with 1 if anything was refused.")
-@click.argument("typed", metavar="[COLUMN] PATH", nargs=-1, type=click.UNPROCESSED)
+@click.argument(
+    "typed",
+    metavar="[COLUMN] PATH",
+    nargs=-1,
+    type=click.UNPROCESSED,
+    shell_complete=completing.words(completing.columns, completing.files),
+)
 @with_repository
 def import_data(
     repository: Repository,
@@ -85,7 +92,8 @@ def _check_arguments(
     arguments: list[str], options: dict[str, Any], dataset: str | None, settings: dict[str, Any]
 ) -> None:
     if dataset is None and len(arguments) != 2:
-        raise click.UsageError("give COLUMN and PATH; or a whole dataset: --dataset FORMAT PATH")
+        one = "one PATH, a file or a folder of files" if len(arguments) > 2 else "PATH"
+        raise click.UsageError(f"give COLUMN and {one}; or a whole dataset: --dataset FORMAT PATH")
     if dataset is not None and len(arguments) != 1:
         raise click.UsageError("give one PATH with --dataset; the dataset has columns of its own")
     of_files = {"--plugin": "plugin", "--labels": "labels", "--keep-extensions": "keep_extensions"}
@@ -145,4 +153,7 @@ def _tell(report: ImportReport, branch: str) -> None:
     there = f", {report.skipped} there already" if report.skipped else ""
     refused = f", {len(report.refused)} refused" if report.refused else ""
     advice = "; `hangar commit` records them" if report.added or report.made else ""
+    if report.skipped and not report.added:
+        # Who has changed the files would else take it that the changes were imported.
+        advice = "; --overwrite takes the files as they are now"
     click.echo(f"Imported {samples} to branch {branch}{there}{refused}{advice}.")

@@ -9,7 +9,7 @@ import click
 from hangar_cloud.cli import completing
 from hangar_cloud.cli.context import with_repository
 from hangar_cloud.cli.guard import GuardedCommand
-from hangar_cloud.cli.names import parse_sample
+from hangar_cloud.cli.sample_keys import both_there, parse_place
 
 if TYPE_CHECKING:
     from hangar_cloud.repository import Repository
@@ -40,19 +40,19 @@ def merge(
 
     DEV is a branch, here or of a remote (origin/master), a tag, or the first digits of a commit. If there are
     conflicts, nothing is changed, and they are named. A PLACE is a sample in conflict, COLUMN:KEY, of a nested
-    column COLUMN:SAMPLE:SUBSAMPLE, and metadata:KEY; it goes before --strategy. A KEY of digits is a number; put
-    quotes around it ('labels:"7"' in a shell) where it is text.
+    column COLUMN:SAMPLE:SUBSAMPLE, and metadata:KEY; it goes before --strategy. Where a number 7 and a text 7
+    are in conflict, labels:int:7 and labels:str:7 tell them apart.
 
     \b
     Take theirs, but keep one caption:
       hangar merge dev --strategy theirs --ours captions:17
     """
     into = master or repository._branches.current()
-    places = {parse_sample(text): side for side in _SIDES for text in settled[side]}
+    places = {text: side for side in _SIDES for text in settled[side]}
     chosen = _Chosen(places, strategy) if places else strategy
     digest = repository.merge(message or f"merge {dev} into {into}", into, dev, strategy=chosen)
     if isinstance(chosen, _Chosen) and chosen.unused:
-        names = ", ".join(sorted(map(str, chosen.unused)))
+        names = ", ".join(sorted(chosen.unused))
         click.echo(f"These were in no conflict, and were merged as ever: {names}", err=True)
     click.echo(f"Branch {into} is at {click.style(digest[:12], fg='yellow')}.")
 
@@ -60,12 +60,27 @@ def merge(
 class _Chosen:
     """Settles samples by what was said of each, and the others by a strategy; what neither names stays in conflict."""
 
-    def __init__(self, places: dict[Any, str], strategy: str | None) -> None:
-        self._places = places
+    def __init__(self, places: dict[str, str], strategy: str | None) -> None:
         self._strategy = strategy
+        self._meant: dict[tuple[str, Any], list[tuple[str, str]]] = {}
+        self._met: dict[str, Any] = {}
         self.unused = set(places)
+        for text, side in places.items():
+            column, keys = parse_place(text)
+            for key in keys:
+                self._meant.setdefault((column, key), []).append((text, side))
 
     def __call__(self, column: str, key: Any, ancestor: Any, ours: Any, theirs: Any) -> Any:
-        self.unused.discard((column, key))
-        side = self._places.get((column, key), self._strategy)
+        side = self._side(column, key)
         return {"ours": ours, "theirs": theirs, "ancestor": ancestor}.get(side or "")
+
+    def _side(self, column: str, key: Any) -> str | None:
+        """What was said of a sample; what names it alone goes before what may mean another too."""
+        said = sorted(self._meant.get((column, key), []), key=lambda one: len(parse_place(one[0])[1]))
+        if not said:
+            return self._strategy
+        text, side = said[0]
+        if self._met.setdefault(text, key) != key:
+            raise both_there(column, [self._met[text], key])
+        self.unused.discard(text)
+        return side

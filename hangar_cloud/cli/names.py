@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -37,22 +37,6 @@ def _names_commit(repository: Repository, text: str) -> bool:
     if _DIGITS.fullmatch(text) or parse_earlier(text):
         return True
     return repository._storage.tags().find(text) is not None
-
-
-def parse_key(text: str) -> int | str:
-    """A key as it is typed: digits are a number, and in quotes they are text."""
-    if len(text) >= 2 and text[0] == text[-1] and text[0] in "'\"":
-        return text[1:-1]
-    return int(text) if text.isascii() and text.isdigit() else text
-
-
-def parse_sample(text: str) -> tuple[str, Any]:
-    """A sample as it is typed, ``COLUMN:KEY`` or ``COLUMN:SAMPLE:SUBSAMPLE``: its column and key."""
-    column, *keys = text.split(":")
-    if not column or len(keys) not in (1, 2) or not all(keys):
-        raise click.UsageError(f"{text!r} names no sample; write COLUMN:KEY, or COLUMN:SAMPLE:SUBSAMPLE")
-    parsed = tuple(parse_key(key) for key in keys)
-    return column, parsed if len(parsed) == 2 else parsed[0]
 
 
 def full_address(address: str) -> str:

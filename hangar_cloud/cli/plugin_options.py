@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from hangar_cloud.cli.git_habits import is_general
+
 # Everything that is no option of the command is given to it as it was typed.
 PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True}
 
@@ -26,6 +28,9 @@ def split_options(typed: tuple[str, ...]) -> tuple[list[str], dict[str, Any]]:
         if not word.startswith("--"):
             raise click.NoSuchOption(word)
         name, equals, text = word[2:].partition("=")
+        context = click.get_current_context(silent=True)
+        if context is not None and is_general(f"--{name}", context):
+            raise click.NoSuchOption(f"--{name}")
         if not equals:
             text = rest.pop(0) if rest and not rest[0].startswith("-") else "true"
         options[name.replace("-", "_")] = _value(text)

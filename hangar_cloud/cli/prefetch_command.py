@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,10 +10,12 @@ import click
 from hangar_cloud.cli import completing
 from hangar_cloud.cli.context import with_repository
 from hangar_cloud.cli.guard import GuardedCommand
-from hangar_cloud.cli.names import parse_sample, parse_size, start_at
+from hangar_cloud.cli.names import parse_size, start_at
+from hangar_cloud.cli.sample_keys import choose_key, parse_place
 
 if TYPE_CHECKING:
     from hangar_cloud.repository import Repository
+    from hangar_cloud.storage import Storage
 
 
 @click.command(cls=GuardedCommand)
@@ -58,7 +61,7 @@ def prefetch(
         _into_cache(repository, digest, columns, samples, nbytes, all_history)
     else:
         name = remote or _only_remote(repository)
-        for column, keys in _by_column(samples).items():
+        for column, keys in _by_column(repository._storage, digest, samples).items():
             repository.remote.fetch_data_sample(name, column, keys, commit=digest)
         if not samples:
             repository.remote.fetch_data(
@@ -87,7 +90,7 @@ def _into_cache(
 
     storage = repository._storage
     storage.refuse_offline("fetch anything")
-    for column, keys in _by_column(samples).items():
+    for column, keys in _by_column(storage, digest, samples).items():
         transfer.fetch_samples(storage, digest, column, keys)
     if not samples and not storage.reads_in_place:
         commits = list(history.ancestors([digest], storage.commit)) if all_history else [digest]
@@ -105,9 +108,12 @@ def _only_remote(repository: Repository) -> str:
     raise click.UsageError(f"say which remote is meant: --remote {', --remote '.join(names)}")
 
 
-def _by_column(samples: tuple[str, ...]) -> dict[str, list[Any]]:
+def _by_column(storage: Storage, digest: str, samples: tuple[str, ...]) -> dict[str, list[Any]]:
+    from hangar_cloud import transfer
+
     found: dict[str, list[Any]] = {}
     for text in samples:
-        column, key = parse_sample(text)
+        column, typed = parse_place(text)
+        key = choose_key(column, typed, partial(transfer.has_sample, storage, digest, column))
         found.setdefault(column, []).append(key)
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +12,7 @@ from hangar_cloud.cli import completing
 from hangar_cloud.cli.context import with_repository
 from hangar_cloud.cli.guard import GuardedCommand
 from hangar_cloud.cli.json_output import json_option, print_json
-from hangar_cloud.cli.names import parse_key
+from hangar_cloud.cli.sample_keys import choose_key, parse_key
 
 if TYPE_CHECKING:
     from hangar_cloud.repository import Repository
@@ -54,12 +55,11 @@ def purge(
     """Erase a sample from all of history, for good.
 
     Every value that KEY ever had in COLUMN is erased, and every equal sample under any other key. Commits stay as they
-    are, and reading such a sample says when, by whom and why it was purged. A KEY of digits is a number; put quotes
-    around it ('"7"' in a shell) where it is text.
+    are, and reading such a sample says when, by whom and why it was purged. Where a number 7 and
+    a text 7 are there, int:7 and str:7 tell them apart.
     """
     target: dict[str, Any] = {"digest": digest, "column": column, "commit": commit, "reason": reason}
-    target["key"] = None if key is None else parse_key(key)
-    target["subkey"] = None if subkey is None else parse_key(subkey)
+    target["key"] = None if key is None else _key(repository, column, key, subkey, commit)
     if not (dry_run or yes):
         plan = repository.purge(**target, dry_run=True)
         click.echo(repr(plan), err=as_json)
@@ -73,3 +73,19 @@ def purge(
         print_json(purge_document(report))
     else:
         click.echo(repr(report))
+
+
+def _key(repository: Repository, column: str | None, key: str, subkey: str | None, commit: str | None) -> Any:
+    """The key to purge: where several could be meant, only the one that some commit has."""
+    from hangar_cloud.errors import SampleNotFoundError
+    from hangar_cloud.purge_targets import Targets, check_target
+
+    typed = parse_key(key) if subkey is None else tuple(product(parse_key(key), parse_key(subkey)))
+
+    def is_there(candidate: Any) -> bool:
+        try:
+            return bool(Targets(repository._storage).digests(check_target(None, column, candidate, None, commit)))
+        except SampleNotFoundError:
+            return False
+
+    return choose_key(column or "", typed, is_there)

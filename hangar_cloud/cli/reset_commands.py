@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hangar_cloud.cli import completing
 from hangar_cloud.cli.context import with_repository
 from hangar_cloud.cli.guard import GuardedCommand
-from hangar_cloud.cli.names import parse_key
+from hangar_cloud.cli.sample_keys import choose_key, parse_sample_key
 
 if TYPE_CHECKING:
     from hangar_cloud.repository import Repository
+    from hangar_cloud.restoring import Restoring
 
 
 @click.command(cls=GuardedCommand)
@@ -50,9 +51,9 @@ def restore(repository: Repository, column: str, keys: tuple[str, ...], source: 
     """Take a column or samples back to what a commit has.
 
     COLUMN as a whole is taken back, or each KEY of it. What was staged of it is given up, and what COMMIT does not
-    have goes. In a nested column a KEY is a sample with all its subsamples, or SAMPLE:SUBSAMPLE. A KEY of digits is a
-    number; put quotes around it ('"7"' in a shell) where it is text. COLUMN may be metadata too. No data is moved:
-    with --from, the samples of an old commit are staged as they are stored.
+    have goes. In a nested column a KEY is a sample with all its subsamples, or SAMPLE:SUBSAMPLE. Where a
+    number 7 and a text 7 are there, int:7 and str:7 tell them apart. COLUMN may be metadata too. No data is moved: with
+    --from, the samples of an old commit are staged as they are stored.
     """
     from hangar_cloud.restoring import Restoring
 
@@ -60,7 +61,7 @@ def restore(repository: Repository, column: str, keys: tuple[str, ...], source: 
     with closing(repository.checkout(write=True)) as writer:
         restoring = Restoring(repository._storage, writer._working, digest or writer.commit_hash or None)
         if keys:
-            count = restoring.samples(column, [_parse(text) for text in keys])
+            count = restoring.samples(column, [_key(restoring, column, text) for text in keys])
             what = f"{count:,} sample{'' if count == 1 else 's'} of column {column}"
         else:
             restoring.column(column)
@@ -70,9 +71,11 @@ def restore(repository: Repository, column: str, keys: tuple[str, ...], source: 
     click.echo(f"{what} restored; {left}.")
 
 
-def _parse(text: str) -> int | str | tuple[int | str, int | str]:
-    sample, colon, subsample = text.partition(":")
-    return (parse_key(sample), parse_key(subsample)) if colon else parse_key(text)
+def _key(restoring: Restoring, column: str, text: str) -> Any:
+    typed = parse_sample_key(text)
+    if typed is None:
+        raise click.UsageError(f"{text!r} names no sample; write KEY, or SAMPLE:SUBSAMPLE")
+    return choose_key(column, typed, lambda key: restoring.has(column, key))
 
 
 def _confirm(question: str) -> None:

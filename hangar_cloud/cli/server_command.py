@@ -50,7 +50,11 @@ def server(repository: Repository, overwrite: bool, ip: str, port: int, timeout:
         click.echo("--overwrite does nothing: this server only reads.", err=True)
     storage = repository._storage
     if not storage.is_bucket and storage.config().remotes:
-        click.echo("This is a clone: readers get what is here. `hangar fetch-data` brings what is missing.", err=True)
+        click.echo(
+            "This repository has a remote: readers get what is on this machine. `hangar fetch-data` brings what is "
+            "missing.",
+            err=True,
+        )
     log = (lambda line: click.echo(line, err=True)) if verbose else None
     running = RepositoryServer(storage.store, lambda: index_page(repository, running.url), ip, port, log)
     if not running.is_private:

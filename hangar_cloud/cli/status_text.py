@@ -43,7 +43,10 @@ def status_lines(
         yield "Staging area: CLEAN"
         yield ""
         if status.head is None:
-            yield "Next: `hangar column create NAME DTYPE SHAPE` adds a column; samples are written in Python."
+            yield (
+                "Next: `hangar import COLUMN FOLDER` brings files in, `hangar column create NAME DTYPE SHAPE` makes an "
+                "empty column."
+            )
         else:
             yield f"Next: {_next(status.branch, remotes)}"
     if stashes:

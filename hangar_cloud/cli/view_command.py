@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hangar_cloud.cli import completing
 from hangar_cloud.cli.context import with_repository
 from hangar_cloud.cli.guard import GuardedCommand
 from hangar_cloud.cli.names import start_at
 from hangar_cloud.cli.plugin_options import PASS_ON, split_options
+from hangar_cloud.cli.sample_keys import parse_key, tagged, text_first
 
 if TYPE_CHECKING:
     from hangar_cloud.repository import Repository
@@ -23,7 +25,13 @@ if TYPE_CHECKING:
 @click.option("--plugin", metavar="<plugin>", help="Plugin that shows it.")
 @click.option("--subsample", metavar="<subsample>", help="Of a nested column, only this one.")
 @click.option("--window", is_flag=True, help="Open a window.")
-@click.argument("typed", metavar="COLUMN SAMPLE [STARTPOINT]", nargs=-1, type=click.UNPROCESSED)
+@click.argument(
+    "typed",
+    metavar="COLUMN SAMPLE [STARTPOINT]",
+    nargs=-1,
+    type=click.UNPROCESSED,
+    shell_complete=completing.words(completing.columns, completing.nothing, completing.commits),
+)
 @with_repository
 def view_data(
     repository: Repository,
@@ -39,7 +47,8 @@ def view_data(
     drawn in the terminal, text is printed, other arrays are told in short. Where the output is no terminal, it is plain
     text.
 
-    SAMPLE is text; int:10 is the number 10, str:10 the text. Other options go to the plugin.
+    Where a number 10 and a text 10 are there, SAMPLE 10 is the text and int:10 the number. Other options go to the
+    plugin.
     """
     arguments, options = split_options(typed)
     if not 2 <= len(arguments) <= 3:
@@ -55,24 +64,14 @@ def view_data(
 
 
 def _values(column: Any, sample: str, subsample: str | None) -> list[tuple[str | None, Any]]:
-    from hangar_cloud.external.file_names import parse_tagged, tagged
-
-    key = parse_tagged(sample)
+    if not column.contains_subsamples and subsample is not None:
+        raise click.UsageError(f"--subsample is for nested columns; {column.column} is flat")
+    found = column[text_first(parse_key(sample), column)]
     if not column.contains_subsamples:
-        if subsample is not None:
-            raise click.UsageError(f"--subsample is for nested columns; {column.column} is flat")
-        return [(None, _found(column, key))]
+        return [(None, found)]
     if subsample is not None:
-        return [(None, column[key, parse_tagged(subsample)])]
-    return [(tagged(sub), value) for sub, value in _found(column, key).items()]
-
-
-def _found(column: Any, key: Any) -> Any:
-    other = int(key) if isinstance(key, str) and key.isascii() and key.isdigit() else str(key)
-    if key not in column and other in column:
-        kind = "int" if isinstance(other, int) else "str"
-        raise click.ClickException(f"column {column.column!r} has no sample {key!r}; it has {kind}:{other}")
-    return column[key]
+        return [(None, found[text_first(parse_key(subsample), found)])]
+    return [(tagged(sub), value) for sub, value in found.items()]
 
 
 def _show(value: Any, extension: str | None, plugin: str | None, window: bool, options: dict[str, Any]) -> None:

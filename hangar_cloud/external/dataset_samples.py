@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from heapq import merge
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from hangar_cloud.catalog.keys import KeyType, RowKey, encode_key
 from hangar_cloud.catalog.schema import ColumnSchema
+from hangar_cloud.catalog.tombstones import tombstone_digest
 from hangar_cloud.errors import CorruptDataError, UnreadableFileError, UnsupportedFormatError
 from hangar_cloud.external.file_names import parse_tagged, tagged
 
@@ -97,14 +99,37 @@ def note_of(checkout: Any, columns: list[str], **details: Any) -> DatasetNote:
 
 
 def rows_of(column: Any) -> Iterator[RowKey]:
-    """The keys of all values of a column, in order: pairs in a nested one."""
-    return (key for key, _ in column._iterate())
+    """The keys of all values of a column that can be read, in order: pairs in a nested one; see `warn_of_purged`."""
+    purged = column._storage.purged.digests()
+    if not purged:
+        return (key for key, _ in column._iterate())
+    return (key for key, found in column._iterate() if not _is_in(purged, key, found))
+
+
+def warn_of_purged(columns: Iterable[Any]) -> None:
+    """Tell how many samples of some columns an export leaves out since they were purged.
+
+    One sample that nobody may have, and that nobody can bring back, must not keep all others from being exported.
+    """
+    count = 0
+    for column in columns:
+        purged = column._storage.purged.digests()
+        count += sum(_is_in(purged, key, found) for key, found in column._iterate()) if purged else 0
+    if count:
+        samples = f"{count:,} purged sample{' is' if count == 1 else 's are'}"
+        warnings.warn(f"{samples} left out: nobody has the bytes any more", UserWarning, stacklevel=3)
+
+
+def _is_in(purged: set[bytes], key: RowKey, found: Any) -> bool:
+    # What is staged has no identity yet; a purged sample cannot be staged.
+    identity = getattr(found, "identity", None)
+    return identity is not None and tombstone_digest(encode_key(key), identity) in purged
 
 
 def samples_of(column: Any) -> Iterator[tuple[KeyType, list[RowKey]]]:
     """The sample keys of a column, each with the keys of its values: itself, or pairs in a nested column."""
     if not column.contains_subsamples:
-        return ((key, [key]) for key in column)
+        return ((key, [key]) for key in rows_of(column))  # type: ignore[misc]
     return ((key, list(pairs)) for key, pairs in groupby(rows_of(column), key=lambda pair: pair[0]))  # type: ignore[index]
 
 

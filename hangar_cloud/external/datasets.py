@@ -9,7 +9,7 @@ from typing import Any, Final
 from hangar_cloud.backends.errors import redact_url
 from hangar_cloud.catalog.keys import MAX_NAME_LENGTH, KeyType, RowKey, check_name
 from hangar_cloud.errors import InvalidArgumentError, InvalidNameError, ObjectNotFoundError, ReadOnlyError
-from hangar_cloud.external.dataset_samples import DatasetReader
+from hangar_cloud.external.dataset_samples import DatasetReader, warn_of_purged
 from hangar_cloud.external.file_errors import file_errors
 from hangar_cloud.external.file_names import clean_name
 from hangar_cloud.external.placing import refuse_inside_repository
@@ -123,6 +123,7 @@ def export_dataset(
     refuse_inside_repository(text)
     names = choose_columns(checkout.columns.keys(), _as_list(columns), "the checkout")
     total = sum(_count(checkout[name]) for name in names)
+    warn_of_purged(checkout[name] for name in names)
     with file_errors(f"cannot export to {text}"), item_progress("exporting", "samples", total) as progress:
         if kind == "parquet":
             from hangar_cloud.external.parquet_export import export_parquet

@@ -11,7 +11,7 @@ from typing import Any
 
 from hangar_cloud.catalog.keys import KeyType, RowKey
 from hangar_cloud.errors import ExportExistsError, InvalidArgumentError, SampleNotFoundError, UnexportableError
-from hangar_cloud.external.dataset_samples import rows_of, values_of
+from hangar_cloud.external.dataset_samples import rows_of, values_of, warn_of_purged
 from hangar_cloud.external.file_errors import file_errors
 from hangar_cloud.external.file_names import file_of, tagged
 from hangar_cloud.external.high_level import save
@@ -44,7 +44,8 @@ def export_files(
         outdir: the folder; made where it is missing.
         extension: the format; by default npy for arrays, txt for str, bin for bytes.
         plugin: name of the plugin that writes; by default the one for the extension.
-        samples: keys of samples (all subsamples of each in a nested column, or pairs); by default all.
+        samples: keys of samples (all subsamples of each in a nested column, or pairs); by default all, and those that
+            were purged are left out with a warning.
         overwrite: write over files that are there.
         **plugin_kwargs: for the plugin, such as ``quality=90`` of jpg or ``samplerate=16000`` of wav.
 
@@ -64,6 +65,8 @@ def export_files(
         # Whatever they are, they are written as they are: the .jpg files that they may be.
         plugin = "bytes"
     find_plugin("save", plugin, ending)
+    if samples is None:
+        warn_of_purged([source])
     keys = list(_rows_of(source, samples))
     folder = Path(outdir)
     _check_paths(keys, folder, ending, column, overwrite)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from hangar_cloud.catalog.keys import KeyType
 from hangar_cloud.errors import ExportExistsError, InvalidArgumentError, UnexportableError
-from hangar_cloud.external.dataset_samples import values_of
+from hangar_cloud.external.dataset_samples import samples_of, values_of
 from hangar_cloud.external.file_import import Derive, FileReader, import_tree, label_of
 from hangar_cloud.external.file_names import clean_name, file_of
 from hangar_cloud.external.file_tree import SourceFile, list_files
@@ -78,7 +78,7 @@ def _paths(images: Any, labels: Any, folder: Path, extension: str) -> dict[Any, 
     """Where each image goes. Everything is checked before anything is written."""
     paths: dict[Any, Path] = {}
     taken: dict[Path, Any] = {}
-    for key in images:
+    for key, _ in samples_of(images):
         name = labels.get(key)
         if name is None:
             raise UnexportableError(

@@ -137,6 +137,9 @@ def encode_image(arr: npt.NDArray[Any], extension: str, where: str, quality: int
     require("PIL.Image", "images", "a picture")
     from PIL import Image
 
+    # True is what an option without its number becomes, and it would be a quality of 1.
+    if quality is not None and (isinstance(quality, bool) or not isinstance(quality, int) or not 1 <= quality <= 100):
+        raise UnexportableError(f"{where}: quality is a whole number from 1 to 100, not {quality!r}")
     image = image_of(arr, where)
     Image.init()
     kind = Image.registered_extensions().get(f".{extension.lower().lstrip('.')}")

@@ -82,7 +82,7 @@ class StagingWriter:
 
     def refuse(self, source: str, reason: object) -> None:
         """Record what cannot be imported."""
-        self.report.refused.append(Refused(source, str(reason)))
+        self.report.refused.append(Refused(source, str(reason).removeprefix(f"{source}: ")))
 
     def put(self, column: str, key: RowKey, value: Any, source: str) -> None:
         """Write a sample, now or with the next ones.

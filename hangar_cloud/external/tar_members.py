@@ -90,7 +90,9 @@ def members_of(path: str, storage_options: Mapping[str, Any] | None = None) -> G
     except HangarError:
         raise
     except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise UnreadableFileError(f"{said}: this is no whole tar: {error}") from error
+        raise UnreadableFileError(
+            f"{said}: this is no whole tar: {str(error).splitlines()[0].rstrip(':- ')}"
+        ) from error
 
 
 def _member(tar: Any, info: Any, said: str) -> Member:

@@ -18,6 +18,7 @@ def open_group(path: str, mode: str, storage_options: Mapping[str, Any] | None =
 
     Raises:
         FileNotFoundError, ValueError: there is none at `path`.
+        OSError: it cannot be written.
         ImportError: Zarr is not installed.
     """
     zarr = require("zarr", "zarr", "Zarr")
@@ -26,7 +27,12 @@ def open_group(path: str, mode: str, storage_options: Mapping[str, Any] | None =
         return zarr.open_group(path, mode=mode, **options)
     except FileNotFoundError:
         raise ObjectNotFoundError(f"there is no Zarr group at {redact_url(path)}") from None
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except OSError as error:
+        if mode != "r":
+            # A full disk says nothing about the group; the caller says what failed.
+            raise
+        raise UnreadableFileError(f"{redact_url(path)}: this is no Zarr group: {error}") from error
+    except (ValueError, KeyError, TypeError) as error:
         raise UnreadableFileError(f"{redact_url(path)}: this is no Zarr group: {error}") from error
 
 

@@ -48,6 +48,13 @@ def named(shared):
         (["column", "remove", ""], ["extra", "images", "labels"]),
         (["restore", "i"], ["images"]),
         (["push", "o"], ["origin"]),
+        (["view", "i"], ["images"]),
+        (["view", "images", ""], []),
+        (["view", "images", "int:3", "v"], ["v1"]),
+        (["export", "la"], ["labels"]),
+        (["export", "labels", "de"], ["dev"]),
+        (["export", "labels", "dev", ""], []),
+        (["import", "ima"], ["images"]),
         (["push", "origin", "m"], ["master"]),
         (["prefetch", "--remote", ""], ["origin"]),
         (["stash", "pop", ""], ["put-away"]),
@@ -57,6 +64,13 @@ def named(shared):
 )
 def test_names(named, typed, found):
     assert completed(*typed) == found
+
+
+@pytest.mark.parametrize("typed", [("import", "images", "ph"), ("export", "images", "-o", "ph")])
+def test_paths_are_left_to_the_shell(named, typed):
+    shell = BashComplete(main, {}, "hangar", "_HANGAR_COMPLETE")
+    (item,) = shell.get_completions(list(typed[:-1]), typed[-1])
+    assert (item.type, item.value) == ("file", "ph")
 
 
 @pytest.mark.usefixtures("named")

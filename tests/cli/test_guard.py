@@ -135,3 +135,26 @@ def test_no_colour_in_a_pipe(place):
     said = [shell(*command, cwd=place).stdout for command in (["log"], ["branch", "list"])]
     assert all(said)
     assert "\x1b" not in "".join(said)
+
+
+def test_help_that_cannot_be_written_ends_in_one_line(tmp_path):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*HANGAR, "--help"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+            env=clean_environment(tmp_path),
+        )
+    assert (done.returncode, done.stderr) == (1, "Error: No space left on device\n")
+
+
+def test_a_closed_output_is_no_error(filled):
+    command = ["sh", "-c", '"$@" >&-', "sh", *HANGAR, "log"]
+    environment = clean_environment(filled._storage.root)
+    done = subprocess.run(
+        command, cwd=filled.path, stderr=subprocess.PIPE, text=True, timeout=60, check=False, env=environment
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -86,7 +86,7 @@ def test_what_is_not_settled_stays_in_conflict(diverged):
 def test_a_place_in_no_conflict_is_told(diverged):
     said = invoke(cli.merge, "dev", "-s", "ours", "--theirs", "labels:5", obj=diverged).stderr
     assert "in no conflict" in said
-    assert "('labels', 5)" in said
+    assert "merged as ever: labels:5\n" in said
 
 
 def test_into_another_branch_and_by_any_name(diverged):

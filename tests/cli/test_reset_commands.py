@@ -61,7 +61,7 @@ def test_samples_are_restored_and_others_stay_staged(mixed):
     with closing(mixed.checkout(write=True)) as writer:
         writer["labels"].update({0: "changed", "0": "changed", "new": "new", 7: "seven"})
         del writer["labels"]["a/b.png"]
-    assert "2 samples" in invoke(cli.restore, "labels", "0", "new", obj=mixed).stdout
+    assert "2 samples" in invoke(cli.restore, "labels", "int:0", "new", obj=mixed).stdout
     assert contents(mixed)["labels"] == {0: "number", "0": "changed", 1: "one", 7: "seven"}
     invoke(cli.restore, "labels", "'0'", "a/b.png", obj=mixed)
     said = invoke(cli.restore, "labels", "7", obj=mixed).stdout
@@ -129,7 +129,7 @@ def test_from_an_older_commit(mixed):
         writer["labels"].update({0: "new", 5: "five"})
         writer.columns.delete("parts")
         writer.commit("newer")
-    invoke(cli.restore, "--from", "old", "labels", "0", "5", obj=mixed)
+    invoke(cli.restore, "--from", "old", "labels", "int:0", "5", obj=mixed)
     invoke(cli.restore, "--from", "master@{1}", "parts", obj=mixed)
     invoke(cli.commit, "-m", "as it was", obj=mixed)
     reader = mixed.checkout()

@@ -58,7 +58,7 @@ def test_it_says_where_it_is_and_ends_cleanly(filled, place, tmp_path, how):
 def test_what_it_warns_of(shared):
     result = invoke(cli.server, "--ip", "0.0.0.0", "--port", "0", "--timeout", "0.1", "--overwrite", obj=shared)
     assert "--overwrite does nothing" in result.stderr
-    assert "This is a clone" in result.stderr
+    assert "readers get what is on this machine" in result.stderr
     assert "Everybody who reaches this machine can read" in result.stderr
     assert "The server has ended." in result.stdout
 

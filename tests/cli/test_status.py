@@ -22,6 +22,7 @@ def test_nothing_at_all(repo):
     lines = said(repo)
     assert lines[:2] == ["On branch master, without a commit yet", "Staging area: CLEAN"]
     assert "`hangar column create NAME DTYPE SHAPE`" in lines[-1]
+    assert "`hangar import COLUMN FOLDER`" in lines[-1]
 
 
 def test_clean(filled):

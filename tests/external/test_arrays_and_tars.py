@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import resource
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -203,7 +204,9 @@ def test_damaged_tars_are_told(writer, tmp_path):
         with pytest.raises(UnreadableFileError, match=r"cut\.tar: .*damaged or cut off at byte 1,024"):
             external.import_dataset(writer, tmp_path / "cut.tar")
     (tmp_path / "no.tar").write_bytes(b"nothing of the kind" * 100)
-    with pytest.raises(UnreadableFileError, match=r"no\.tar: this is no whole tar"):
+    with pytest.raises(
+        UnreadableFileError, match=r"no\.tar: this is no whole tar: file could not be opened successfully$"
+    ):
         external.import_dataset(writer, tmp_path / "no.tar")
     make_tar(tmp_path / "note.tar", {"__hangar__": b'{"version": 9}'})
     with pytest.raises(UnreadableFileError, match="exported by a later version"):
@@ -263,3 +266,15 @@ def _npy(arr: np.ndarray) -> bytes:
     into = io.BytesIO()
     np.save(into, arr)
     return into.getvalue()
+
+
+def test_a_zarr_export_without_room_says_so(writer, tmp_path):
+    writer.add_str_column("words")[0] = "word"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))
+    try:
+        with pytest.raises(OSError, match="cannot export to .*File too large"):
+            external.export_dataset(writer, tmp_path / "out.zarr", "zarr")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.glob("*out.zarr*")) == []

@@ -192,7 +192,8 @@ def test_text_and_sound_make_their_columns(writer, tmp_path):
     (tmp_path / "b.txt").write_bytes(b"\xff\xfe")
     report = external.import_files(writer, "texts", tmp_path)
     assert writer["texts", "a"] == "one\r\ntwo \u00fc"
-    assert [one.reason.partition(":")[0] for one in report.refused] == [str(tmp_path / "b.txt")]
+    assert [one.source for one in report.refused] == [str(tmp_path / "b.txt")]
+    assert report.refused[0].reason.startswith("this is no text in utf-8")
     assert external.import_files(writer, "texts", tmp_path, encoding="latin-1").added == 1
     for length in (30, 50):
         external.save(np.arange(length, dtype=np.int16), tmp_path, f"int:{length}", "wav", samplerate=8000)

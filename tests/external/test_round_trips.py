@@ -20,6 +20,7 @@ from hangar_cloud.errors import (
     ExportExistsError,
     HangarError,
     InvalidArgumentError,
+    PurgedError,
     StoreError,
     UnexportableError,
     UnreadableFileError,
@@ -412,3 +413,33 @@ def test_what_is_asked_wrongly_writes_nothing(writer, tmp_path, monkeypatch, arg
         external.export_dataset(writer, *arguments, **more)
     assert said in str(caught.value)
     assert [path.name for path in Path().iterdir()] == ["repository"]
+
+
+def test_what_was_purged_is_left_out_with_a_warning(tmp_path):
+    """One sample that is gone for good keeps nobody from exporting the others."""
+    repo = make_repository(tmp_path / "source")
+    with_parts = {"p": {0: "a", "0": "b"}, "q": {1: "c"}}
+    co = repo.checkout(write=True)
+    images = co.add_ndarray_column("images", shape=(6, 5, 3), dtype=np.uint8)
+    images.update({i: picture(i) for i in range(4)})
+    co.add_str_column("labels").update({i: f"label {i}" for i in range(4)})
+    co.add_str_column("parts", contains_subsamples=True).update(with_parts)
+    co.commit("base")
+    co.close()
+    for column, key in (("images", 1), ("labels", 2), ("parts", ("q", 1))):
+        repo.purge(column=column, key=key, reason="asked for")
+    co = repo.checkout()
+    for format_name, place in PLACES.items():
+        with pytest.warns(UserWarning, match="3 purged samples are left out"):
+            external.export_dataset(co, tmp_path / place, format_name)
+        other = make_repository(tmp_path / f"from-{format_name}").checkout(write=True)
+        external.import_dataset(other, tmp_path / place)
+        assert {key: same(value, picture(key)) for key, value in other["images"].items()} == {0: True, 2: True, 3: True}
+        assert dict(other["labels"].items()) == {0: "label 0", 1: "label 1", 3: "label 3"}
+        assert {key: dict(value) for key, value in other["parts"].items()} == {"p": with_parts["p"]}
+        other.close()
+    with pytest.warns(UserWarning, match="1 purged sample is left out"):
+        assert external.export_files(co, "images", tmp_path / "files").samples == 3
+    with pytest.raises(PurgedError):
+        external.export_files(co, "images", tmp_path / "one", samples=[1])
+    co.close()
