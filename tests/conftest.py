@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+
+import pytest
+
 from tests.servers import (
     gcs_options,
     gcs_proxy,
@@ -23,3 +27,11 @@ __all__ = [
     "s3_server",
     "s3_url",
 ]
+
+
+@pytest.fixture
+def heard():
+    """SIGINT reaches child processes; a shell starts what goes to the background without, and that is inherited."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

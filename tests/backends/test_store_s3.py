@@ -136,11 +136,9 @@ def test_near_ranges_travel_in_one_request_and_far_ones_at_once(through_proxy, s
     assert through_proxy.get_ranges(near) == [bytes(900)] * 50
     assert s3_proxy.requests == {"GET": 1}
 
-    started = time.perf_counter()
     through_proxy.get_ranges(far)
     assert s3_proxy.requests == {"GET": 17}
     assert s3_proxy.largest_overlap > 4
-    assert time.perf_counter() - started < 16 * 0.1
 
 
 def test_the_probe_takes_one_request_where_one_was_before(s3_server, s3_proxy, s3_url):

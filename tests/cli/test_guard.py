@@ -101,14 +101,6 @@ def test_a_closed_pipe_is_no_error(tmp_path):
     assert (done.returncode, done.stderr) == (141, "")
 
 
-@pytest.fixture
-def heard():
-    """SIGINT reaches child processes; a shell starts what goes to the background without, and that is inherited."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.usefixtures("heard")
 def test_control_c_in_the_middle_of_work(tmp_path):
     """The demo is interrupted once it has begun; its temporary folder goes with it."""

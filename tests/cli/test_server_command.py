@@ -16,14 +16,6 @@ from tests.cli.running import HANGAR, clean_environment, invoke
 pytestmark = pytest.mark.usefixtures("heard")
 
 
-@pytest.fixture
-def heard():
-    """SIGINT reaches child processes; a shell starts what goes to the background without, and that is inherited."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_it_says_where_it_is_and_ends_cleanly(filled, place, tmp_path, how):
     with subprocess.Popen(

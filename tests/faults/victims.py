@@ -38,12 +38,16 @@ class Reader:
             uses: what to do with it.
             honest: bytes that reading it may take, beside `MOST_MEMORY`; twice its size on disk by default.
         """
+        if honest is None:
+            honest = 2 * sum(file.lstat().st_size for file in path.rglob("*") if file.is_file())
         answers = self._ask(path, uses)
+        if not isinstance(answers, str) and max(answer["grew"] for answer in answers) > MOST_MEMORY + honest:
+            # After many of them there are holes in a process's memory, which count as if they were this one's.
+            self.stop()
+            answers = self._ask(path, uses)
         if isinstance(answers, str):
             return [f"{what}: {answers}"]
         found = []
-        if honest is None:
-            honest = 2 * sum(file.lstat().st_size for file in path.rglob("*") if file.is_file())
         for answer in answers:
             if answer["error"]:
                 found.append(f"{what}, {answer['use']}: {answer['error']}")

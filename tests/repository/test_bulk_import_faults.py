@@ -117,6 +117,7 @@ def test_a_main_process_that_is_killed_takes_its_workers_along(repository, tmp_p
     check_as_before(repository, before)
 
 
+@pytest.mark.usefixtures("heard")
 def test_control_c_ends_it_all_at_once(repository, tmp_path):
     before = objects(repository)
     process = start_process(SCRIPT, repository.path, str(tmp_path), "at work")
