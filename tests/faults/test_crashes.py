@@ -7,7 +7,7 @@ import pytest
 from tests.faults.crash_runs import spread
 from tests.faults.crash_works import of_kind
 
-_MOST = 3
+_MOST = 2
 
 by_operation = pytest.mark.parametrize("runs", of_kind("local", "remote", "bucket"), ids=str, indirect=True)
 
