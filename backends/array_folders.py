@@ -49,11 +49,13 @@ def told_of_folders() -> Iterator[None]:
 
 def _sweep(parent: str) -> None:
     """Remove what processes of this user that are no more have left."""
-    with suppress(OSError):
-        for entry in os.scandir(parent):
+    with suppress(OSError), os.scandir(parent) as entries:
+        for entry in entries:
             match = _NAME.fullmatch(entry.name)
-            if match and not is_alive(int(match[1])) and _is_own(entry):
-                shutil.rmtree(entry.path, ignore_errors=True)
+            # Each on its own: another process may sweep at the same time.
+            with suppress(OSError):
+                if match and not is_alive(int(match[1])) and _is_own(entry):
+                    shutil.rmtree(entry.path, ignore_errors=True)
 
 
 def _is_own(entry: os.DirEntry[str]) -> bool:
