@@ -1,5 +1,5 @@
 # Everything a person runs here. Plain enough for the GNU make 3.81 of macOS: no .ONESHELL, no !=.
-# VENV, PYTHON, JOBS, PYTEST_ARGS and MODEL_TIMES may be set on the command line or in the environment.
+# VENV, PYTHON, JOBS, PYTEST_ARGS, MODEL_TIMES and MNIST may be set on the command line or in the environment.
 
 VENV ?= .venv
 # One more than two cores, as tests wait for servers and for other processes.

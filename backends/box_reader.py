@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from hangar_cloud.backends.array_format import (
 from hangar_cloud.backends.blocks import Place
 from hangar_cloud.backends.errors import CorruptDataError
 from hangar_cloud.backends.open_arrays import OpenArrays
+from hangar_cloud.backends.portions import portions
 from hangar_cloud.backends.tiledb_arrays import Elements
 
 Part = tuple[int, int, Callable[[memoryview], Any]]
@@ -78,7 +79,8 @@ class BoxReader:
             wanted = tiles_in_box(head, sample, lows, highs)
             if len(wanted) == head.tiles // head.lead.samples:
                 return None
-            for numbers in _portions(head, [number for number in wanted.tolist() if number not in array.tiles]):
+            missing = [number for number in wanted.tolist() if number not in array.tiles]
+            for numbers in portions(missing, lambda number: head.span(number)[1], _AT_ONCE):
                 tiles = read_parts([_tile(head, number, digest) for number in numbers])
                 array.put(dict(zip(numbers, tiles, strict=True)))
             return array.read(sample, lows, highs)
@@ -111,18 +113,3 @@ def _tile(head: ArrayHead, number: int, digest: bytes) -> Part:
         return data
 
     return head.lead.data_at + start, length, verify
-
-
-def _portions(head: ArrayHead, numbers: Sequence[int]) -> Iterator[list[int]]:
-    """Tiles in parts of moderate size."""
-    part: list[int] = []
-    size = 0
-    for number in numbers:
-        length = head.span(number)[1]
-        if part and size + length > _AT_ONCE:
-            yield part
-            part, size = [], 0
-        part.append(number)
-        size += length
-    if part:
-        yield part

@@ -87,6 +87,10 @@ def main() -> None:
     parser.add_argument("--peers", type=Path, default=HERE.parent / ".bench", help="virtual environments of the peers")
     parser.add_argument("--data", type=Path, required=True, help="folder with the four files of MNIST")
     options = parser.parse_args()
+    if not (options.data / "train-images-idx3-ubyte.gz").is_file():
+        parser.error(
+            f"{options.data} has no train-images-idx3-ubyte.gz; name the folder that has: make bench MNIST=DIR"
+        )
     rows = [row for row in ROWS if not options.names or any(name in row.name for name in options.names)]
     print(
         f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; medians of {options.rounds} runs, one of each in turns"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 import xxhash
@@ -13,6 +13,7 @@ from hangar_cloud.backends.errors import CorruptDataError, HangarError, ObjectNo
 from hangar_cloud.backends.held_objects import Held, HeldObjects
 from hangar_cloud.backends.pack_reader import PackedSample
 from hangar_cloud.backends.packs import pack_path
+from hangar_cloud.backends.portions import portions
 from hangar_cloud.backends.sample_spool import SampleSpool
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.findings import Finding
@@ -134,7 +135,7 @@ class _ColumnCheck:
         """Check nodes and what is below them; the last key below each, None where it could not be read."""
         seen, names = self._trees._seen, [self._trees.name_of(ref, self._schema, is_root) for ref in refs]
         fresh = [(ref, name) for ref, name in zip(refs, names, strict=True) if name not in seen]
-        for batch in _batches(fresh):
+        for batch in portions(fresh, lambda one: one[0].place.length, _BATCH_BYTES):
             requests = [(records_path(ref.place.object), ref.place.offset, ref.place.length) for ref, _ in batch]
             for (ref, name), held in zip(batch, self._trees._held.read_each(requests), strict=True):
                 seen[name] = self._node(ref, held, is_root)
@@ -225,18 +226,3 @@ class _ColumnCheck:
         path = self._trees.object_of(ref) or records_path(ref.place.object)
         message += self._trees._held.origin(path)
         self._trees._report(Finding(kind, path, self._column, key, self._commit, message))
-
-
-def _batches(refs: Sequence[tuple[NodeRef, bytes]]) -> Iterator[list[tuple[NodeRef, bytes]]]:
-    """Runs of nodes of moderate size together."""
-    batch: list[tuple[NodeRef, bytes]] = []
-    size = 0
-    for one in refs:
-        length = one[0].place.length
-        if batch and size + length > _BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-        batch.append(one)
-        size += length
-    if batch:
-        yield batch

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hangar_cloud.cli import completing
+from hangar_cloud.cli import completing, fetching_options
 from hangar_cloud.cli.context import with_repository
 from hangar_cloud.cli.guard import GuardedCommand
 from hangar_cloud.cli.names import parse_size, start_at
@@ -19,20 +19,12 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=GuardedCommand)
-@click.option(
-    "-d",
-    "--column",
-    "columns",
-    metavar="<column>",
-    multiple=True,
-    shell_complete=completing.columns,
-    help="Only this column; may be repeated.",
-)
+@fetching_options.only_columns
 @click.option(
     "-k", "--sample", "samples", metavar="PLACE", multiple=True, help="Only this sample, COLUMN:KEY; may be repeated."
 )
 @click.option("-n", "--nbytes", metavar="<nbytes>", callback=parse_size, help="At most this much, such as 500MB.")
-@click.option("-a", "--all-history", is_flag=True, help="Also the samples of all earlier commits.")
+@fetching_options.all_history
 @click.option(
     "--remote", metavar="NAME", shell_complete=completing.remotes, help="Where from, if a clone has several remotes."
 )

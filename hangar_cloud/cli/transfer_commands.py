@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hangar_cloud.cli import completing
+from hangar_cloud.cli import completing, fetching_options
 from hangar_cloud.cli.context import with_repository
 from hangar_cloud.cli.guard import GuardedCommand
 from hangar_cloud.cli.names import parse_size, start_at
@@ -61,19 +61,11 @@ def fetch_records(repository: Repository, remote: str, branch: str) -> None:
 
 
 @click.command("fetch-data", cls=GuardedCommand)
-@click.option(
-    "-d",
-    "--column",
-    "columns",
-    metavar="<column>",
-    multiple=True,
-    shell_complete=completing.columns,
-    help="Only this column; may be repeated.",
-)
+@fetching_options.only_columns
 @click.option(
     "-n", "--nbytes", metavar="<nbytes>", callback=parse_size, help="At most this much, such as 500MB or 1.5GB."
 )
-@click.option("-a", "--all-history", is_flag=True, help="Also the samples of all earlier commits.")
+@fetching_options.all_history
 @click.argument("remote", shell_complete=completing.remotes)
 @click.argument("startpoint", shell_complete=completing.commits)
 @with_repository

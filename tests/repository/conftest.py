@@ -91,3 +91,14 @@ def open_bucket(s3_url, s3_options, tmp_path):
     """Opens one bucket, as if on a machine of the given name."""
     make_repository(s3_url, storage_options=s3_options, cache_dir=tmp_path / "maker")
     return lambda machine: Repository(s3_url, storage_options=s3_options, cache_dir=tmp_path / machine)
+
+
+@pytest.fixture(params=["folder", "s3"])
+def opened(request, tmp_path):
+    """Opens one repository, a bucket's as if on a machine of the given name."""
+    if request.param == "folder":
+        place, options = str(tmp_path / "repository"), None
+    else:
+        place, options = request.getfixturevalue("s3_url"), request.getfixturevalue("s3_options")
+    make_repository(place, storage_options=options, cache_dir=tmp_path / "maker")
+    return lambda machine: Repository(place, storage_options=options, cache_dir=tmp_path / machine)

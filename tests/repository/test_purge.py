@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hangar_cloud import Repository
 from hangar_cloud.catalog import condemned
-from tests.repository.making import add_commit, make_repository, noise
+from tests.repository.making import add_commit, noise
 from tests.repository.purging import REASON, check_purged, contents, everywhere, holders
 
 
@@ -15,17 +14,6 @@ from tests.repository.purging import REASON, check_purged, contents, everywhere,
 def quick(monkeypatch):
     """The times of the protocol beside writers, shortened."""
     monkeypatch.setattr(condemned, "SETTLE_SECONDS", 0.3)
-
-
-@pytest.fixture(params=["folder", "s3"])
-def opened(request, tmp_path):
-    """Opens one repository, a bucket's as if on a machine of the given name."""
-    if request.param == "folder":
-        place, options = str(tmp_path / "repository"), None
-    else:
-        place, options = request.getfixturevalue("s3_url"), request.getfixturevalue("s3_options")
-    make_repository(place, storage_options=options, cache_dir=tmp_path / "maker")
-    return lambda machine: Repository(place, storage_options=options, cache_dir=tmp_path / machine)
 
 
 @pytest.fixture

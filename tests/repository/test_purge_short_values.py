@@ -22,17 +22,6 @@ def quick(monkeypatch):
     monkeypatch.setattr(condemned, "SETTLE_SECONDS", 0.3)
 
 
-@pytest.fixture(params=["folder", "s3"])
-def opened(request, tmp_path):
-    """Opens one repository, a bucket's as if on a machine of the given name."""
-    if request.param == "folder":
-        place, options = str(tmp_path / "repository"), None
-    else:
-        place, options = request.getfixturevalue("s3_url"), request.getfixturevalue("s3_options")
-    make_repository(place, storage_options=options, cache_dir=tmp_path / "maker")
-    return lambda machine: Repository(place, storage_options=options, cache_dir=tmp_path / machine)
-
-
 @pytest.fixture
 def repository(opened):
     """Two commits of names, labels, short arrays of any shape, nested labels and metadata."""
