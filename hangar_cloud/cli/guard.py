@@ -24,10 +24,11 @@ _NEAR: Final = 0.55
 class _Guarded(click.Command):
     """What happens around every command, whether it is run from `hangar` or alone."""
 
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
-        super().__init__(*arguments, **settings)
-        # Not inherited from `hangar`: click keeps the help option of whoever asks a command first.
-        self.context_settings.setdefault("help_option_names", ["-h", "--help"])
+    def get_help_option_names(self, ctx: click.Context) -> list[str]:
+        # Not what the context says: click keeps the help option of whoever asks a command first, and shell
+        # completion and the reference ask with contexts that know nothing of the command's settings.
+        taken = {name for parameter in self.params for name in (*parameter.opts, *parameter.secondary_opts)}
+        return [name for name in ("-h", "--help") if name not in taken]
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any

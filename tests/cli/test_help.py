@@ -11,6 +11,7 @@ import pytest
 
 import hangar_cloud
 from hangar_cloud.cli import cli, main
+from hangar_cloud.cli.guard import GuardedCommand, GuardedGroup
 from tests.cli.running import clean_environment, invoke
 from tests.project.source_rules import ROOT
 
@@ -126,6 +127,13 @@ def test_help(name):
 @pytest.mark.parametrize("name", sorted(EVERY))
 def test_help_of_a_command_alone(name):
     assert invoke(EVERY[name], "-h").stdout == invoke(EVERY[name], "--help").stdout
+
+
+@pytest.mark.parametrize("command", [GuardedGroup("group"), GuardedCommand("command")])
+def test_help_of_a_command_that_was_looked_at_first(command):
+    """A context made by hand has none of the command's settings, and click keeps the option made with it."""
+    command.get_params(click.Context(command))
+    assert invoke(command, "-h").stdout == invoke(command, "--help").stdout
 
 
 def test_help_names_every_command_in_full():
