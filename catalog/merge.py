@@ -57,10 +57,11 @@ class SchemaConflict(NamedTuple):
 
 @dataclass
 class ColumnMerge:
-    """One merged column: `changes` go on top of `entry`."""
+    """One merged column: `changes` go on top of `entry`. Leaves that come out as `other` has them are taken from there."""
 
     entry: ColumnEntry
     changes: dict[RowKey, Row | None] = field(default_factory=dict)
+    other: ColumnEntry | None = None
 
 
 @dataclass
@@ -187,7 +188,7 @@ def _merge_samples(
     there = [base for base in bases if base is not None and base.schema.column_layout == ours.schema.column_layout]
     for base in there:
         nodes.prefetch_keys(base.root, base.schema, [change.key for change in changes])
-    merged = ColumnMerge(ours)
+    merged = ColumnMerge(ours, other=theirs)
     for change in changes:
         found = [
             carry(base.schema, ours.schema, change.key, nodes.find(base.root, base.schema, change.key))

@@ -6,6 +6,7 @@ import threading
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from itertools import chain, pairwise
 from typing import Any, Final, NamedTuple
 
@@ -15,13 +16,13 @@ from hangar_cloud.backends.errors import CorruptDataError
 from hangar_cloud.backends.object_source import Extent, ObjectSource
 from hangar_cloud.catalog.keys import KeyType, RowKey, decode_key, encode_key
 from hangar_cloud.catalog.leaf import Leaf
+from hangar_cloud.catalog.leaf_digests import digest_of_leaf
 from hangar_cloud.catalog.purged_values import leaf_without_values
 from hangar_cloud.catalog.records import (
     NodeRef,
     Row,
     inner_digest,
     lacks_literal,
-    leaf_digest,
     records_path,
 )
 from hangar_cloud.catalog.schema import ColumnSchema
@@ -64,6 +65,7 @@ class NodeReader:
         self._source = source
         self._purged = purged
         self._nodes: OrderedDict[bytes, Node] = OrderedDict()
+        self._weights: dict[bytes, int] = {}
         self._bytes = 0
         self._limit = memory_limit
         self._lock = threading.Lock()
@@ -84,7 +86,7 @@ class NodeReader:
             found = self._remember(name, leaf)
         assert isinstance(found, Leaf)
         # Asked of those in memory too: a node that two parents name, under different keys, would be walked twice.
-        if encode_key(found.keys[0]) != ref.first:
+        if found.first != ref.first:
             raise CorruptDataError(f"{records_path(ref.place.object)}: a leaf begins at another key than is declared")
         return found
 
@@ -224,6 +226,7 @@ class NodeReader:
         """Drop every decoded node."""
         with self._lock:
             self._nodes.clear()
+            self._weights.clear()
             self._bytes = 0
 
     def leaf_named(self, name: bytes) -> Leaf | None:
@@ -250,11 +253,25 @@ class NodeReader:
         with self._lock:
             if name not in self._nodes:
                 self._nodes[name] = node
-                self._bytes += _weight(node)
-            while self._bytes > self._limit and len(self._nodes) > 1:
-                _, dropped = self._nodes.popitem(last=False)
-                self._bytes -= _weight(dropped)
+                self._weigh(name, node.nbytes if isinstance(node, Leaf) else _INNER_BYTES * len(node))
+                if isinstance(node, Leaf):
+                    node.grown = partial(self._grown, name, node)
         return node
+
+    def _grown(self, name: bytes, leaf: Leaf, added: int) -> None:
+        """Take note that more of a leaf is kept than when it was read."""
+        with self._lock:
+            if self._nodes.get(name) is leaf:
+                self._weigh(name, added)
+
+    def _weigh(self, name: bytes, added: int) -> None:
+        self._weights[name] = self._weights.get(name, 0) + added
+        self._bytes += added
+        while self._bytes > self._limit and len(self._nodes) > 1:
+            dropped, node = self._nodes.popitem(last=False)
+            self._bytes -= self._weights.pop(dropped)
+            if isinstance(node, Leaf):
+                node.grown = None
 
 
 def node_extent(ref: NodeRef, schema: ColumnSchema | None) -> Extent[Any]:
@@ -282,10 +299,9 @@ def node_extent(ref: NodeRef, schema: ColumnSchema | None) -> Extent[Any]:
             raise CorruptDataError("an inner node was rewritten, which none ever is")
         leaf = decode_leaf(data, schema, ref.count)
         if fetched:
-            rows = leaf.entries()
             # Without a literal that was purged nobody can make the digest; the checksum of its move was right.
-            excused = rewritten and any(lacks_literal(row) for _, row in rows)
-            if not excused and leaf_digest(rows) != ref.digest:
+            excused = rewritten and any(lacks_literal(row) for row in leaf.rows())
+            if not excused and digest_of_leaf(leaf) != ref.digest:
                 raise CorruptDataError("a record leaf does not match its digest")
         return leaf
 
@@ -321,7 +337,3 @@ def _first(ref: NodeRef) -> bytes:
 
 def _sample(key: RowKey) -> KeyType:
     return key[0] if isinstance(key, tuple) else key
-
-
-def _weight(node: Node) -> int:
-    return node.nbytes if isinstance(node, Leaf) else _INNER_BYTES * len(node)

@@ -38,7 +38,7 @@ def diff_trees(
         before: schema and root of the one tree.
         after: schema and root of the other.
     """
-    groups = list(_groups(*_differing_leaves(nodes, before[1], after[1])))
+    groups = list(_groups(*differing_leaves(nodes, before[1], after[1])))
     for start in range(0, len(groups), _AT_ONCE):
         part = groups[start : start + _AT_ONCE]
         nodes.prefetch([ref for left, _ in part for ref in left], before[0])
@@ -82,10 +82,10 @@ def _changes_among(old: dict[RowKey, Row], new: dict[RowKey, Row]) -> Iterator[R
             yield RowChange(key, was, now)
 
 
-def _differing_leaves(
+def differing_leaves(
     nodes: NodeReader, before: NodeRef | None, after: NodeRef | None
 ) -> tuple[list[NodeRef], list[NodeRef]]:
-    """The leaves of each tree that the other does not have."""
+    """The leaves of each tree that the other does not have, in key order."""
     left = [] if before is None else [before]
     right = [] if after is None else [after]
     level = max((ref.level for ref in (*left, *right)), default=0)

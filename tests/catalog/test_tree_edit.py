@@ -66,6 +66,9 @@ class MemoryNodes:
         self.nodes[level, digest] = list(entries)
         return NodeRef(level, entries[0][0], count, digest, SegmentPlace(b"", 0, 0, 0))
 
+    def edit_leaf(self, ref: NodeRef, edits: Sequence[Any]) -> NodeRef | None:
+        return None
+
     def contents(self, root: NodeRef | None) -> dict[bytes, Row]:
         if root is None:
             return {}
