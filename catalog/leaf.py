@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # Digests of leaves count the bytes of a key in two bytes. Which keys may be is for integrity checks to say.
 _MAX_READ_KEY: Final = 30_000
 _FEW_ROWS: Final = 48
-# What a row takes, beside the bytes of its value, in a list of numbers or of bytes, in the dict, and in the lists of places.
+# What a row takes in a list of numbers, of bytes (beside these), in the dict, and in the lists of places.
 _LIST_BYTES: Final = 40
 _BYTES_BYTES: Final = 48
 _DICT_BYTES: Final = 90
@@ -48,7 +48,7 @@ class Leaf:
         self.grown: Callable[[int], None] | None = None
         """Told of the bytes, roughly, that rows take once they are kept as Python has them."""
         self.key_numbers = self._read_key_numbers()
-        """The keys as int64 arrays, of length rows each: one in a flat column, two in a nested one; None if any is text."""
+        """The keys as int64 arrays (rows,): one in a flat column, two in a nested one; None if any is text."""
         if self.key_numbers is None:
             self.keys = self._read_keys()
             self.nbytes += 100 * len(self)
@@ -84,7 +84,7 @@ class Leaf:
 
     @cached_property
     def is_ascending(self) -> bool:
-        """Whether each number that is a key is above the one before, as in every leaf of a flat column that is intact."""
+        """Whether the keys are numbers, each above the one before, as in every intact leaf of a flat column without text."""
         numbers = self.key_numbers
         return numbers is not None and len(numbers) == 1 and bool((numbers[0][1:] > numbers[0][:-1]).all())
 
@@ -345,6 +345,16 @@ class Leaf:
         if "value" not in self._names or "value_bytes" in self._names or self._schema.column_type != "ndarray":
             return None
         return self._numbers_in(self._table.column("value")).view(np.uint8).reshape(len(self), -1)
+
+    @cached_property
+    def uniform(self) -> tuple[int, npt.NDArray[np.uint8]] | None:
+        """Of rows that are all alike: 0 and their values, uint8 (rows, bytes), or 1 and their digests; else None."""
+        kinds = {"value", "value_bytes", "pack"} & self._names
+        if self.shapes or len(kinds) != 1 or self._table.column(kinds.copy().pop()).null_count:
+            return None
+        if kinds == {"value"} and self.raw_values is not None:
+            return 0, self.raw_values
+        return (1, self.places[0]) if kinds == {"pack"} and self.places is not None else None
 
     @cached_property
     def is_inline(self) -> npt.NDArray[np.bool_]:

@@ -20,6 +20,9 @@ def differing_rows(before: Leaf, after: Leaf) -> tuple[list[int], list[int], lis
         whose identities differ.
     """
     if _same_keys(before, after):
+        if before.uniform is not None and after.uniform is not None and before.uniform[0] == after.uniform[0]:
+            changed = np.flatnonzero(_rows_differ(before.uniform[1], after.uniform[1])).tolist()
+            return [], [], list(zip(changed, changed, strict=True))
         every = np.arange(len(before))
         return [], [], [(i, i) for i in _differing(before, every, after, every).tolist()]
     left, right = _common(before, after)
@@ -93,7 +96,8 @@ def _rows_differ(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> npt.NDArray[
     if width in (1, 2, 4, 8) or width % 8 == 0:
         number = np.dtype(f"u{min(width, 8)}")
         one, other = one.view(number), other.view(number)
-    result: npt.NDArray[np.bool_] = (one != other).any(axis=1)
+    unequal = one != other
+    result: npt.NDArray[np.bool_] = unequal[:, 0] if unequal.shape[1] == 1 else unequal.any(axis=1)
     return result
 
 

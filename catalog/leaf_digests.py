@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
@@ -10,7 +12,7 @@ from hangar_cloud.backends.values import LITERAL_LIMIT
 from hangar_cloud.catalog.leaf import Leaf
 from hangar_cloud.catalog.records import leaf_digest
 
-_LITERAL, _DIGEST = 0, 1
+_LITERAL: Final = 0
 
 
 def digest_of_leaf(leaf: Leaf) -> bytes:
@@ -30,17 +32,15 @@ def digest_of_leaf(leaf: Leaf) -> bytes:
     rows[:, 2 : 2 + width] = keys
     rows[:, 2 + width] = size
     rows[:, 3 + width :] = identities
-    return blake3(b"leaf\0").update(memoryview(rows).cast("B")).digest()
+    return blake3(b"leaf\0" + rows.tobytes()).digest()
 
 
 def _identities(leaf: Leaf) -> npt.NDArray[np.uint8] | None:
     """The identity of each row, if all have one of the same kind and length."""
-    if leaf.shapes:
+    if leaf.uniform is None:
         return None
-    kind, found = _LITERAL, leaf.raw_values if leaf.is_inline.all() else None
-    if found is None and not leaf.is_inline.any() and leaf.places is not None and (leaf.places[2] >= 0).all():
-        kind, found = _DIGEST, leaf.places[0]
-    if found is None or (kind == _LITERAL and found.shape[1] > LITERAL_LIMIT):
+    kind, found = leaf.uniform
+    if kind == _LITERAL and found.shape[1] > LITERAL_LIMIT:
         return None
     identities = np.empty((len(leaf), 1 + found.shape[1]), np.uint8)
     identities[:, 0] = kind

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from hangar_cloud.catalog.keys import RowKey, encode_key
@@ -23,10 +23,28 @@ class RowChange(NamedTuple):
     after: Row | None
 
 
+Tree = tuple[ColumnSchema, NodeRef | None]
+DiffTrees = Callable[[NodeReader, Tree, Tree], Iterable[RowChange]]
+
+
+class DiffOnce:
+    """`diff_trees` for somebody who needs to know twice: what differs, and what of that is in conflict."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[object, ...], list[RowChange]] = {}
+
+    def __call__(self, nodes: NodeReader, before: Tree, after: Tree) -> list[RowChange]:
+        """The keys whose values differ, in key order. Raises as `diff_trees`."""
+        name = tuple((schema.fingerprint, None if root is None else root.digest) for schema, root in (before, after))
+        if name not in self._found:
+            self._found[name] = list(diff_trees(nodes, before, after))
+        return self._found[name]
+
+
 def diff_trees(
     nodes: NodeReader,
-    before: tuple[ColumnSchema, NodeRef | None],
-    after: tuple[ColumnSchema, NodeRef | None],
+    before: Tree,
+    after: Tree,
 ) -> Iterator[RowChange]:
     """Keys whose values differ, in key order. Reads no sample bytes.
 

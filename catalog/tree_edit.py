@@ -28,7 +28,7 @@ class NodeStore(Protocol):
         """Make a node of these elements."""
 
     def edit_leaf(self, ref: NodeRef, edits: Sequence[Entry]) -> NodeRef | None:
-        """Make a leaf of another one with changes, if it begins where that did and is not cut; None if it is not told."""
+        """Make a leaf of another with changes; None where these move its bounds, or that is not told."""
 
 
 class _Located(NamedTuple):
