@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # Digests of leaves count the bytes of a key in two bytes. Which keys may be is for integrity checks to say.
 _MAX_READ_KEY: Final = 30_000
-_FEW_ROWS: Final = 48
+_FEW_ROWS: Final = 256
 # What a row takes in a list of numbers, of bytes (beside these), in the dict, and in the lists of places.
 _LIST_BYTES: Final = 40
 _BYTES_BYTES: Final = 48
@@ -84,7 +84,7 @@ class Leaf:
 
     @cached_property
     def is_ascending(self) -> bool:
-        """Whether the keys are numbers, each above the one before, as in every intact leaf of a flat column without text."""
+        """Whether the keys are numbers, each above the one before, as in intact leaves of flat columns without text."""
         numbers = self.key_numbers
         return numbers is not None and len(numbers) == 1 and bool((numbers[0][1:] > numbers[0][:-1]).all())
 

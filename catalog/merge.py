@@ -191,13 +191,12 @@ def _merge_samples(
 ) -> None:
     changes = list(diff(nodes, (ours.schema, ours.root), (theirs.schema, theirs.root)))
     there = [base for base in bases if base is not None and base.schema.column_layout == ours.schema.column_layout]
-    for base in there:
-        nodes.prefetch_keys(base.root, base.schema, [change.key for change in changes])
+    keys = [change.key for change in changes]
+    rows = [nodes.find_all(base.root, base.schema, keys) for base in there]
     merged = ColumnMerge(ours, other=theirs)
-    for change in changes:
+    for i, change in enumerate(changes):
         found = [
-            carry(base.schema, ours.schema, change.key, nodes.find(base.root, base.schema, change.key))
-            for base in there
+            carry(base.schema, ours.schema, change.key, of_base[i]) for base, of_base in zip(there, rows, strict=True)
         ] or [None]
         ours_kept = any(same_row(row, change.before) for row in found)
         theirs_kept = any(same_row(row, change.after) for row in found)

@@ -31,7 +31,10 @@ from hangar_cloud.catalog.segments import decode_inner, decode_leaf
 _MEMORY_LIMIT: Final = 96 * 1024 * 1024
 _INNER_BYTES: Final = 400
 _PREFETCH_LEAVES: Final = 64
+_KEYS_AT_ONCE: Final = 256
 _INNER_AHEAD: Final = 64 * 1024
+_BEHIND_ALL: Final = b"\xff"
+"""Greater than every encoded key."""
 
 Node = Leaf | list[NodeRef]
 
@@ -101,6 +104,10 @@ class NodeReader:
             raise CorruptDataError(f"{records_path(ref.place.object)}: a node begins at another key than is declared")
         return found
 
+    def keep(self, ref: NodeRef, children: list[NodeRef]) -> None:
+        """Have an inner node in memory that was just written: the next commit goes through it again."""
+        self._remember(_inner_name(ref), children)
+
     def prefetch(self, refs: Sequence[NodeRef], schema: ColumnSchema) -> None:
         """Have leaves decoded in memory (as far as the bound allows), fetching what is not here in
         joined requests. Raises as `leaf`."""
@@ -115,32 +122,45 @@ class NodeReader:
 
     def prefetch_keys(self, root: NodeRef | None, schema: ColumnSchema, keys: Sequence[RowKey]) -> None:
         """Prefetch the leaves that cover some keys. Raises as `leaf`."""
-        refs = {}
-        for key in keys:
-            ref = self._covering_leaf(root, key)
-            if ref is not None:
-                refs[ref.digest] = ref
+        refs = {ref.digest: ref for _, ref in self._covering_leaves(root, keys) if ref is not None}
         if len(refs) > 1:
             self.prefetch(list(refs.values()), schema)
 
+    def find_all(self, root: NodeRef | None, schema: ColumnSchema, keys: Sequence[RowKey]) -> list[Row | None]:
+        """The rows of some keys below `root`; quickest where these are in order. Raises as `leaf`."""
+        found: list[Row | None] = []
+        for start in range(0, len(keys), _KEYS_AT_ONCE):
+            # So few that their leaves stay in memory until they are looked into.
+            part = keys[start : start + _KEYS_AT_ONCE]
+            self.prefetch_keys(root, schema, part)
+            covering = self._covering_leaves(root, part)
+            found += [None if ref is None else self.leaf(ref, schema).find(key) for key, ref in covering]
+        return found
+
+    def _covering_leaves(self, root: NodeRef | None, keys: Sequence[RowKey]) -> Iterator[tuple[RowKey, NodeRef | None]]:
+        """Each key with the leaf that holds it if any does; looked up once for keys in a row that share one."""
+        first, end, ref = b"\xff", b"", None
+        for key in keys:
+            encoded = encode_key(key)
+            if not first <= encoded < end:
+                first, end, ref = self._covering_leaf(root, encoded)
+            yield key, ref
+
     def find(self, root: NodeRef | None, schema: ColumnSchema, key: RowKey) -> Row | None:
         """The row of a key below `root`, or None. Raises as `leaf`."""
-        ref = self._covering_leaf(root, key)
+        _, _, ref = self._covering_leaf(root, encode_key(key))
         return None if ref is None else self.leaf(ref, schema).find(key)
 
-    def _covering_leaf(self, root: NodeRef | None, key: RowKey) -> NodeRef | None:
-        """The leaf that holds a key if any does."""
-        if root is None or root.level == 0:
-            return root
-        encoded = encode_key(key)
-        ref = root
-        while ref.level > 0:
+    def _covering_leaf(self, root: NodeRef | None, encoded: bytes) -> tuple[bytes, bytes, NodeRef | None]:
+        """The leaf that holds an encoded key if any does, behind the bounds of the keys of which that is true."""
+        first, end, ref = b"", _BEHIND_ALL, root
+        while ref is not None and ref.level > 0:
             children = self.children(ref)
-            i = bisect_right(children, encoded, key=_first) - 1
-            if i < 0:
-                return None
-            ref = children[i]
-        return ref
+            i = bisect_right(children, encoded, key=_first)
+            end = children[i].first if i < len(children) else end
+            ref = children[i - 1] if i else None
+            first = b"" if ref is None else ref.first
+        return first, end, ref
 
     def leaves(self, root: NodeRef | None) -> Iterator[NodeRef]:
         """References to all leaves below `root`, in key order. Raises as `leaf`."""

@@ -75,6 +75,10 @@ class RecordWriter:
                 self._reach(schema, root, leaves, inner)
         self._write_leaves(list(leaves), put)
         self._write_inner(inner, put)
+        for (schema, digest), level in inner.items():
+            children = [self._resolve(schema, child) for child in self._inner[schema, digest]]
+            count = sum(child.count for child in children)
+            self._reader.keep(NodeRef(level, children[0].first, count, digest, self._placed[schema, digest]), children)
         return {
             column: None if root is None else self._resolve(schema, root) for column, (schema, root) in roots.items()
         }
