@@ -27,7 +27,7 @@ def edited_leaf(leaf: Leaf, schema: ColumnSchema, edits: Sequence[tuple[bytes, R
         None where its rows have to be taken one by one.
     """
     first, table = leaf.first, leaf.table
-    if any(not _keeps_bounds(key, row, first) for key, row in edits):
+    if any(not keeps_bounds(key, row, first) for key, row in edits):
         return None
     if any(table.column(name).null_count for name in table.column_names):
         return None
@@ -45,7 +45,8 @@ def edited_leaf(leaf: Leaf, schema: ColumnSchema, edits: Sequence[tuple[bytes, R
     return Leaf(table.take(_order(leaf, edits)), schema)
 
 
-def _keeps_bounds(key: bytes, row: Row | None, first: bytes) -> bool:
+def keeps_bounds(key: bytes, row: Row | None, first: bytes) -> bool:
+    """Whether a change leaves a leaf one leaf, that begins at `first` as it did."""
     if row is None:
         return key != first
     # A key that starts a leaf, and is not this one's first, is new: it cuts the leaf in two.
