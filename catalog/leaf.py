@@ -13,7 +13,7 @@ from hangar_cloud.backends.blocks import Place
 from hangar_cloud.backends.errors import CorruptDataError
 from hangar_cloud.backends.packs import NO_PACK
 from hangar_cloud.backends.values import LITERAL_LIMIT, sample_identity
-from hangar_cloud.catalog.arrow_columns import fixed_width, validity
+from hangar_cloud.catalog.arrow_columns import fixed_width, validity, whole
 from hangar_cloud.catalog.keys import KeyType, RowKey, encode_key
 from hangar_cloud.catalog.records import LeafEntry, Row
 from hangar_cloud.catalog.schema import ColumnSchema
@@ -330,7 +330,7 @@ class Leaf:
         if self._schema.column_type == "str":
             import pyarrow as pa
 
-            return list(column.combine_chunks().view(pa.binary()).to_pylist())
+            return list(whole(column).view(pa.binary()).to_pylist())
         valid = validity(column).tolist() if column.null_count else None
         width = self._schema.item_size
         raw = self._numbers_in(column).tobytes()

@@ -328,7 +328,7 @@ def node_extent(ref: NodeRef, schema: ColumnSchema | None) -> Extent[Any]:
     def decode_rewritten(data: memoryview, _: bool) -> Node:
         return decode(data, True, True)
 
-    return Extent(records_path(place.object), place.offset, place.length, verify, decode_rewritten)
+    return Extent(records_path(place.object), place.offset, place.length, verify, decode_rewritten, once=True)
 
 
 def _check_children(ref: NodeRef, children: Sequence[NodeRef]) -> None:

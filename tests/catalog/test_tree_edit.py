@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -342,6 +343,26 @@ def test_leaves_that_grow_as_they_are_looked_into_stay_under_the_bound_too(big):
     nodes.forget()
     assert (nodes._bytes, nodes._weights) == (0, {})
     assert kept[0].find(kept[0].keys[0]) is not None, "a leaf that is not kept any more can still be read"
+
+
+def test_no_map_of_records_is_kept_in_memory(big):
+    stored, root = big
+    source = ObjectSource(stored.folder)
+    nodes = NodeReader(source)
+    assert sum(nodes.leaf(ref, LABELS).row(0) is not None for ref in nodes.leaves(root)) > 50
+    assert len(source._files._maps) == 0
+
+
+def test_what_arrow_holds_of_leaves_is_what_they_weigh(big):
+    stored, root = big
+    nodes = NodeReader(ObjectSource(stored.folder))
+    before = pa.total_allocated_bytes()
+    for ref in nodes.leaves(root):
+        leaf = nodes.leaf(ref, LABELS)
+        assert leaf.uniform is not None
+        assert leaf.find(leaf.keys[-1]) is not None
+    tables = sum(leaf.table.nbytes for leaf in nodes._nodes.values() if isinstance(leaf, Leaf))
+    assert pa.total_allocated_bytes() - before < 1.3 * tables < nodes._bytes
 
 
 def test_many_keys_are_found_as_each_of_them_is(big):
