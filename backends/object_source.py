@@ -28,7 +28,7 @@ from hangar_cloud.backends.errors import (
 )
 from hangar_cloud.backends.extents import Extent, Verify, verified
 from hangar_cloud.backends.kept_objects import KeptObjects, unreadable_told
-from hangar_cloud.backends.local_files import LocalFiles
+from hangar_cloud.backends.local_files import LocalFiles, MapUser
 from hangar_cloud.backends.move_log import Fetched, MoveLogs, check_rewritten
 from hangar_cloud.backends.store import ObjectStore
 from hangar_cloud.backends.store.durable_files import disk_errors_told, publish_over, read_regular, temporary_sibling
@@ -195,6 +195,14 @@ class ObjectSource:
             self._kept.drop_parts(path)
             return True
         raise problem or self._nowhere(path, missing, remotes)
+
+    def tell_of_maps(self, user: MapUser) -> None:
+        """Have `user` told when a memory map that it may hold should go; until it is garbage itself."""
+        self._files.map_users.add(user)
+
+    def let_go(self) -> None:
+        """Every now and then, close files that another process evicted; reading does so too."""
+        self._kept.let_go()
 
     def was_moved(self, path: str) -> bool:
         """Whether a local object that is not here was moved elsewhere in the local store, or some of it was."""

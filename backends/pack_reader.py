@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
+from hangar_cloud.backends.arenas import Arenas
 from hangar_cloud.backends.blocks import Place, decode_blocks, most_decoded
 from hangar_cloud.backends.box_reader import LEAST_BYTES, BoxReader, Part
 from hangar_cloud.backends.errors import (
@@ -50,10 +51,11 @@ class DecodedBlock:
     compared the first time it is read.
     """
 
-    __slots__ = ("proven", "raw")
+    __slots__ = ("proven", "raw", "spot")
 
     def __init__(self, raw: memoryview, sample: PackedSample) -> None:
         self.raw = raw
+        self.spot = 0
         self.proven = {sample.place.start}
 
     def payload(self, sample: PackedSample) -> memoryview | None:
@@ -81,7 +83,7 @@ class PackReader:
         decoded_limit: bytes of decoded shared blocks kept in memory.
         purged: asked of samples that cannot be read, and whether any is to be taken from a remote.
 
-    `decoded` are these blocks, by pack and offset.
+    `decoded` are these blocks, by pack and offset; `arenas` is where those lie that batches are gathered from.
     """
 
     def __init__(
@@ -100,6 +102,8 @@ class PackReader:
         self._decoded_limit = decoded_limit
         self._lock = threading.Lock()
         self._boxes = BoxReader()
+        self.arenas = Arenas(decoded_limit)
+        source.tell_of_maps(self.arenas)
 
     def read(self, sample: PackedSample) -> memoryview:
         """One sample's payload, read-only.
@@ -145,6 +149,22 @@ class PackReader:
             payload = blocks[sample.place.pack, sample.place.offset].payload(sample)
             payloads.append(self.read(sample) if payload is None else payload)
         return payloads
+
+    def spot(self, name: tuple[bytes, int], block: DecodedBlock) -> int:
+        """Where in `arenas` a decoded block lies; it is brought there."""
+        if block.spot and self.arenas.holds(block.spot):
+            return block.spot
+        block.spot, block.raw, dropped = self.arenas.place(block.raw, name)
+        with self._lock:
+            # A block that stayed would keep all of its chunk in memory.
+            for old in dropped:
+                gone = self.decoded.pop(old, None)
+                self._decoded_bytes -= 0 if gone is None else len(gone.raw)
+        return block.spot
+
+    def let_go(self) -> None:
+        """Every now and then, close files that another process evicted; reading from files does so too."""
+        self._source.let_go()
 
     def read_box(
         self, sample: PackedSample, shape: Sequence[int], lows: Sequence[int], highs: Sequence[int]
@@ -235,6 +255,7 @@ class PackReader:
         with self._lock:
             self.decoded.clear()
             self._decoded_bytes = 0
+        self.arenas.forget()
         self._staged_files.forget_all()
         self._boxes.forget()
 

@@ -50,6 +50,8 @@ class ColumnWriter(ColumnReader):
     A write is durable once it returns outside a ``with`` block, or once the block ends.
     """
 
+    _may_read_warm = False
+
     def __init__(
         self,
         storage: Storage,
@@ -164,8 +166,6 @@ class FlatSampleWriter(ColumnWriter, FlatSampleReader):
 
     A write is durable once it returns outside a ``with`` block, or once the block ends.
     """
-
-    _may_read_warm = False
 
     def __setitem__(self, key: KeyType, value: Any) -> None:
         """Store a value under a key, in place of what was there.
