@@ -8,12 +8,13 @@ twice, so a spot of an arena that was dropped is known to be stale.
 from __future__ import annotations
 
 import mmap
-import threading
 from collections import OrderedDict
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+
+from hangar_cloud.backends.fork_lock import ForkLock
 
 _OFFSET_BITS: Final = 40
 _OFFSET: Final = (1 << _OFFSET_BITS) - 1
@@ -55,7 +56,7 @@ class Arenas:
         self._maps: dict[int, tuple[int, Any]] = {}
         self._last = 0
         self._bytes = 0
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
 
     @property
     def nbytes(self) -> int:

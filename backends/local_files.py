@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import mmap
 import os
-import threading
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any, Final, Protocol
 from weakref import WeakSet
 
+from hangar_cloud.backends.fork_lock import ForkLock
 from hangar_cloud.backends.store.durable_files import open_regular
 
 _OPEN_LIMIT: Final = 256
@@ -48,7 +48,7 @@ class LocalFiles:
         self.map_users: WeakSet[MapUser] = WeakSet()
         self._maps: OrderedDict[Path, memoryview] = OrderedDict()
         self._descriptors: OrderedDict[Path, _Descriptor] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
 
     def view(self, path: Path, offset: int, length: int) -> memoryview:
         """A read-only view of a finished object; shorter than `length` where the file ends.

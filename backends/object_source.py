@@ -37,6 +37,8 @@ from hangar_cloud.backends.store.ranges import RangeRequest
 __all__ = ["Extent", "ObjectSource", "Verify"]
 
 _MAX_OBJECT_BYTES: Final = 64 * 1024 * 1024
+# Of what was kept, so many bytes at its start are never all zero: those of a hole are.
+_HOLE_BYTES: Final = 64
 T = TypeVar("T")
 
 
@@ -133,6 +135,17 @@ class ObjectSource:
         except (CorruptDataError, DataNotLocalError):
             return False
         return True
+
+    def seems_local(self, path: str, offset: int, length: int) -> bool:
+        """Whether an extent is here, told without reading and verifying it: a hint, nothing to rely on."""
+        if (self.store / path).exists():
+            return True
+        if self.partial is None:
+            return False
+        try:
+            return any(self._files.read(self.partial / path, offset, min(length, _HOLE_BYTES)))
+        except OSError:
+            return False
 
     def read_object(self, path: str, verify: Callable[[bytes], T]) -> T:
         """A small whole object, verified; kept here when it was fetched. Raises as `read`."""
@@ -248,7 +261,7 @@ class ObjectSource:
                 data = self._files.read(self.partial / extent.path, extent.offset, extent.length)
         except (FileNotFoundError, NotADirectoryError):
             raise absent from None
-        if len(data) < extent.length or not any(data[:64]):
+        if len(data) < extent.length or not any(data[:_HOLE_BYTES]):
             raise absent
         return verified(extent, memoryview(data), fetched=False)
 

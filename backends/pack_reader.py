@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
 from hangar_cloud.backends.arenas import Arenas
+from hangar_cloud.backends.arriving import Arriving
 from hangar_cloud.backends.blocks import Place, decode_blocks, most_decoded
 from hangar_cloud.backends.box_reader import LEAST_BYTES, BoxReader, Part
 from hangar_cloud.backends.errors import (
@@ -19,6 +19,7 @@ from hangar_cloud.backends.errors import (
     ObjectNotFoundError,
     PurgedBytesError,
 )
+from hangar_cloud.backends.fork_lock import ForkLock
 from hangar_cloud.backends.local_files import LocalFiles
 from hangar_cloud.backends.object_source import Extent, ObjectSource
 from hangar_cloud.backends.packs import NO_PACK, pack_path, staged_pack_number
@@ -100,10 +101,11 @@ class PackReader:
         self.decoded: OrderedDict[tuple[bytes, int], DecodedBlock] = OrderedDict()
         self._decoded_bytes = 0
         self._decoded_limit = decoded_limit
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self._boxes = BoxReader()
         self.arenas = Arenas(decoded_limit)
         source.tell_of_maps(self.arenas)
+        self.arriving = Arriving()
 
     def read(self, sample: PackedSample) -> memoryview:
         """One sample's payload, read-only.
@@ -124,6 +126,7 @@ class PackReader:
         once, and missing blocks are fetched in joined requests. Raises as `read`."""
         blocks: dict[tuple[bytes, int], DecodedBlock] = {}
         missing: dict[tuple[bytes, int], PackedSample] = {}
+        self.arriving.wait((sample.place.pack, sample.place.offset) for sample in samples)
         for sample in samples:
             name = (sample.place.pack, sample.place.offset)
             if name in blocks or name in missing:
@@ -213,6 +216,11 @@ class PackReader:
         except (CorruptDataError, DataNotLocalError, PurgedBytesError):
             return None
 
+    def seems_local(self, place: Place) -> bool:
+        """Whether a block is on this machine, as far as can be told without reading it: a hint."""
+        name = place.pack, place.offset
+        return name in self.decoded or self._source.seems_local(pack_path(place.pack), place.offset, place.stored)
+
     def is_whole(self, pack: bytes) -> bool:
         """True if the whole pack is on this machine."""
         # Looked up each time: another process may have evicted it, or it was found damaged.
@@ -272,6 +280,7 @@ class PackReader:
 
     def _load(self, sample: PackedSample) -> memoryview:
         place = sample.place
+        self.arriving.wait([(place.pack, place.offset)])
         if place.pack == NO_PACK:
             raise PurgedBytesError("the sample stood in its record and was purged; what was said of it is not here")
         number = staged_pack_number(place.pack)

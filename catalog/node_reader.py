@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -12,6 +11,7 @@ from typing import Any, Final, NamedTuple
 import xxhash
 
 from hangar_cloud.backends.errors import CorruptDataError
+from hangar_cloud.backends.fork_lock import ForkLock
 from hangar_cloud.backends.object_source import Extent, ObjectSource
 from hangar_cloud.catalog.keys import KeyType, RowKey, decode_key, encode_key
 from hangar_cloud.catalog.leaf import Leaf
@@ -67,7 +67,7 @@ class NodeReader:
         self._nodes: OrderedDict[bytes, Node] = OrderedDict()
         self._bytes = 0
         self._limit = memory_limit
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self.loaded = 0
 
     def leaf(self, ref: NodeRef, schema: ColumnSchema) -> Leaf:

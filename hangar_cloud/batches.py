@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
 from itertools import islice
 from typing import Any, Final, cast
@@ -10,40 +12,29 @@ from typing import Any, Final, cast
 import numpy as np
 import numpy.typing as npt
 
-from hangar_cloud.alive import Alive
 from hangar_cloud.backends.errors import CorruptDataError
-from hangar_cloud.backends.pack_reader import PackReader
 from hangar_cloud.backends.values import SampleValue
-from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.keys import RowKey
 from hangar_cloud.catalog.leaf import Leaf
-from hangar_cloud.catalog.node_reader import NodeReader
 from hangar_cloud.catalog.working_set import Found
-from hangar_cloud.errors import InvalidArgumentError
+from hangar_cloud.errors import InvalidArgumentError, SampleNotFoundError
+from hangar_cloud.fetching_ahead import FetchingAhead
+from hangar_cloud.prefetching import Prefetch, read_ahead_bytes
 from hangar_cloud.row_spots import RowSpots
 from hangar_cloud.warm_reads import MOST_SHARED, WarmReads
 
 BATCH_SIZE: Final = 256
+_BATCHES_AHEAD: Final = 2
 Keys = Sequence[Any] | npt.NDArray[Any]
 # Copied into the result one by one from here on; shorter ones are joined first, which costs less than a call for each.
 _LONG_SAMPLE: Final = 4096
 
 
-class BatchReading:
+class BatchReading(FetchingAhead):
     """The part of `ColumnReader` that reads batches."""
 
-    _alive: Alive
-    _packs: PackReader
-    _nodes: NodeReader
     _name: str
     _may_read_warm = False
-
-    @property
-    def _entry(self) -> ColumnEntry:
-        raise NotImplementedError
-
-    def _row_key(self, key: Any) -> RowKey:
-        raise NotImplementedError
 
     def _where(self, key: RowKey) -> str:
         raise NotImplementedError
@@ -104,8 +95,9 @@ class BatchReading:
 
         Args:
             batch_size: samples in a batch; the last one may have fewer.
-            keys: which samples, and in which order, as `get_batch` takes them (it may be a generator, of which no more
-                is taken than the next batch needs); all in key order by default.
+            keys: which samples, and in which order, as `get_batch` takes them; all in key order by default. Of a
+                generator no more is taken than the next batch needs, and two batches more where samples may have to be
+                fetched.
             drop_last: leave out a last batch of fewer samples.
 
         Returns:
@@ -130,19 +122,28 @@ class BatchReading:
             return
         keys: list[Any] = []
         parts: list[npt.NDArray[np.void]] = []
-        for leaf, first in self._numbered_leaves():
-            start = 0
-            while start < len(leaf):
-                self._alive()
-                end = min(start + size - len(keys), len(leaf))
-                parts.append(self._items_between(rows, leaf, first, start, end))
-                keys += leaf.keys[start:end]
-                start = end
-                if len(keys) == size:
-                    yield keys, self._as_batch(parts)
-                    keys, parts = [], []
+        with self._ahead_in_order() as ahead:
+            for leaf, first, start, stop in self._portions(size, ahead):
+                at = start
+                while at < stop:
+                    end = min(at + size - len(keys), stop)
+                    parts.append(self._items_between(rows, leaf, first, at, end))
+                    keys += leaf.keys[at:end]
+                    at = end
+                    if len(keys) == size:
+                        yield keys, self._as_batch(parts)
+                        keys, parts = [], []
         if len(keys) >= least:
             yield keys, self._as_batch(parts)
+
+    def _portions(self, most: int, ahead: Prefetch | None) -> Iterator[tuple[Leaf, int, int, int]]:
+        """The rows in key order, at most so many at once: their leaf, the rows before it, and where in it they are."""
+        for leaf, first in self._numbered_leaves():
+            for start in range(0, len(leaf), most):
+                self._alive()
+                if ahead is not None:
+                    ahead.at(first + start)
+                yield leaf, first, start, min(start + most, len(leaf))
 
     def _items_between(self, rows: RowSpots, leaf: Leaf, first: int, start: int, end: int) -> npt.NDArray[np.void]:
         """The payloads of rows of a leaf, as `_items_of` gives those of keys."""
@@ -173,8 +174,25 @@ class BatchReading:
             first += len(leaf)
 
     def _batches_of(self, keys: Iterator[Any], size: int, least: int) -> Iterator[tuple[list[Any], Any]]:
-        while len(batch := list(islice(keys, size))) >= least:
-            yield batch, self.get_batch(batch)
+        coming: deque[tuple[list[Any], Prefetch | None]] = deque()
+        try:
+            while True:
+                most = 1 + (_BATCHES_AHEAD if self._can_fetch and read_ahead_bytes() else 0)
+                while len(coming) < most and (batch := list(islice(keys, size))):
+                    coming.append((batch, self._fetched_early(batch) if most > 1 else None))
+                if not coming or len(coming[0][0]) < least:
+                    return
+                batch, _ = coming.popleft()
+                yield batch, self.get_batch(batch)
+        finally:
+            for _, fetching in coming:
+                if fetching is not None:
+                    fetching.cancel()
+
+    def _fetched_early(self, keys: Sequence[Any]) -> Prefetch | None:
+        with suppress(SampleNotFoundError):  # told when it is the turn of these keys
+            return self.prefetch(keys)
+        return None
 
     @cached_property
     def _warm(self) -> WarmReads | None:
@@ -205,7 +223,8 @@ class BatchReading:
             known[:] = False
         missing = [self._row_key(keys[i]) for i in np.flatnonzero(~known).tolist()]
         read = self._read_items(missing)
-        self._learn(rows, missing)
+        if self._warm is not None:
+            self._learned(self._warm, missing, rows)
         if len(missing) == len(keys):
             return read
         items = np.empty(len(keys), read.dtype)
@@ -235,17 +254,22 @@ class BatchReading:
             payloads[i] = payload
         return cast("list[bytes | memoryview]", payloads)
 
-    def _learn(self, rows: RowSpots, keys: Sequence[RowKey]) -> None:
-        """Remember where in memory keys are that were just read."""
-        warm = self._warm
-        assert warm is not None
+    def _learned(self, warm: WarmReads, keys: Sequence[RowKey], rows: RowSpots | None = None) -> None:
+        """Remember where keys are that were just read, for next time; and fetch ahead if they were read in order."""
+        low, high = -1, -1
         for key in keys:
             warm.learn(key)
             place = warm.locate(key)
-            if place is not None:
-                leaf, first, row = place
+            if place is None:
+                continue
+            leaf, first, row = place
+            if rows is not None:
                 rows.add_leaf(leaf, first)
                 rows.add_row(leaf, first, row)
+            low = first + row if low < 0 else low
+            high = first + row
+        if high >= 0 and high - low == len(keys) - 1:
+            self._follow(low, high + 1)
 
     def _values_of(self, keys: Keys) -> list[Any]:
         wanted = [self._row_key(key) for key in keys]
@@ -256,7 +280,7 @@ class BatchReading:
         missing = [i for i, value in enumerate(values) if value is None]
         for i, value in zip(missing, self._read_all([wanted[i] for i in missing]), strict=True):
             values[i] = value
-            warm.learn(wanted[i])
+        self._learned(warm, [wanted[i] for i in missing])
         return values
 
     def _check_out(self, out: Any, count: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from hangar_cloud.catalog.leaf import Leaf
 from hangar_cloud.catalog.working_set import Found
 from hangar_cloud.column import READ_AHEAD, ColumnReader
 from hangar_cloud.warm_reads import WarmReads
+
+_READ_BYTES: Final = 32 * 1024 * 1024
 
 
 class FlatSampleReader(ColumnReader):
@@ -44,7 +46,7 @@ class FlatSampleReader(ColumnReader):
             raise self._absent(key)
         value = self._value(key, found)
         if warm is not None:
-            warm.learn(key)
+            self._learned(warm, [key])
         return value
 
     def get(self, key: KeyType, default: Any = None) -> Any:
@@ -102,16 +104,16 @@ class FlatSampleReader(ColumnReader):
         """Keys and values in key order: those in memory as they come, others some hundred at a time."""
         alive, rows = self._alive, self._spots
         schema = self._entry.schema
-        for leaf, first in self._numbered_leaves():
-            keys = cast("list[KeyType]", leaf.keys)
-            for start in range(0, len(keys), READ_AHEAD):
-                alive()
-                end = min(start + READ_AHEAD, len(keys))
+        # Samples that are huge are not read by the hundred.
+        most = min(max(_READ_BYTES // (schema.fixed_size or 1), 1), READ_AHEAD)
+        with self._ahead_in_order() as ahead:
+            for leaf, first, start, end in self._portions(most, ahead):
                 items = None if rows is None else self._items_here(rows, leaf, first, start, end)
                 if items is None:
                     yield from self._read_between(warm, leaf, start, end)
                     continue
-                for key, value in zip(keys[start:end], self._as_batch([items]), strict=True):
+                keys = cast("list[KeyType]", leaf.keys[start:end])
+                for key, value in zip(keys, self._as_batch([items]), strict=True):
                     alive()
                     # A copy, since a view of one would keep all of them in memory.
                     yield key, value.copy() if schema.shape else np.array(value, schema.numpy_dtype)

@@ -233,6 +233,11 @@ class _ColumnAlive(Alive):
         self._working = working
         self._column = column
 
+    @property
+    def open(self) -> bool:
+        """False once the checkout is closed."""
+        return self._checkout.open
+
     def quickly(self) -> None:
         """The same, but for what takes a look at a file: whether the writer's lock was released by force."""
         there = self._working.columns.get(self._column.name) is self._column

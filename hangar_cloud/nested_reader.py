@@ -57,7 +57,7 @@ class NestedSampleReader(ColumnReader):
             raise self._absent(pair)
         value = self._value(pair, found)
         if warm is not None:
-            warm.learn(pair)
+            self._learned(warm, [pair])
         return value
 
     def get(self, key: Any, default: Any = None) -> Any:

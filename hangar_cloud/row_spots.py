@@ -6,7 +6,6 @@ turned into rows by numpy alone; text and pairs are looked up in a dict.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hangar_cloud.backends.arenas import Spots
+from hangar_cloud.backends.fork_lock import ForkLock
 from hangar_cloud.backends.pack_reader import DecodedBlock, PackReader
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.keys import RowKey
@@ -61,7 +61,7 @@ class RowSpots:
         self._runs = _NO_RUNS
         self._named: dict[RowKey, int] = {}
         self._leaves: set[int] = set()
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
 
     def find(self, keys: Sequence[Any] | npt.NDArray[Any]) -> Spots:
         """The spots of some keys, 0 where it is not known."""

@@ -6,7 +6,6 @@ a key that cannot be, arrays whose shape varies) is left to the long way.
 
 from __future__ import annotations
 
-import threading
 from bisect import bisect_right
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,6 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from hangar_cloud.backends.fork_lock import ForkLock
 from hangar_cloud.backends.pack_reader import SHARED_BLOCK_LIMIT, UNREADABLE, DecodedBlock, PackedSample, PackReader
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.keys import MAX_INT_KEY, RowKey, encode_key
@@ -51,7 +51,7 @@ class WarmReads:
         self._firsts: list[bytes] = []
         self._spans: list[Span] = []
         self.take = _taker(entry, packs)
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
 
     def get(self, key: RowKey) -> Any:
         """The value of a key, None where it takes more than memory to tell."""
