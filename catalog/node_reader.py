@@ -124,8 +124,13 @@ class NodeReader:
 
     def find(self, root: NodeRef | None, schema: ColumnSchema, key: RowKey) -> Row | None:
         """The row of a key below `root`, or None. Raises as `leaf`."""
+        leaf = self.leaf_of(root, schema, key)
+        return None if leaf is None else leaf.find(key)
+
+    def leaf_of(self, root: NodeRef | None, schema: ColumnSchema, key: RowKey) -> Leaf | None:
+        """The leaf that holds a key if any does. Raises as `leaf`."""
         ref = self._covering_leaf(root, key)
-        return None if ref is None else self.leaf(ref, schema).find(key)
+        return None if ref is None else self.leaf(ref, schema)
 
     def _covering_leaf(self, root: NodeRef | None, key: RowKey) -> NodeRef | None:
         """The leaf that holds a key if any does."""
