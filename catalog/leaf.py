@@ -120,6 +120,19 @@ class Leaf:
             last = offset
         return list(found.values())
 
+    def block_around(self, row: int) -> tuple[int, int]:
+        """The rows about a packed row, itself included, that lie in the same extent: the first, and the one behind."""
+        assert self.packed is not None
+        _, packs, offsets, _, _, _ = self.packed
+        offset, low, high = offsets[row], row, row + 1
+        while low and offsets[low - 1] == offset:
+            low -= 1
+        while high < len(offsets) and offsets[high] == offset:
+            high += 1
+        pack = packs[row * 16 : row * 16 + 16]
+        alike = packs[low * 16 : high * 16] == pack * (high - low)
+        return (low, high) if alike else (row, row + 1)
+
     @property
     def nbytes(self) -> int:
         """An estimate of the memory this leaf takes, in bytes."""

@@ -15,13 +15,13 @@ from hangar_cloud.backends.fork_lock import ForkLock
 from hangar_cloud.backends.object_source import Extent, ObjectSource
 from hangar_cloud.catalog.keys import KeyType, RowKey, decode_key, encode_key
 from hangar_cloud.catalog.leaf import Leaf
+from hangar_cloud.catalog.leaf_digests import digest_of
 from hangar_cloud.catalog.purged_values import leaf_without_values
 from hangar_cloud.catalog.records import (
     NodeRef,
     Row,
     inner_digest,
     lacks_literal,
-    leaf_digest,
     records_path,
 )
 from hangar_cloud.catalog.schema import ColumnSchema
@@ -289,10 +289,9 @@ def node_extent(ref: NodeRef, schema: ColumnSchema | None) -> Extent[Any]:
             raise CorruptDataError("an inner node was rewritten, which none ever is")
         leaf = decode_leaf(data, schema, ref.count)
         if fetched:
-            rows = leaf.entries()
             # Without a literal that was purged nobody can make the digest; the checksum of its move was right.
-            excused = rewritten and any(lacks_literal(row) for _, row in rows)
-            if not excused and leaf_digest(rows) != ref.digest:
+            excused = rewritten and any(lacks_literal(row) for row in leaf.rows())
+            if not excused and digest_of(leaf) != ref.digest:
                 raise CorruptDataError("a record leaf does not match its digest")
         return leaf
 

@@ -154,8 +154,19 @@ class WarmReads:
             name = _block_name(leaf, row)
             block = None if name is None else self._blocks.get(name)
             if block is not None and leaf.packed is not None and leaf.packed[4][row] not in block.proven:
-                place, digest, prefix = self._sample(leaf, row)
-                block.prove(place.start, place.size, digest, prefix)
+                # Whose second sample is wanted is likely to be read as a whole, and the loop over it costs a fraction.
+                self._prove(leaf, *leaf.block_around(row), block)
+
+    def _prove(self, leaf: Leaf, low: int, high: int, block: DecodedBlock) -> None:
+        """Compare the samples of rows that lie in one block with their digests."""
+        assert leaf.packed is not None
+        digests, _, _, _, starts, sizes = leaf.packed
+        prefix = self._entry.schema.prefix
+        fixed = None if leaf.shapes else prefix(None)
+        for row in range(low, high):
+            if starts[row] not in block.proven:
+                shape_prefix = fixed or prefix(leaf.row(row).shape)
+                block.prove(starts[row], sizes[row], digests[row * 32 : row * 32 + 32], shape_prefix)
 
     def _add_sample(self, samples: dict[BlockName, PackedSample], name: BlockName, leaf: Leaf, row: int) -> None:
         """Add what is to be read of a block, unless that is better left to the long way."""
