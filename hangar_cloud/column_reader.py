@@ -35,6 +35,11 @@ class FlatSampleReader(ColumnReader):
             FileNotFoundError: not on this machine, and the repository is offline.
         """
         self._alive()
+        quickly = self._one
+        if quickly is not None:
+            value = quickly(key)
+            if value is not None:
+                return value
         warm = self._warm
         if warm is not None:
             value = warm.get(key)

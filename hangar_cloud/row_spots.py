@@ -6,21 +6,24 @@ turned into rows by numpy alone; text and pairs are looked up in a dict.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from hangar_cloud.backends.arenas import Spots
+from hangar_cloud.backends.arenas import OFFSET, OFFSET_BITS, Spots
 from hangar_cloud.backends.fork_lock import ForkLock
 from hangar_cloud.backends.pack_reader import DecodedBlock, PackReader
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.keys import RowKey
 from hangar_cloud.catalog.leaf import Leaf
+from hangar_cloud.catalog.schema import ColumnSchema
 
 _ROW_BYTES: Final = 8
 _NAME_BYTES: Final = 120
+_MOST_LISTED: Final = 4096
 INDEX_LIMIT: Final = 128 * 1024 * 1024
 """Bytes (estimated) that a column may take to know where its rows are in memory."""
 
@@ -59,7 +62,9 @@ class RowSpots:
         # The last one belongs to no row: keys that are not known are looked for there. Pages of zeros take no memory.
         self._spots: Spots = np.zeros(self._count + 1 if self.useful else 1, np.int64)
         self._runs = _NO_RUNS
+        self._run_list: tuple[list[int], list[int], list[int]] = [], [], []
         self._named: dict[RowKey, int] = {}
+        self.one = self._maker(entry.schema)
         self._leaves: set[int] = set()
         self._lock = ForkLock()
 
@@ -77,6 +82,37 @@ class RowSpots:
             get, nowhere = self._named.get, self._count
             return self._spots[[get(key, nowhere) for key in keys]]
         return np.zeros(len(keys), np.int64)
+
+    def _maker(self, schema: ColumnSchema) -> Callable[[Any], npt.NDArray[Any] | None]:
+        """What gives a copy of one sample by its key, None where it is not known to be in memory."""
+        dtype, shape = schema.numpy_dtype, schema.shape or ()
+        count = self.sample_size // dtype.itemsize
+        from_bytes, memory_at, spot_of = np.frombuffer, self._arenas.memory, self._spots.item
+        flat = len(shape) == 1
+
+        def one(key: Any) -> npt.NDArray[Any] | None:
+            kind = type(key)
+            if kind is int:
+                firsts, lengths, rows = self._run_list
+                run = bisect_right(firsts, key) - 1
+                if run < 0:
+                    return None
+                row = key - firsts[run]
+                if row >= lengths[run]:
+                    return None
+                row += rows[run]
+            elif kind is str or (kind is tuple and _is_pair(key)):
+                row = self._named.get(key, self._count)
+            else:
+                return None
+            spot = spot_of(row)
+            memory = memory_at.get(spot >> OFFSET_BITS)
+            if memory is None:
+                return None
+            array = from_bytes(memory, dtype, count, spot & OFFSET)
+            return array.copy() if flat else array.reshape(shape).copy()
+
+        return one
 
     def gather(self, spots: Spots) -> npt.NDArray[np.void] | None:
         """Copies of the samples at some spots, as items of their bytes; None if any is not there."""
@@ -96,7 +132,7 @@ class RowSpots:
             return
         with self._lock:
             if self._nbytes > self._limit:
-                self._runs, self._named = _NO_RUNS, {}
+                self._runs, self._run_list, self._named = _NO_RUNS, ([], [], []), {}
                 self._leaves.clear()
             self._leaves.add(first)
             numbers = [key for key in leaf.keys if type(key) is int]  # they come before text
@@ -178,6 +214,8 @@ class RowSpots:
             heads = np.flatnonzero(np.concatenate(([True], ~joins)))
             firsts, rows, lengths = firsts[heads], rows[heads], np.add.reduceat(lengths, heads)
         self._runs = _Runs(firsts, lengths, rows)
+        few = len(firsts) <= _MOST_LISTED
+        self._run_list = (firsts.tolist(), lengths.tolist(), rows.tolist()) if few else ([], [], [])
 
     def _add_values(self, leaf: Leaf, first: int) -> None:
         values = leaf.values
