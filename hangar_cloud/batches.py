@@ -19,7 +19,8 @@ from hangar_cloud.catalog.leaf import Leaf
 from hangar_cloud.catalog.working_set import Found
 from hangar_cloud.errors import InvalidArgumentError, SampleNotFoundError
 from hangar_cloud.fetching_ahead import FetchingAhead
-from hangar_cloud.prefetching import Prefetch, read_ahead_bytes
+from hangar_cloud.prefetching import Prefetch
+from hangar_cloud.reading import read_ahead_bytes, read_memory_bytes
 from hangar_cloud.row_spots import RowSpots
 from hangar_cloud.warm_reads import MOST_SHARED, WarmReads
 
@@ -205,7 +206,7 @@ class BatchReading(FetchingAhead):
         """Where rows are in memory; None where that is not kept track of."""
         if self._warm is None or self._entry.schema.schema_type != "fixed_shape":
             return None
-        spots = RowSpots(self._packs, self._entry)
+        spots = RowSpots(self._packs, self._entry, read_memory_bytes())
         return spots if spots.useful else None
 
     @cached_property

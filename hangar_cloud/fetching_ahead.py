@@ -16,7 +16,8 @@ from hangar_cloud.catalog.leaf import Leaf
 from hangar_cloud.catalog.node_reader import NodeReader
 from hangar_cloud.catalog.records import Row
 from hangar_cloud.neighbours import blocks_between
-from hangar_cloud.prefetching import Part, Prefetch, part_sizes, parts_of, read_ahead_bytes
+from hangar_cloud.prefetching import Part, Prefetch, part_sizes, parts_of
+from hangar_cloud.reading import read_ahead_bytes
 from hangar_cloud.storage import Storage
 
 _KEYS_AT_ONCE: Final = 1024

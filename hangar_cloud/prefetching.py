@@ -13,9 +13,7 @@ from hangar_cloud.backends.blocks import Place
 from hangar_cloud.backends.fork_lock import ForkLock
 from hangar_cloud.backends.pack_reader import PackedSample, PackReader
 from hangar_cloud.backends.store.ranges import DEFAULT_JOIN_GAP
-from hangar_cloud.errors import InvalidArgumentError
 
-READ_AHEAD_BYTES: Final = 32 * 1024 * 1024
 _FIRST_BYTES: Final = 1024 * 1024
 _MOST_PARTS: Final = 16
 _LANES: Final = 3
@@ -23,26 +21,6 @@ _PART_BYTES: Final = 4 * 1024 * 1024
 _PART_REQUESTS: Final = 16
 # Stores join what is as near as this into one request.
 _NEAR: Final = DEFAULT_JOIN_GAP
-_settings = {"read_ahead": READ_AHEAD_BYTES}
-
-
-def set_read_ahead(nbytes: int) -> None:
-    """How many bytes may be fetched before they are asked for where a column is read in order; 32 MiB by default.
-
-    It is a bound for each column that is being read, in this process and of all repositories. 0 turns reading ahead
-    off; `prefetch` fetches nevertheless.
-
-    Raises:
-        ValueError: not a whole number from 0 on.
-    """
-    if not isinstance(nbytes, int) or isinstance(nbytes, bool) or nbytes < 0:
-        raise InvalidArgumentError(f"read ahead so many bytes: a whole number from 0 on, not {nbytes!r}")
-    _settings["read_ahead"] = nbytes
-
-
-def read_ahead_bytes() -> int:
-    """The bound that `set_read_ahead` set."""
-    return _settings["read_ahead"]
 
 
 class Part(NamedTuple):

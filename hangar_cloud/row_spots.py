@@ -24,9 +24,6 @@ from hangar_cloud.catalog.schema import ColumnSchema
 _ROW_BYTES: Final = 8
 _NAME_BYTES: Final = 120
 _MOST_LISTED: Final = 4096
-INDEX_LIMIT: Final = 128 * 1024 * 1024
-"""Bytes (estimated) that a column may take to know where its rows are in memory."""
-
 _KEY_TYPES: Final = frozenset((int, str))
 
 Numbers = npt.NDArray[np.int64]
@@ -52,7 +49,7 @@ class RowSpots:
         limit: bytes that this may take. A column of more rows is not kept track of; and keys beyond are forgotten.
     """
 
-    def __init__(self, packs: PackReader, entry: ColumnEntry, limit: int = INDEX_LIMIT) -> None:
+    def __init__(self, packs: PackReader, entry: ColumnEntry, limit: int) -> None:
         self._packs = packs
         self._arenas = packs.arenas
         self.sample_size = entry.schema.fixed_size or 0

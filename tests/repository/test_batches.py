@@ -10,6 +10,8 @@ import pytest
 
 from hangar_cloud import Repository
 from hangar_cloud.errors import CorruptDataError, InvalidArgumentError
+from tests.project.source_rules import ROOT
+from tests.project.test_docs import blocks
 from tests.repository.making import add_commit, make_repository, noise, same
 
 KEYS = [0, "0", 1, 7, 10**12, 2**63 - 1, "a/b", "zz", *range(100, 3000), *range(5000, 9000, 3)]
@@ -380,3 +382,13 @@ def test_files_that_are_gone_are_let_go_of(tmp_path):
     assert not arenas.memory
     pack.with_suffix(".away").rename(pack)
     assert np.array_equal(column.get_batch(range(20)), found)
+
+
+def test_the_page_about_batches_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = [block for block in blocks(ROOT / "docs" / "usage-batches.md") if block.language == "python"]
+    names: dict[str, object] = {}
+    for block in page:
+        exec(compile(block.body, block.place, "exec"), names)
+    assert len(page) == 8
+    assert len(names["batch"]) == 100

@@ -10,10 +10,10 @@ import time
 import numpy as np
 import pytest
 
-from hangar_cloud import Repository
+from hangar_cloud import Repository, set_read_ahead, set_read_memory
 from hangar_cloud.backends.store import CountingStore
 from hangar_cloud.errors import InvalidArgumentError
-from hangar_cloud.prefetching import READ_AHEAD_BYTES, set_read_ahead
+from hangar_cloud.reading import READ_AHEAD_BYTES, READ_MEMORY_BYTES
 from tests.repository.making import add_commit, counted, make_repository, noise, same
 
 COUNT = 3000
@@ -71,6 +71,7 @@ def quiet():
     """Nothing is left over from a test, in threads or settings."""
     yield
     set_read_ahead(READ_AHEAD_BYTES)
+    set_read_memory(READ_MEMORY_BYTES)
     wait_until(lambda: not background_threads())
 
 
@@ -284,8 +285,21 @@ def test_one_random_sample_does_not_bring_its_neighbours(clone):
 
 @pytest.mark.parametrize("nbytes", [-1, 2.5, None, "1 MB", True])
 def test_a_bound_that_is_none_is_refused(nbytes):
-    with pytest.raises(InvalidArgumentError, match="a whole number from 0 on"):
-        set_read_ahead(nbytes)
+    for set_bound in (set_read_ahead, set_read_memory):
+        with pytest.raises(InvalidArgumentError, match="a whole number from [01] on"):
+            set_bound(nbytes)
+
+
+def test_memory_is_bounded_as_it_was_set(source):
+    set_read_memory(100_000)
+    repository = Repository(source)
+    column = repository.checkout()["images"]
+    for _ in range(2):
+        for keys, values in column.iter_batches(64):
+            assert same(values[-1], noise(keys[-1], 1000))
+        packs = repository._storage.packs
+        assert sum(len(block.raw) for block in packs.decoded.values()) <= 100_000
+        assert packs.arenas.nbytes <= 120_000
 
 
 def read_some(column, keys):
