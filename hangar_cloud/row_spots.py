@@ -132,10 +132,12 @@ class RowSpots:
                 self._runs, self._run_list, self._named = _NO_RUNS, ([], [], []), {}
                 self._leaves.clear()
             self._leaves.add(first)
-            numbers = [key for key in leaf.keys if type(key) is int]  # they come before text
+            keys = leaf.keys
+            # They come before text.
+            numbers = keys if keys and type(keys[-1]) is int else [key for key in keys if type(key) is int]
             if numbers:
                 self._add_runs(np.array(numbers, np.int64), first)
-            for row, key in enumerate(leaf.keys[len(numbers) :], first + len(numbers)):
+            for row, key in enumerate(keys[len(numbers) :], first + len(numbers)):
                 self._named[key] = row
 
     def add_row(self, leaf: Leaf, first: int, row: int) -> None:
@@ -215,15 +217,18 @@ class RowSpots:
         self._run_list = (firsts.tolist(), lengths.tolist(), rows.tolist()) if few else ([], [], [])
 
     def _add_values(self, leaf: Leaf, first: int) -> None:
-        values = leaf.values
-        if values is None:
-            return
-        rows = np.array(
-            [row for row, value in enumerate(values) if value is not None and len(value) == self.sample_size]
-        )
+        """Learn where the values are that stand in a leaf: all of it, since that is one copy."""
+        size, raw = self.sample_size, leaf.raw_values
+        if raw is not None and raw.shape[1] == size:
+            rows = np.flatnonzero(leaf.is_inline)
+            data = raw[rows].tobytes()
+        else:
+            values = leaf.values or []
+            rows = np.array([i for i, value in enumerate(values) if value is not None and len(value) == size], np.int64)
+            data = b"".join([values[row] or b"" for row in rows])
         if len(rows):
-            spot, _, _ = self._arenas.place(memoryview(b"".join([values[row] or b"" for row in rows])))
-            self._spots[first + rows] = spot + np.arange(len(rows)) * self.sample_size
+            spot, _, _ = self._arenas.place(memoryview(data))
+            self._spots[first + rows] = spot + np.arange(len(rows)) * size
 
 
 def _is_pair(key: tuple[Any, ...]) -> bool:
