@@ -125,7 +125,8 @@ class ObjectSource:
         path, _ = self._places(extent.path)
         try:
             with unreadable_told(path):
-                data = self._files.view(path, extent.offset, extent.length)
+                read = self._files.read if extent.once else self._files.view
+                data = memoryview(read(path, extent.offset, extent.length))
         except (FileNotFoundError, NotADirectoryError):
             return self._read_moved(extent)
         return verified(extent, data, fetched=False)

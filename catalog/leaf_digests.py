@@ -1,48 +1,48 @@
-"""The digest of a leaf, straight from its columns where rows are alike: row objects cost fifty times as much."""
+"""The digest of a decoded leaf, made of whole columns where its rows are alike (pure)."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
 
-from hangar_cloud.backends.values import DIGEST_LENGTH, LITERAL_LIMIT
+from hangar_cloud.backends.values import LITERAL_LIMIT
 from hangar_cloud.catalog.leaf import Leaf
 from hangar_cloud.catalog.records import leaf_digest
 
-_KEY_LENGTH = 9
+_LITERAL: Final = 0
 
 
-def digest_of(leaf: Leaf) -> bytes:
-    """What `records.leaf_digest` makes of the leaf's rows."""
-    identities = _identities(leaf)
-    keys = leaf.keys
-    if identities is None or not keys or not (type(keys[0]) is type(keys[-1]) is int):  # numbers come before text
+def digest_of_leaf(leaf: Leaf) -> bytes:
+    """What `records.leaf_digest` gives for the leaf's entries, 32 bytes; made some ten times as fast for most leaves.
+
+    Raises:
+        CorruptDataError: a row has neither a value nor a place.
+    """
+    keys, identities = leaf.key_bytes, _identities(leaf)
+    if keys is None or identities is None:
         return leaf_digest(leaf.entries())
-    width = identities.shape[1]
-    rows = np.empty((len(leaf), 2 + _KEY_LENGTH + 1 + width), np.uint8)
-    rows[:, :2] = np.frombuffer(_KEY_LENGTH.to_bytes(2, "little"), np.uint8)
-    rows[:, 2] = 1
-    rows[:, 3:11] = np.array(keys, ">u8").view(np.uint8).reshape(-1, 8)
-    rows[:, 11] = width
-    rows[:, 12:] = identities
+    count, width = keys.shape
+    size = identities.shape[1]
+    rows = np.empty((count, 2 + width + 1 + size), np.uint8)
+    rows[:, 0] = width  # two bytes, of which the second is 0: a key of numbers has 9 or 18
+    rows[:, 1] = 0
+    rows[:, 2 : 2 + width] = keys
+    rows[:, 2 + width] = size
+    rows[:, 3 + width :] = identities
     return blake3(b"leaf\0" + rows.tobytes()).digest()
 
 
 def _identities(leaf: Leaf) -> npt.NDArray[np.uint8] | None:
-    """The identities of all rows (`values.sample_identity`), None where they are not all of one kind."""
-    if leaf.shapes:
+    """The identity of each row, if all have one of the same kind and length."""
+    if leaf.uniform is None:
         return None
-    packed, values = leaf.packed, leaf.values
-    if packed is not None and values is None and min(packed[2], default=-1) >= 0:
-        return _marked(1, np.frombuffer(packed[0], np.uint8).reshape(-1, DIGEST_LENGTH))
-    raw: Any = leaf.raw_values
-    if packed is None and values is not None and raw is not None and None not in values:
-        return _marked(0, raw) if raw.shape[1] <= LITERAL_LIMIT else None
-    return None
-
-
-def _marked(mark: int, data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    return np.concatenate((np.full((len(data), 1), mark, np.uint8), data), axis=1)
+    kind, found = leaf.uniform
+    if kind == _LITERAL and found.shape[1] > LITERAL_LIMIT:
+        return None
+    identities = np.empty((len(leaf), 1 + found.shape[1]), np.uint8)
+    identities[:, 0] = kind
+    identities[:, 1:] = found
+    return identities

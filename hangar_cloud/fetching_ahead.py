@@ -13,6 +13,7 @@ from hangar_cloud.backends.pack_reader import PackedSample, PackReader
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.keys import KeyType, RowKey, key_range
 from hangar_cloud.catalog.leaf import Leaf
+from hangar_cloud.catalog.leaf_blocks import block_rows
 from hangar_cloud.catalog.node_reader import NodeReader
 from hangar_cloud.catalog.records import Row
 from hangar_cloud.neighbours import blocks_between
@@ -140,7 +141,7 @@ class FetchingAhead:
             keys = (pair for pair, _ in self._nodes.range(entry.root, entry.schema, *key_range(key)))
         for one in keys:
             leaf = self._nodes.leaf_of(entry.root, entry.schema, one)
-            row = None if leaf is None else leaf.positions.get(one)
+            row = None if leaf is None else leaf.position(one)
             if leaf is not None and row is not None:
                 yield leaf, row
 
@@ -163,5 +164,6 @@ class FetchingAhead:
         """A sample of each block that a leaf's rows from `start` on refer to and that is not on this machine."""
         if all(self._packs.is_whole(pack) for pack in leaf.packs()):
             return []
-        samples = [self._packed(leaf.row(row)) for _, _, _, row in leaf.blocks if row >= start]
+        firsts = {(part.pack, part.offset): part.first for part in block_rows(leaf, start)}
+        samples = [self._packed(leaf.row(row)) for row in firsts.values()]
         return [sample for sample in samples if not self._packs.seems_local(sample.place)]

@@ -19,6 +19,7 @@ from hangar_cloud.backends.pack_reader import DecodedBlock, PackReader
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.keys import RowKey
 from hangar_cloud.catalog.leaf import Leaf
+from hangar_cloud.catalog.leaf_blocks import BlockRows, block_around, block_rows
 from hangar_cloud.catalog.schema import ColumnSchema
 
 _ROW_BYTES: Final = 8
@@ -132,9 +133,12 @@ class RowSpots:
                 self._runs, self._run_list, self._named = _NO_RUNS, ([], [], []), {}
                 self._leaves.clear()
             self._leaves.add(first)
+            if leaf.is_ascending:
+                assert leaf.key_numbers is not None
+                self._add_runs(leaf.key_numbers[0], first)
+                return
             keys = leaf.keys
-            # They come before text.
-            numbers = keys if keys and type(keys[-1]) is int else [key for key in keys if type(key) is int]
+            numbers = [key for key in keys if type(key) is int]  # they come before text
             if numbers:
                 self._add_runs(np.array(numbers, np.int64), first)
             for row, key in enumerate(keys[len(numbers) :], first + len(numbers)):
@@ -142,43 +146,30 @@ class RowSpots:
 
     def add_row(self, leaf: Leaf, first: int, row: int) -> None:
         """Learn where a row of a leaf is, if it is in memory and was compared with its digest; rows beside it too."""
-        if not self.useful or self._arenas.holds(int(self._spots[first + row])):
-            return
-        is_packed = leaf.packed is not None and leaf.packed[2][row] >= 0
-        self.add_rows(leaf, first, *(leaf.block_around(row) if is_packed else (row, row + 1)))
+        if self.useful and not self._arenas.holds(int(self._spots[first + row])):
+            is_packed = leaf.places is not None and leaf.places[2][row] >= 0
+            self.add_rows(leaf, first, *(block_around(leaf, row) if is_packed else (row, row + 1)))
 
     def add_rows(self, leaf: Leaf, first: int, start: int, end: int) -> None:
         """Learn of rows of a leaf what `add_row` learns of one."""
         if not self.useful:
             return
-        values, packed = leaf.values, leaf.packed
-        if values is not None and any(values[row] is not None for row in range(start, end)):
+        if leaf.is_inline[start:end].any():
             self._add_values(leaf, first)
-        if packed is None:
-            return
-        _, names, offsets, _, _, _ = packed
-        row = start
-        while row < end:
-            name, offset, low = names[row * 16 : row * 16 + 16], offsets[row], row
-            while row < end and offsets[row] == offset and names[row * 16 : row * 16 + 16] == name:
-                row += 1
-            block = self._packs.decoded.get((name, offset)) if offset >= 0 else None
+        for part in block_rows(leaf, start, end):
+            block = self._packs.decoded.get((part.pack, part.offset))
             if block is not None:
-                self._add_block(leaf, first, low, row, block, (name, offset))
+                self._add_block(leaf, first, part, block)
 
-    def _add_block(
-        self, leaf: Leaf, first: int, low: int, high: int, block: DecodedBlock, name: tuple[bytes, int]
-    ) -> None:
+    def _add_block(self, leaf: Leaf, first: int, rows: BlockRows, block: DecodedBlock) -> None:
         """Learn where rows are that lie in one block."""
-        assert leaf.packed is not None
-        starts, sizes = leaf.packed[4][low:high], leaf.packed[5][low:high]
-        spot, size, last = self._packs.spot(name, block), self.sample_size, len(block.raw) - self.sample_size
-        if block.proven.issuperset(starts) and max(starts) <= last and min(sizes) == max(sizes) == size:
-            self._spots[first + low : first + high] = np.array(starts) + spot
-            return
-        for row, (start, length) in enumerate(zip(starts, sizes, strict=True), first + low):
-            if start in block.proven and length == size and start <= last:
-                self._spots[row] = spot + start
+        assert leaf.places is not None
+        starts, sizes = leaf.places[4][rows.first : rows.end], leaf.places[5][rows.first : rows.end]
+        spot = self._packs.spot((rows.pack, rows.offset), block)
+        proven = block.proven
+        known = np.fromiter((start in proven for start in starts.tolist()), bool, len(starts))
+        known &= (sizes == self.sample_size) & (starts <= len(block.raw) - self.sample_size)
+        self._spots[first + rows.first : first + rows.end][known] = (starts + spot)[known]
 
     @property
     def _nbytes(self) -> int:
