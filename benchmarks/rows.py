@@ -63,6 +63,10 @@ def _read(name: str, function: str, limit: float) -> Row:
     return Row(name, "sample", Work(OURS, "work_read.py", function), seconds=limit)
 
 
+def _batches(name: str, function: str, peer: Work, factor: float, unit: str = "batch") -> Row:
+    return Row(name, unit, Work(OURS, "work_read.py", function), peer, factor)
+
+
 def _history(name: str, function: str, limit: float, measure: str = "") -> Row:
     return Row(name, "time", Work(OURS, "work_history.py", function), seconds=limit, measure=measure)
 
@@ -85,20 +89,18 @@ ROWS: Final = [
     _read("one random label", "random_label", 2.5 * _US),
     _read("one random text", "random_text", 2.5 * _US),
     _read("images in order", "all_values", 2.5 * _US),
-    Row(
-        "256 random images, uncompressed: numpy",
-        "batch",
-        Work(OURS, "work_read.py", "batch_uncompressed"),
-        Work("numpy", "peer_numpy.py", "batch"),
-        0.5,
+    _batches("images in order: one by one", "all_values", Work(OURS, "work_read.py", "random_compressed"), 2, "image"),
+    _batches("images in order, by 256: Lance", "all_batches", Work("lance", "peer_lance.py", "scan"), 1, "image"),
+    _batches(
+        "256 random images, uncompressed: numpy", "batch_uncompressed", Work("numpy", "peer_numpy.py", "batch"), 0.5
     ),
-    Row(
-        "256 random images, uncompressed: Lance",
-        "batch",
-        Work(OURS, "work_read.py", "batch_uncompressed"),
-        Work("lance", "peer_lance.py", "batch"),
-        4,
+    _batches(
+        "256 random images, uncompressed: Lance", "batch_uncompressed", Work("lance", "peer_lance.py", "batch"), 4
     ),
+    _batches(
+        "256 random images, compressed: codec", "batch_compressed", Work(OURS, "work_read.py", "codec_alone"), 0.5
+    ),
+    _batches("256 random images, compressed: Lance", "batch_compressed", Work("lance", "peer_lance.py", "batch"), 4),
     _history("change one of 10^6 and commit", "change_one", 30 * _MS),
     _history("change one of 10^6: new in the store", "new_bytes", 200_000, "bytes"),
     _history("create a branch at 10^6", "create_branch", 5 * _MS),
