@@ -5,8 +5,17 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from blake3 import blake3
+
 from hangar_cloud.backends.errors import CorruptDataError
-from hangar_cloud.backends.packs import PACK_BYTES, PACK_MAGIC, BlockExtent, encode_trailer, file_pack_id
+from hangar_cloud.backends.packs import (
+    PACK_BYTES,
+    PACK_ID_LENGTH,
+    PACK_MAGIC,
+    BlockExtent,
+    encode_trailer,
+    file_pack_id,
+)
 from hangar_cloud.backends.store.durable_files import disk_errors_told, flush_folder, make_folder
 
 
@@ -28,6 +37,8 @@ class PackWriter:
         self.path = path
         self._extents = list(extents or ())
         self._end = self._extents[-1].offset + self._extents[-1].stored if self._extents else len(PACK_MAGIC)
+        # Of a pack that is written from its first byte on, so that sealing it need not read it again.
+        self._hasher = None if self._extents else blake3(PACK_MAGIC)
         with disk_errors_told(path):
             self._file = _resume(path, self._end) if self._extents else _create(path)
 
@@ -41,6 +52,10 @@ class PackWriter:
         """True while no block was appended."""
         return not self._extents
 
+    def holds(self, extents: list[BlockExtent]) -> bool:
+        """Whether these are all that was appended, and the file is open still."""
+        return self._file >= 0 and self._extents == extents
+
     def append(self, blocks: list[bytes]) -> list[BlockExtent]:
         """Write encoded blocks (or runs of blocks) one behind the other and flush them to disk."""
         extents = []
@@ -48,9 +63,15 @@ class PackWriter:
         for block in blocks:
             extents.append(BlockExtent(position, len(block)))
             position += len(block)
+        data = b"".join(blocks)
+        # A pack that a write failed in may hold anything behind what counts, and is left to be resumed.
+        hasher, self._hasher = self._hasher, None
         with disk_errors_told(self.path):
-            _write_all(self._file, b"".join(blocks), self._end)
+            _write_all(self._file, data, self._end)
             os.fsync(self._file)
+        if hasher is not None:
+            hasher.update(data)
+        self._hasher = hasher
         self._end = position
         self._extents += extents
         return extents
@@ -63,7 +84,9 @@ class PackWriter:
             os.ftruncate(self._file, self._end + len(trailer))
             os.fsync(self._file)
         self.close()
-        return file_pack_id(self.path)
+        if self._hasher is None:
+            return file_pack_id(self.path)
+        return self._hasher.update(trailer).digest(length=PACK_ID_LENGTH)
 
     def close(self) -> None:
         """Close the file; an unsealed pack can be opened again by its extents."""

@@ -8,17 +8,18 @@ from typing import Final
 import xxhash
 from blake3 import blake3
 
+from hangar_cloud.catalog.leaf_building import digest_of_leaf, encode_rows, leaves_behind
 from hangar_cloud.catalog.node_reader import NodeReader
 from hangar_cloud.catalog.parquet_footer import combine_segments, read_footer
 from hangar_cloud.catalog.records import (
     LeafEntry,
     NodeRef,
-    Row,
     SegmentPlace,
     inner_digest,
     leaf_digest,
     records_path,
 )
+from hangar_cloud.catalog.row_batch import Changes, RowBatch, SortedRows
 from hangar_cloud.catalog.schema import ColumnSchema
 from hangar_cloud.catalog.segments import decode_leaf, encode_inner, encode_leaf
 from hangar_cloud.catalog.tree_edit import Entry, edit_tree
@@ -42,11 +43,12 @@ class RecordWriter:
         self._inner: dict[NodeName, list[NodeRef]] = {}
         self._placed: dict[NodeName, SegmentPlace] = {}
 
-    def edit(
-        self, root: NodeRef | None, schema: ColumnSchema, changes: Sequence[tuple[bytes, Row | None]]
-    ) -> NodeRef | None:
+    def edit(self, root: NodeRef | None, schema: ColumnSchema, changes: Changes) -> NodeRef | None:
         """The root of one column's tree after changes (see `edit_tree`); its new nodes are not placed yet."""
-        return edit_tree(_ColumnNodes(self, schema), root, changes)
+        nodes = _ColumnNodes(self, schema)
+        if isinstance(changes, SortedRows) and (leaves := leaves_behind(nodes, root, changes)) is not None:
+            return edit_tree(nodes, root, leaves, 1)
+        return edit_tree(nodes, root, changes)
 
     def write(
         self, roots: dict[str, tuple[ColumnSchema, NodeRef | None]], put: Callable[[str, bytes], None]
@@ -151,6 +153,12 @@ class _ColumnNodes:
         digest = inner_digest(level, children)
         self._writer._inner[self._schema, digest] = children
         return NodeRef(level, entries[0][0], sum(child.count for child in children), digest, _UNPLACED)
+
+    def save_rows(self, encoded: Sequence[bytes], rows: RowBatch) -> NodeRef:
+        """Make a leaf of rows that are in columns."""
+        digest = digest_of_leaf(encoded, rows.identities)
+        self._writer._leaves[self._schema, digest] = encode_rows(rows, encoded, self._schema)
+        return NodeRef(0, encoded[0], len(encoded), digest, _UNPLACED)
 
     def _leaf_entries(self, ref: NodeRef) -> list[LeafEntry]:
         if ref.place == _UNPLACED:

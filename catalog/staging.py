@@ -23,9 +23,11 @@ from hangar_cloud.backends.store.durable_files import disk_errors_told
 from hangar_cloud.catalog.errors import StagingError
 from hangar_cloud.catalog.keys import RowKey, check_name
 from hangar_cloud.catalog.records import Row
+from hangar_cloud.catalog.row_batch import RowBatch
 from hangar_cloud.catalog.schema import ColumnSchema
 from hangar_cloud.catalog.staged_rows import (
     TABLES,
+    batch_table,
     extents_table,
     held_rows,
     key_of,
@@ -49,6 +51,8 @@ CREATE TABLE IF NOT EXISTS sealed (pack BIGINT PRIMARY KEY, id BLOB);
 CREATE TABLE IF NOT EXISTS spares (digest BLOB, pack BLOB, "offset" BIGINT, stored BIGINT, start BIGINT, size BIGINT);
 """
 _COPIED_ROWS = 100_000
+_FEW_ROWS: Final = 4
+"""So many rows are inserted one by one: a table costs more than it saves."""
 BULK_SCRATCH: Final = "bulk"
 """Folder below a staging area where the processes of a bulk import write."""
 UNFINISHED: Final = "unfinished"
@@ -163,8 +167,10 @@ class StagingArea:
             with self._transaction():
                 self._insert("spares", [[digest, *place] for digest, place in spares.items()], spares_table)
                 self._insert("extents", _listed(extents), extents_table)
-                flat = [self._flat(name, key, row) for key, row in rows]
-                self._insert("samples", flat, samples_table)
+                if isinstance(rows, RowBatch) and len(rows) > _FEW_ROWS:
+                    self._insert_table("samples", lambda: batch_table(self._sequence, name, rows))
+                else:
+                    self._insert("samples", [self._flat(name, key, row) for key, row in rows], samples_table)
             self._sequence += 1
 
     def events(self) -> Iterator[ColumnEvent | SampleEvents]:
@@ -300,12 +306,15 @@ class StagingArea:
             self._execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", [name, value])
 
     def _insert(self, table: str, rows: list[list[Any]], as_arrow: Callable[[list[list[Any]]], Any]) -> None:
-        if len(rows) <= 4:  # for which a table costs more than it saves
+        if len(rows) <= _FEW_ROWS:
             for row in rows:
                 self._execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608 - a name of ours
             return
+        self._insert_table(table, lambda: as_arrow(rows))
+
+    def _insert_table(self, table: str, as_arrow: Callable[[], Any]) -> None:
         with told(self.folder):
-            self._connection.register("incoming", as_arrow(rows))
+            self._connection.register("incoming", as_arrow())
         try:
             self._execute(f"INSERT INTO {table} SELECT * FROM incoming")  # noqa: S608 - a name of ours
         finally:

@@ -31,7 +31,7 @@ AT_FILE: Final = "at"
 LATE: Final = "late"
 """Folder in a worker's folder for samples that the calling process writes in the end."""
 _LATE_OPTIONS: Final = {"codec": "lz4"}
-_MOST_PENDING: Final = 4 * FLUSH_BYTES
+_MOST_PENDING: Final = FLUSH_BYTES
 _UPLOADS: Final = 2
 _TELL_SECONDS: Final = 0.2
 

@@ -97,7 +97,7 @@ def test_equal_samples_are_stored_once_while_their_pack_is_there(forked):
     repository, _ = forked
     counting = CountingStore(repository._storage.store)
     writer = repository.checkout(write=True)
-    writer._committer._publisher._store = counting
+    writer._committer.publisher._store = counting
     writer["array", 100] = noise(55)
     writer["array", 1] = noise(1)
     writer.commit("the same again")
