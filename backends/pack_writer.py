@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from blake3 import blake3
 
@@ -17,6 +19,8 @@ from hangar_cloud.backends.packs import (
     file_pack_id,
 )
 from hangar_cloud.backends.store.durable_files import disk_errors_told, flush_folder, make_folder
+
+_WRITE_BYTES: Final = 1024 * 1024
 
 
 class PackWriter:
@@ -63,14 +67,16 @@ class PackWriter:
         for block in blocks:
             extents.append(BlockExtent(position, len(block)))
             position += len(block)
-        data = b"".join(blocks)
-        # A pack that a write failed in may hold anything behind what counts, and is left to be resumed.
+        # Nobody goes on with a pack that a write failed in: it may hold anything behind what counts.
         hasher, self._hasher = self._hasher, None
+        written = self._end
         with disk_errors_told(self.path):
-            _write_all(self._file, data, self._end)
+            for data in _joined(blocks):
+                _write_all(self._file, data, written)
+                written += len(data)
+                if hasher is not None:
+                    hasher.update(data)
             os.fsync(self._file)
-        if hasher is not None:
-            hasher.update(data)
         self._hasher = hasher
         self._end = position
         self._extents += extents
@@ -123,6 +129,20 @@ def _resume(path: Path, end: int) -> int:
         os.close(file)
         raise
     return file
+
+
+def _joined(blocks: list[bytes]) -> Iterator[bytes]:
+    """The bytes of all blocks, a moderate amount at a time: as much fresh memory as they all take costs time."""
+    waiting: list[bytes] = []
+    size = 0
+    for block in blocks:
+        waiting.append(block)
+        size += len(block)
+        if size >= _WRITE_BYTES:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    if waiting:
+        yield b"".join(waiting)
 
 
 def _write_all(file: int, data: bytes, position: int) -> None:

@@ -17,11 +17,11 @@ from hangar_cloud.catalog.schema import Payload
 from hangar_cloud.catalog.staged_map import StagedRows
 from hangar_cloud.catalog.write_guard import WriteGuard
 
-FLUSH_BYTES: Final = 16 * 1024 * 1024
+FLUSH_BYTES: Final = 32 * 1024 * 1024
 LEAST_FLUSH_BYTES: Final = 2 * 1024 * 1024
 FLUSH_SAMPLES: Final = 131_072
 """So much waits in memory inside a ``with`` block, at most, before it is staged: of all columns of a checkout together
-16 MiB, but of each at least 2 MiB. Digests, rows and encoded blocks take about as much again meanwhile."""
+32 MiB, but of each at least 2 MiB. Digests, rows and encoded blocks take about as much again meanwhile."""
 
 Found = Row | Payload
 

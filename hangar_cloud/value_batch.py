@@ -64,19 +64,24 @@ class ValueBatch:
         return (self._schema.encode(value, "") for value in values)
 
     def portions(self, keys: Sequence[RowKey]) -> Iterator[Incoming]:
-        """The values with their keys, some MiB at a time. Only after `check`."""
+        """The values with their keys, some MiB at a time, each portion until the next. Only after `check`."""
         return self._of_array(keys) if isinstance(self.values, np.ndarray) else self._of_list(keys)
 
     def _of_array(self, keys: Sequence[RowKey]) -> Iterator[Incoming]:
         shape = self.values.shape[1:]
         size = max(self.values.itemsize * int(np.prod(shape, dtype=np.int64)), 1)
-        together = max(min(FLUSH_BYTES // size, FLUSH_SAMPLES), 1)
+        together = max(min(FLUSH_BYTES // size, FLUSH_SAMPLES, len(self)), 1)
+        # A copy, so that nobody can change a value between its digest and its encoding. One for all portions: fresh
+        # memory costs more than the copying.
+        copied = np.empty((together, *shape), self.values.dtype)
+        raw = memoryview(copied.reshape(-1).view(np.uint8).data)
+        datas = [raw[i : i + size] for i in range(0, len(raw), size)]
+        shapes = [shape] * together if self._schema.schema_type == "variable_shape" else None
         for start in range(0, len(self), together):
-            # A copy, so that nobody can change a value between its digest and its encoding.
-            raw = memoryview(self.values[start : start + together].copy(order="C").reshape(-1).view(np.uint8))
-            datas = [raw[i : i + size] for i in range(0, len(raw), size)]
-            shapes = [shape] * len(datas) if self._schema.schema_type == "variable_shape" else None
-            yield Incoming(keys[start : start + together], datas, shapes)
+            here = self.values[start : start + together]
+            copied[: len(here)] = here
+            some = shapes if shapes is None else shapes[: len(here)]
+            yield Incoming(keys[start : start + together], datas[: len(here)], some)
 
     def _of_list(self, keys: Sequence[RowKey]) -> Iterator[Incoming]:
         waiting: list[tuple[RowKey, Payload]] = []

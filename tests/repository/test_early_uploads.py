@@ -31,12 +31,12 @@ class SlowStore(CountingStore):
         self.gate = threading.Event()
         self.gate.set()
 
-    def upload(self, path, file, **options):
+    def upload(self, path, source, *, progress=None):
         self.gate.wait(20)
         if self.failing:
             self.failing -= 1
             raise StoreUnavailableError("the bucket is out of reach")
-        super().upload(path, file, **options)
+        super().upload(path, source, progress=progress)
         self.sent.append(path)
 
 
