@@ -69,13 +69,22 @@ class Incoming(NamedTuple):
 
         Values that stand for themselves are always inline: their record holds them anyway.
         """
-        schema = entry.schema
-        limit = INLINE_ARRAY_BYTES if schema.column_type == "ndarray" else INLINE_TEXT_BYTES
-        most = limit if entry.backend == "i0" else -1
-        if schema.fixed_size is not None:
-            return schema.fixed_size > max(most, LITERAL_LIMIT)
+        most = _most_inline(entry)
+        if entry.schema.fixed_size is not None:
+            return entry.schema.fixed_size > max(most, LITERAL_LIMIT)
         flags = [i[0] == 1 and len(data) > most for i, data in zip(identities, self.datas, strict=True)]
         return flags[0] if len(set(flags)) == 1 else flags
+
+
+def is_packed(entry: ColumnEntry, identity: bytes, size: int) -> bool:
+    """Whether a value goes to a pack, as `Incoming.packed` says of many."""
+    return identity[0] == 1 and size > _most_inline(entry)
+
+
+def _most_inline(entry: ColumnEntry) -> int:
+    if entry.backend != "i0":
+        return -1
+    return INLINE_ARRAY_BYTES if entry.schema.column_type == "ndarray" else INLINE_TEXT_BYTES
 
 
 def _hashed(prefix: bytes, datas: Sequence[Data]) -> list[bytes]:

@@ -150,6 +150,18 @@ class SampleWriter:
             raise
         return rows
 
+    def write_loose(self, column: str, entry: ColumnEntry, batch: Incoming) -> RowBatch:
+        """Record values in the staging area itself, packed or not; durable on return, by one transaction.
+
+        What should be packed is to be given to `write_batch` before the commit.
+        """
+        identities = batch.identities(entry.schema)
+        if self._purged is not None:
+            self._purged.refuse(column, zip(batch.keys, identities, strict=True))
+        rows = self._rows(batch, identities, False, _Packed((), (), (), None))
+        self._staging.stage_samples(column, rows, {})
+        return rows
+
     def delete(self, column: str, keys: Sequence[RowKey]) -> None:
         """Record that samples are deleted; durable on return."""
         self._staging.stage_samples(column, [(key, None) for key in keys], {})

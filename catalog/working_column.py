@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from heapq import merge
 from typing import Any, Final, cast
 
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.errors import StagingError
-from hangar_cloud.catalog.incoming import Incoming
+from hangar_cloud.catalog.incoming import Incoming, is_packed
 from hangar_cloud.catalog.keys import MAX_INT_KEY, KeyType, RowKey, encode_key, key_range, sort_keys
 from hangar_cloud.catalog.node_reader import NodeReader
 from hangar_cloud.catalog.records import Row
@@ -25,6 +25,7 @@ FLUSH_SAMPLES: Final = 131_072
 
 Found = Row | Payload
 
+MOST_LOOSE: Final = 4
 _FEW_KEYS: Final = 32
 _NUMBER: Final = encode_key(0)[:1]
 _UNKNOWN: Final = object()
@@ -60,6 +61,9 @@ class WorkingColumn:
         self.pending_bytes = 0
         self.most_pending = FLUSH_BYTES
         self._uncounted: list[RowKey] = []
+        self._loose: dict[RowKey, None] = {}
+        """Keys of values that were staged outside of packs, and belong in one."""
+        self._loose_bytes = 0
         self._added = 0
         self._greatest = _NO_NUMBER
         self._base_greatest: int | None = None
@@ -120,15 +124,39 @@ class WorkingColumn:
             self._count(key, row is not None)
             self.staged[key] = row
         self._note_numbers([key for key, _ in rows])
+        self._note_loose(rows)
 
     def settle(self, rows: RowBatch, *, kept: bool = True) -> None:
         """Take values as staged, now that they are durable; those that were kept in memory are dropped from there."""
         self._count_up()
         if not kept:
             self._count_all(rows.keys, len(rows))
+        if len(rows) <= MOST_LOOSE:
+            self._note_loose(rows)
         self.staged.take(rows)
         self._note_numbers(rows.keys)
         self._drop_pending(rows.keys)
+
+    @property
+    def has_many_loose(self) -> bool:
+        """Whether as many values are staged outside of packs as should be."""
+        return self._loose_bytes >= FLUSH_BYTES // 2
+
+    def loose_values(self) -> Incoming | None:
+        """Staged values that belong in packs and are in none yet."""
+        found = [(key, row) for key in self._loose if (row := self.staged.get(key)) is not None and self._is_loose(row)]
+        schema = self.entry.schema
+        if not found:
+            self._loose, self._loose_bytes = {}, 0
+            return None
+        return Incoming.of(
+            [(key, Payload(schema.prefix(row.shape), row.value or b"", row.shape)) for key, row in found]
+        )
+
+    def pack(self, rows: RowBatch) -> None:
+        """Take staged values as packed."""
+        self.staged.take(rows)
+        self._loose, self._loose_bytes = {}, 0
 
     def settle_deleted(self, keys: Sequence[RowKey]) -> None:
         """Take deletions as staged, now that they are durable."""
@@ -147,6 +175,7 @@ class WorkingColumn:
         self.entry = entry
         staged, self.staged, self._added = self.staged, StagedRows(), 0
         self._added_below, self._base_below, self._base_greatest = {}, {}, None
+        self._loose, self._loose_bytes = {}, 0
         self.restore(list(staged.items()))
 
     def drop_unchanged(self) -> None:
@@ -164,6 +193,7 @@ class WorkingColumn:
         column.origin = self.origin
         column.staged, column._added, column._touched = self.staged.copy(), self._added, self._touched
         column._added_below, column._greatest = self._added_below, self._greatest
+        column._loose, column._loose_bytes = dict(self._loose), self._loose_bytes
         return column
 
     def iterate(self) -> Iterator[tuple[RowKey, Found]]:
@@ -310,6 +340,16 @@ class WorkingColumn:
     def _note_numbers(self, keys: Collection[Any]) -> None:
         numbers = keys if are_numbers(keys) else [key for key in keys if type(key) is int]
         self._greatest = max(self._greatest, max(numbers, default=_NO_NUMBER))
+
+    def _note_loose(self, rows: Iterable[tuple[RowKey, Row | None]]) -> None:
+        for key, row in rows:
+            if row is not None and row.value is not None and self._is_loose(row):
+                self._loose[key] = None
+                self._loose_bytes += len(row.value)
+
+    def _is_loose(self, row: Row) -> bool:
+        value = row.value
+        return value is not None and is_packed(self.entry, row.identity, len(value))
 
     def _greatest_of_base(self) -> int:
         if self._base_greatest is None:

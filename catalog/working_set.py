@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,13 +16,21 @@ from hangar_cloud.catalog.records import Row
 from hangar_cloud.catalog.sample_writer import SampleWriter
 from hangar_cloud.catalog.schema import ColumnSchema, Payload
 from hangar_cloud.catalog.staging import ColumnEvent, StagingArea
-from hangar_cloud.catalog.working_column import FLUSH_BYTES, FLUSH_SAMPLES, LEAST_FLUSH_BYTES, Found, WorkingColumn
+from hangar_cloud.catalog.working_column import (
+    FLUSH_BYTES,
+    FLUSH_SAMPLES,
+    LEAST_FLUSH_BYTES,
+    MOST_LOOSE,
+    Found,
+    WorkingColumn,
+)
 from hangar_cloud.catalog.write_guard import WriteGuard
 
 __all__ = [
     "FLUSH_BYTES",
     "FLUSH_SAMPLES",
     "LEAST_FLUSH_BYTES",
+    "MOST_LOOSE",
     "Found",
     "WorkingColumn",
     "WorkingSet",
@@ -175,14 +183,24 @@ class WorkingSet:
     def flush(self, name: str | None = None) -> None:
         """Make what waits in memory durable, of one column or of all."""
         for column in list(self.columns.values()) if name is None else [self.columns[name]]:
-            if not column.pending:
-                continue
             deleted = column.deletions()
             if deleted:
                 self._writer.delete(column.name, deleted)
                 column.settle_deleted(deleted)
             if column.pending:
                 column.settle(self._writer.write_batch(column.name, column.entry, column.incoming()))
+            loose = column.loose_values()
+            if loose is not None:
+                column.pack(self._writer.write_batch(column.name, column.entry, loose))
+
+    def write_loose(self, name: str, rows: Sequence[tuple[RowKey, Payload]]) -> None:
+        """Store a few small values where they are durable at once; `flush` packs them. Nothing is in memory."""
+        column = self.columns[name]
+        batch = Incoming.of(rows)
+        self.guard.refuse(f"write to column {name!r}" if name else "write metadata")
+        column.settle(self._writer.write_loose(name, column.entry, batch), kept=False)
+        if column.has_many_loose:
+            self.flush(name)
 
     def write(self, name: str, batch: Incoming) -> None:
         """Store checked values of a column past its memory, after what waits there; durable on return."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import merge
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from hangar_cloud.alive import Alive, Forks
 from hangar_cloud.backends.array_options import array_options
@@ -16,7 +16,14 @@ from hangar_cloud.catalog.keys import MAX_INT_KEY, KeyType, RowKey, encode_key
 from hangar_cloud.catalog.records import Row
 from hangar_cloud.catalog.sample_writer import BACKENDS, default_backend
 from hangar_cloud.catalog.schema import ColumnSchema, Payload
-from hangar_cloud.catalog.working_set import FLUSH_BYTES, LEAST_FLUSH_BYTES, Found, WorkingColumn, WorkingSet
+from hangar_cloud.catalog.working_set import (
+    FLUSH_BYTES,
+    LEAST_FLUSH_BYTES,
+    MOST_LOOSE,
+    Found,
+    WorkingColumn,
+    WorkingSet,
+)
 from hangar_cloud.column import ColumnReader
 from hangar_cloud.column_reader import FlatSampleReader
 from hangar_cloud.errors import ClosedError, ColumnBusyError, InvalidArgumentError, SampleNotFoundError, StagingError
@@ -26,6 +33,7 @@ from hangar_cloud.storage import Storage
 from hangar_cloud.value_batch import ValueBatch
 
 MISSING: Final = object()
+_MOST_LOOSE_BYTES: Final = 64 * 1024
 _LONG_WRITE: Final = 256 * 1024 * 1024
 """Writing so many bytes at once shows its progress."""
 _Key = TypeVar("_Key", bound=RowKey)
@@ -148,12 +156,21 @@ class ColumnWriter(ColumnReader):
         if self._depth == 0:
             # Found only by the flush, a purged sample would stay in memory and have all later writes refused.
             rows = list(rows)
+            if self._is_small(rows):
+                self._working.write_loose(self._name, cast("list[tuple[RowKey, Payload]]", rows))
+                return
             self._working.refuse_purged(self._name, rows)
         for key, payload in rows:
             if self._column.put(key, payload):
                 self._flush()
         if self._depth == 0:
             self._working.flush(self._name)
+
+    def _is_small(self, rows: Sequence[tuple[RowKey, Payload | None]]) -> bool:
+        """Whether the staging area's own file is the place for these, which is one wait for the disk instead of two."""
+        if not 1 <= len(rows) <= MOST_LOOSE or self._column.pending or self._entry.backend == "t0":
+            return False
+        return all(payload is not None and len(payload.data) <= _MOST_LOOSE_BYTES for _, payload in rows)
 
     def _write_batch(self, keys: Sequence[RowKey], values: ValueBatch) -> None:
         """Store values under checked keys; all are checked before any is written, and durable on return."""
