@@ -50,7 +50,7 @@ def _last_leaf(nodes: NodeStore, root: NodeRef) -> NodeRef:
     return ref
 
 
-def digest_of_leaf(encoded: Sequence[bytes], identities: Sequence[bytes]) -> bytes:
+def digest_of_rows(encoded: Sequence[bytes], identities: Sequence[bytes]) -> bytes:
     """What `leaf_digest` gives; quicker where all keys have one length and all identities too."""
     keys, values = b"".join(encoded), b"".join(identities)
     count, key, value = len(encoded), len(encoded[0]), len(identities[0])

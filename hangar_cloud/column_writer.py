@@ -59,6 +59,8 @@ class ColumnWriter(ColumnReader):
     A write is durable once it returns outside a ``with`` block, or once the block ends.
     """
 
+    _may_read_warm = False
+
     def __init__(
         self,
         storage: Storage,
@@ -194,8 +196,6 @@ class FlatSampleWriter(ColumnWriter, FlatSampleReader):
     A write is durable once it returns outside a ``with`` block, or once the block ends.
     """
 
-    _may_read_warm = False
-
     def __setitem__(self, key: KeyType, value: Any) -> None:
         """Store a value under a key, in place of what was there.
 
@@ -300,6 +300,11 @@ class _ColumnAlive(Alive):
         self._forks = Forks.count
         self._working = working
         self._column = column
+
+    @property
+    def open(self) -> bool:
+        """False once the checkout is closed."""
+        return self._checkout.open
 
     def at_first_sight(self) -> bool:
         """Whether nothing is wrong that can be seen without a look at a file, at the writer's lock."""

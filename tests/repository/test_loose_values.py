@@ -63,7 +63,8 @@ def test_are_there_after_the_process_was_killed(empty):
         writer["images", 9] = noise(9)
         os.kill(os.getpid(), signal.SIGKILL)
     """
-    assert start_process(script, str(empty.path)).wait(60) == -signal.SIGKILL
+    with start_process(script, str(empty.path)) as process:
+        assert process.wait(60) == -signal.SIGKILL
     assert Repository(empty.path).fsck() == []
     writer = Repository(empty.path).checkout(write=True)
     expected = {0: noise(0), 1: noise(1), 2: noise(2), 4: noise(40), 9: noise(9)}
