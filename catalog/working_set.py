@@ -197,16 +197,20 @@ class WorkingSet:
         """Store a few small values where they are durable at once; `flush` packs them. Nothing is in memory."""
         column = self.columns[name]
         batch = Incoming.of(rows)
-        self.guard.refuse(f"write to column {name!r}" if name else "write metadata")
+        self._refuse_if_held(name)
         column.settle(self._writer.write_loose(name, column.entry, batch), kept=False)
         if column.has_many_loose:
             self.flush(name)
 
     def write(self, name: str, batch: Incoming) -> None:
         """Store checked values of a column past its memory, after what waits there; durable on return."""
+        self._refuse_if_held(name)
         self.flush(name)
         column = self.columns[name]
         column.settle(self._writer.write_batch(name, column.entry, batch), kept=False)
+
+    def _refuse_if_held(self, name: str) -> None:
+        self.guard.refuse(f"write to column {name!r}" if name else "write metadata")
 
     def _new(self, name: str, entry: ColumnEntry) -> WorkingColumn:
         return WorkingColumn(name, entry, self._nodes, self.guard)

@@ -37,7 +37,11 @@ class ValueBatch:
             return
         if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
             raise _no_batch(where, f"{type(values).__name__}, which is no sequence of values")
-        self.values = list(values)
+        if isinstance(values, (list, tuple)):
+            self.values = values
+        else:
+            # Whatever makes arrays one after the other may use the same memory for all of them.
+            self.values = [value.copy() if isinstance(value, np.ndarray) else value for value in values]
 
     def __len__(self) -> int:
         return len(self.values)
@@ -50,8 +54,10 @@ class ValueBatch:
     def check(self, where: Callable[[int], str]) -> None:
         """Look at every value; `where(i)` begins the message about value i. Raises InvalidSampleError."""
         if isinstance(self.values, np.ndarray):
+            if isinstance(self.values, np.ma.MaskedArray):
+                self._schema.check(self.values, where(0))
             # The first one tells of all: they have one dtype, one shape and one layout.
-            if len(self.values):
+            elif len(self.values):
                 self._schema.check(self._row(0), where(0))
             return
         for i, value in enumerate(self.values):

@@ -142,6 +142,22 @@ class TestValues:
             },
         )
 
+    def test_of_a_generator_that_uses_one_array_for_all(self, writer):
+        def values():
+            buffer = np.empty(3, np.float32)
+            for row in arrays(4):
+                buffer[:] = row
+                yield buffer
+
+        writer["array"].extend(values())
+        assert_same(writer["array"], dict(enumerate(arrays(4))))
+
+    def test_of_a_masked_array_of_labels_are_refused(self, writer):
+        labels = writer.add_ndarray_column("label", prototype=np.array(0))
+        with pytest.raises(ValueError, match="masked"):
+            labels.extend(np.ma.masked_array(np.arange(4), mask=[0, 0, 1, 0]))
+        assert len(labels) == 0
+
     def test_that_are_equal_are_stored_once(self, writer, empty):
         writer.add_ndarray_column("big", shape=(5000,), dtype=np.uint8)
         writer["big"].extend(np.stack([noise(1)] * 50))
@@ -172,6 +188,8 @@ class TestValues:
             (np.zeros((2, 4), np.float32), r"values\[0\].*\(4,\)"),
             (np.zeros(3, np.float32), r"values\[0\]"),
             (np.ma.masked_array(arrays(2), mask=True), "masked"),
+            (np.ma.masked_array(arrays(2)), "masked"),
+            (iter(np.ma.masked_array(arrays(2), mask=True)), "masked"),
             (np.float32(3), "sequence of values"),
             (np.array(3, np.float32), "which is one value"),
             ("abc", "sequence of values"),
