@@ -172,7 +172,9 @@ class MoveLogs:
         log = self.of(os.fspath(folder))
         if log is None:
             return []
-        log.refresh(lambda names: [_read_or_none(folder / name) for name in names])
+        # Asked for each extent that is in no whole file: entries are numbered, so the next one tells.
+        if os.path.lexists(f"{folder}/{moves_path(log.next)}"):
+            log.refresh(lambda names: [_read_or_none(folder / name) for name in names])
         if path in log.moves:
             return [spot for spot in log.moves.spots(path, offset, length) if spot.path != path]
         if log.problem is not None:

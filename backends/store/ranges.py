@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 DEFAULT_JOIN_GAP = 64 * 1024
 """Bytes between two ranges that we rather read than pay a second request for."""
 
-DEFAULT_MAX_JOINED = 16 * 1024 * 1024
-"""Bytes above which ranges are not joined any further."""
+DEFAULT_MAX_JOINED = 4 * 1024 * 1024
+"""Bytes above which ranges are not joined any further: some requests at once bring more than one long one."""
 
 RangeRequest = tuple[str, int, int]
 """An object's path, the offset of its first wanted byte, and how many bytes are wanted."""

@@ -25,6 +25,7 @@ from hangar_cloud.backends.store.creating import create_object, prove_creates
 from hangar_cloud.backends.store.driving import drive
 from hangar_cloud.backends.store.durable_files import disk_errors_told, publish_over, temporary_sibling
 from hangar_cloud.backends.store.explaining import Advice, explain, safe_cause
+from hangar_cloud.backends.store.in_flight import REQUESTS
 from hangar_cloud.backends.store.paths import check_path, check_prefix, folder_prefix
 from hangar_cloud.backends.store.port import ObjectInfo, ObjectStore, Progress
 from hangar_cloud.backends.store.ranges import JoinedRange, RangeRequest, check_range, join_ranges
@@ -369,8 +370,12 @@ class RemoteStore(ObjectStore):
             raise
 
     async def _attempt(self, action: str, path: str, operation: Callable[[], Awaitable[_Result]]) -> _Result:
+        async def bounded() -> _Result:
+            async with REQUESTS.one_of_loop():
+                return await operation()
+
         try:
-            return await with_retries(operation, self._classify_any, self.retry)
+            return await with_retries(operation if self.driven else bounded, self._classify_any, self.retry)
         except Exception as error:  # noqa: BLE001 - told in words of ours
             raise self._explained(error, action, path) from self._cause(error)
 
