@@ -28,7 +28,7 @@ from hangar_cloud.backends.errors import (
 )
 from hangar_cloud.backends.extents import Extent, Verify, verified
 from hangar_cloud.backends.kept_objects import KeptObjects, unreadable_told
-from hangar_cloud.backends.local_files import LocalFiles
+from hangar_cloud.backends.local_files import LocalFiles, MapUser
 from hangar_cloud.backends.move_log import Fetched, MoveLogs, check_rewritten
 from hangar_cloud.backends.store import ObjectStore
 from hangar_cloud.backends.store.durable_files import disk_errors_told, publish_over, read_regular, temporary_sibling
@@ -37,6 +37,9 @@ from hangar_cloud.backends.store.ranges import RangeRequest
 __all__ = ["Extent", "ObjectSource", "Verify"]
 
 _MAX_OBJECT_BYTES: Final = 64 * 1024 * 1024
+# Of what was kept, so many bytes at its start are never all zero: those of a hole are.
+_HOLE_BYTES: Final = 64
+_MOST_PATHS: Final = 4096
 T = TypeVar("T")
 
 
@@ -70,6 +73,7 @@ class ObjectSource:
         self._kept = KeptObjects(store, partial, limit, self._files)
         self._moves = moves or MoveLogs()
         self._ahead: dict[str, tuple[int, bytes]] = {}
+        self._paths: dict[str, tuple[Path, Path]] = {}
 
     def read(self, extent: Extent[T], ahead: int = 0) -> T:
         """The verified value of one extent.
@@ -118,10 +122,11 @@ class ObjectSource:
             DataNotLocalError: it is not here.
         """
         self._kept.let_go()
-        path = self.store / extent.path
+        path, _ = self._places(extent.path)
         try:
             with unreadable_told(path):
-                data = self._files.view(path, extent.offset, extent.length)
+                read = self._files.read if extent.once else self._files.view
+                data = memoryview(read(path, extent.offset, extent.length))
         except (FileNotFoundError, NotADirectoryError):
             return self._read_moved(extent)
         return verified(extent, data, fetched=False)
@@ -133,6 +138,18 @@ class ObjectSource:
         except (CorruptDataError, DataNotLocalError):
             return False
         return True
+
+    def seems_local(self, path: str, offset: int, length: int) -> bool:
+        """Whether an extent is here, told without reading and verifying it: a hint, nothing to rely on."""
+        whole, sparse = self._places(path)
+        if whole.exists():
+            return True
+        if self.partial is None:
+            return False
+        try:
+            return any(self._files.read(sparse, offset, min(length, _HOLE_BYTES)))
+        except OSError:
+            return False
 
     def read_object(self, path: str, verify: Callable[[bytes], T]) -> T:
         """A small whole object, verified; kept here when it was fetched. Raises as `read`."""
@@ -196,6 +213,14 @@ class ObjectSource:
             return True
         raise problem or self._nowhere(path, missing, remotes)
 
+    def tell_of_maps(self, user: MapUser) -> None:
+        """Have `user` told when a memory map that it may hold should go; until it is garbage itself."""
+        self._files.map_users.add(user)
+
+    def let_go(self) -> None:
+        """Every now and then, close files that another process evicted; reading does so too."""
+        self._kept.let_go()
+
     def was_moved(self, path: str) -> bool:
         """Whether a local object that is not here was moved elsewhere in the local store, or some of it was."""
         return self._moves.moved_in_folder(self.store, path)
@@ -208,6 +233,15 @@ class ObjectSource:
         """Close every local file held open."""
         self._files.forget_all()
         self._ahead.clear()
+
+    def _places(self, path: str) -> tuple[Path, Path]:
+        """Where an object is as a whole, and where parts of it are. Made once: thousands of extents are in one pack."""
+        found = self._paths.get(path)
+        if found is None:
+            if len(self._paths) >= _MOST_PATHS:
+                self._paths.clear()
+            found = self._paths[path] = self.store / path, (self.partial or self.store) / path
+        return found
 
     def _read_moved(self, extent: Extent[T]) -> T:
         """An extent whose object is not here: where the local store moved it to, else from a file of parts."""
@@ -236,11 +270,12 @@ class ObjectSource:
         if self.partial is None:
             raise absent
         try:
-            with unreadable_told(self.partial / extent.path):
-                data = self._files.read(self.partial / extent.path, extent.offset, extent.length)
+            _, path = self._places(extent.path)
+            with unreadable_told(path):
+                data = self._files.read(path, extent.offset, extent.length)
         except (FileNotFoundError, NotADirectoryError):
             raise absent from None
-        if len(data) < extent.length or not any(data[:64]):
+        if len(data) < extent.length or not any(data[:_HOLE_BYTES]):
             raise absent
         return verified(extent, memoryview(data), fetched=False)
 

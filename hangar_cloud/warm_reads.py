@@ -6,23 +6,26 @@ a key that cannot be, arrays whose shape varies) is left to the long way.
 
 from __future__ import annotations
 
-import threading
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
 
+from hangar_cloud.backends.arenas import BlockName
+from hangar_cloud.backends.fork_lock import ForkLock
 from hangar_cloud.backends.pack_reader import SHARED_BLOCK_LIMIT, UNREADABLE, DecodedBlock, PackedSample, PackReader
 from hangar_cloud.catalog.commits import ColumnEntry
-from hangar_cloud.catalog.keys import MAX_INT_KEY, KeyType, encode_key
+from hangar_cloud.catalog.keys import MAX_INT_KEY, RowKey, encode_key
 from hangar_cloud.catalog.leaf import Leaf
 from hangar_cloud.catalog.node_reader import NodeReader, Span
 from hangar_cloud.catalog.schema import ColumnSchema
+from hangar_cloud.neighbours import Neighbours
 
 _MOST_SPANS: Final = 65_536
-_MOST_SHARED: Final = SHARED_BLOCK_LIMIT // 2
+MOST_SHARED: Final = SHARED_BLOCK_LIMIT // 2
+"""Samples of up to so many bytes are read by the block."""
 
 Take = Callable[[Leaf, int], Any]
 BlockOf = Callable[[tuple[bytes, int]], DecodedBlock | None]
@@ -50,19 +53,36 @@ class WarmReads:
         self._firsts: list[bytes] = []
         self._spans: list[Span] = []
         self.take = _taker(entry, packs)
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
+        self._neighbours = Neighbours(packs)
 
-    def get(self, key: KeyType) -> Any:
+    def get(self, key: RowKey) -> Any:
         """The value of a key, None where it takes more than memory to tell."""
         place = self._find(key)
         return None if place is None else self.take(*place)
 
-    def payload(self, key: KeyType) -> bytes | memoryview | None:
-        """The payload of a key, None likewise."""
-        place = self._find(key)
-        return None if place is None else _payload(*place, self._block_of)
+    def checked(self, key: RowKey) -> Any:
+        """The value of a key that may be one, a pair too; None likewise."""
+        place = self.locate(key)
+        return None if place is None else self.take(place[0], place[2])
 
-    def _find(self, key: KeyType) -> tuple[Leaf, int] | None:
+    def payload(self, key: RowKey) -> bytes | memoryview | None:
+        """The payload of a key that may be one, a pair too; None likewise."""
+        place = self.locate(key)
+        return None if place is None else _payload(place[0], place[2], self._block_of)
+
+    def locate(self, key: RowKey) -> tuple[Leaf, int, int] | None:
+        """The leaf of a key that was learned, the number of its first row in the column, and the key's row in it."""
+        encoded = encode_key(key)
+        i = bisect_right(self._firsts, encoded) - 1
+        if i < 0:
+            return None
+        _, end, name, rank = self._spans[i]
+        leaf = None if encoded >= end else self._leaf_named(name)
+        row = None if leaf is None else leaf.positions.get(key)
+        return None if leaf is None or row is None else (leaf, rank, row)
+
+    def _find(self, key: RowKey) -> tuple[Leaf, int] | None:
         kind = type(key)
         if kind is int:
             if not 0 <= key <= MAX_INT_KEY:  # type: ignore[operator]
@@ -75,7 +95,7 @@ class WarmReads:
         i = bisect_right(self._firsts, encoded) - 1
         if i < 0:
             return None
-        _, end, name = self._spans[i]
+        _, end, name, _ = self._spans[i]
         if encoded >= end:
             return None
         leaf = self._leaf_named(name)
@@ -94,7 +114,7 @@ class WarmReads:
             return
         digests, names, offsets, _, starts, sizes = packed
         missing: dict[tuple[bytes, int], int] = {}
-        rows = [row for row in range(start, end) if offsets[row] >= 0 and sizes[row] <= _MOST_SHARED]
+        rows = [row for row in range(start, end) if offsets[row] >= 0 and sizes[row] <= MOST_SHARED]
         blocks = {row: (names[row * 16 : row * 16 + 16], offsets[row]) for row in rows}
         for row, name in blocks.items():
             if name not in self._blocks:
@@ -111,7 +131,55 @@ class WarmReads:
                     starts[row], sizes[row], digests[row * 32 : row * 32 + 32], fixed or prefix(leaf.row(row).shape)
                 )
 
-    def learn(self, key: KeyType) -> None:
+    def load_rows(self, places: Sequence[tuple[Leaf, int, int]], fetching: bool) -> None:
+        """The same for rows of any leaves, given as `locate` does.
+
+        Where samples may have to be fetched, some of what lies near is fetched too; see `Neighbours`.
+        """
+        missing: dict[BlockName, PackedSample] = {}
+        numbered: dict[int, Leaf] = {}
+        for leaf, first, row in places:
+            name = _block_name(leaf, row)
+            if name is not None and name not in self._blocks and name not in missing:
+                self._add_sample(missing, name, leaf, row)
+                numbered[first] = leaf
+        if fetching and missing:
+            absent = [s.place for s in missing.values() if not self._packs.seems_local(s.place)]
+            for name, (leaf, row) in self._neighbours.of(absent, numbered).items():
+                if name not in self._blocks and name not in missing:
+                    self._add_sample(missing, name, leaf, row)
+        with suppress(*UNREADABLE):
+            self._packs.read_many(list(missing.values()))
+        for leaf, _, row in places:
+            name = _block_name(leaf, row)
+            block = None if name is None else self._blocks.get(name)
+            if block is not None and leaf.packed is not None and leaf.packed[4][row] not in block.proven:
+                # Whose second sample is wanted is likely to be read as a whole, and the loop over it costs a fraction.
+                self._prove(leaf, *leaf.block_around(row), block)
+
+    def _prove(self, leaf: Leaf, low: int, high: int, block: DecodedBlock) -> None:
+        """Compare the samples of rows that lie in one block with their digests."""
+        assert leaf.packed is not None
+        digests, _, _, _, starts, sizes = leaf.packed
+        prefix = self._entry.schema.prefix
+        fixed = None if leaf.shapes else prefix(None)
+        for row in range(low, high):
+            if starts[row] not in block.proven:
+                shape_prefix = fixed or prefix(leaf.row(row).shape)
+                block.prove(starts[row], sizes[row], digests[row * 32 : row * 32 + 32], shape_prefix)
+
+    def _add_sample(self, samples: dict[BlockName, PackedSample], name: BlockName, leaf: Leaf, row: int) -> None:
+        """Add what is to be read of a block, unless that is better left to the long way."""
+        sample = self._sample(leaf, row)
+        if sample.place.size <= MOST_SHARED and not self._packs.is_purged(sample.digest):
+            samples[name] = sample
+
+    def _sample(self, leaf: Leaf, row: int) -> PackedSample:
+        found = leaf.row(row)
+        assert found.place is not None
+        return PackedSample(found.place, found.identity[1:], self._entry.schema.prefix(found.shape))
+
+    def learn(self, key: RowKey) -> None:
         """Remember where the leaf of a key is, which the long way has just read."""
         encoded = encode_key(key)
         i = bisect_right(self._firsts, encoded)
@@ -167,6 +235,12 @@ def _text_taker(schema: ColumnSchema, packs: PackReader) -> Take:
         return None if payload is None else decode(payload, None)
 
     return take
+
+
+def _block_name(leaf: Leaf, row: int) -> BlockName | None:
+    """The block that a row's sample lies in, None where it stands in the leaf."""
+    packed = leaf.packed
+    return None if packed is None or packed[2][row] < 0 else (packed[1][row * 16 : row * 16 + 16], packed[2][row])
 
 
 def _payload(leaf: Leaf, row: int, block_of: BlockOf) -> bytes | memoryview | None:
