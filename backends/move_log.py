@@ -164,7 +164,7 @@ class MoveLogs:
         log = self.of(os.fspath(folder))
         if log is None:
             return False
-        log.refresh(lambda names: [_read_or_none(folder / name) for name in names])
+        self._refresh_in_folder(log, folder)
         return path in log.moves
 
     def spots_in_folder(self, folder: Path, path: str, offset: int, length: int) -> list[Spot]:
@@ -172,14 +172,18 @@ class MoveLogs:
         log = self.of(os.fspath(folder))
         if log is None:
             return []
-        # Asked for each extent that is in no whole file: entries are numbered, so the next one tells.
-        if os.path.lexists(f"{folder}/{moves_path(log.next)}"):
-            log.refresh(lambda names: [_read_or_none(folder / name) for name in names])
+        self._refresh_in_folder(log, folder)
         if path in log.moves:
             return [spot for spot in log.moves.spots(path, offset, length) if spot.path != path]
         if log.problem is not None:
             raise log.problem
         return []
+
+    @staticmethod
+    def _refresh_in_folder(log: MoveLog, folder: Path) -> None:
+        # Asked for each extent that is in no whole file: entries are numbered, so the next one tells.
+        if os.path.lexists(f"{folder}/{moves_path(log.next)}"):
+            log.refresh(lambda names: [_read_or_none(folder / name) for name in names])
 
 
 def _read(store: ObjectStore, requests: Sequence[RangeRequest], spots: Sequence[Spot], tiles: bool) -> list[Fetched]:

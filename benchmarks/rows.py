@@ -23,6 +23,7 @@ class Row(NamedTuple):
         peer: the same work by another, None where the bar is a time.
         factor: the bar: as many times as fast as the peer (below 1: so much slower at most).
         seconds: the bar where there is no peer: at most so long.
+        most: the bar where something is counted and not timed: at most so many.
     """
 
     name: str
@@ -31,9 +32,12 @@ class Row(NamedTuple):
     peer: Work | None = None
     factor: float = 0
     seconds: float = 0
+    most: float = 0
 
 
 OURS: Final = "hangar-cloud"
+PLAIN: Final = "plain"
+"""Ours too, without a repository: what the same client takes to move the same bytes."""
 PEERS: Final[dict[str, list[str]]] = {
     "hangar": [
         "hangar==0.5.2",
@@ -63,6 +67,11 @@ def _read(name: str, function: str, limit: float) -> Row:
 
 def _history(name: str, function: str, limit: float) -> Row:
     return Row(name, "time", Work(OURS, "work_history.py", function), seconds=limit)
+
+
+def _wire(name: str, unit: str, function: str) -> Row:
+    ours, plain = Work(OURS, "work_wire.py", function), Work(PLAIN, "work_wire.py", f"{function}_plain")
+    return Row(name, unit, ours, plain, 0.8)
 
 
 ROWS: Final = [
@@ -105,4 +114,16 @@ ROWS: Final = [
     _history("diff of 10^6, 100 + 100 together", "diff_together", 20 * _MS),
     _history("merge of 10^6, 100 + 100 scattered", "merge_scattered", 400 * _MS),
     _history("merge of 10^6, 100 + 100 together", "merge_together", 40 * _MS),
+    _wire("491 MB from S3, cold: plain GETs", "column", "column"),
+    _wire("push of 491 MB: plain copy", "byte", "push"),
+    _wire("clone and fetch_data of 491 MB: plain copy", "byte", "clone"),
+    Row(
+        "random batches of 256 images from S3, cold",
+        "image",
+        Work(OURS, "work_wire.py", "random_batches"),
+        seconds=50e-6,
+    ),
+    Row(
+        "S3, cold: round trips to the first sample", "time", Work(OURS, "work_wire.py", "first_sample_trips"), most=6.4
+    ),
 ]

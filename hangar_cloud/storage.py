@@ -116,7 +116,7 @@ class Storage(Refusals):
     @cached_property
     def packs(self) -> PackReader:
         """Reads committed samples; shared by all readers of this repository object."""
-        return PackReader(self.source, purged=self.purged.error)
+        return PackReader(self.source, purged=self.purged.error, any_purged=self.purged.any_here)
 
     @cached_property
     def purged(self) -> PurgedSamples:
