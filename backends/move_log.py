@@ -30,7 +30,7 @@ _LOOKS: Final = 8
 class Fetched(NamedTuple):
     """Bytes that were asked for, or `rewritten` ones that a purge put in their place."""
 
-    data: bytes
+    data: bytes | memoryview
     rewritten: bool = False
 
 
@@ -139,7 +139,7 @@ class MoveLogs:
         """
         log = self.of(store.url)
         if log is None:
-            return [Fetched(data) for data in (store.get_tiles if tiles else store.get_ranges)(requests)]
+            return [Fetched(data) for data in (store.get_tiles if tiles else store.get_views)(requests)]
         spots = [log.moves.spots(*request, least)[0] for request in requests]
         known: set[str] = set()
         for _ in range(_LOOKS):
@@ -193,7 +193,7 @@ def _read(store: ObjectStore, requests: Sequence[RangeRequest], spots: Sequence[
             raise PurgedBytesError(f"bytes {offset} to {offset + length} of {path} were purged")
         ranges.append((spot.path, spot.offset, spot.length))
     found = []
-    for data, spot in zip((store.get_tiles if tiles else store.get_ranges)(ranges), spots, strict=True):
+    for data, spot in zip((store.get_tiles if tiles else store.get_views)(ranges), spots, strict=True):
         check_rewritten(data, spot)
         found.append(Fetched(data, spot.checksum is not None))
     return found

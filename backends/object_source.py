@@ -305,7 +305,8 @@ class ObjectSource:
                 return take(blob, start)
 
         def take_wide(blobs: list[Fetched]) -> T:
-            (data, rewritten), *_ = blobs
+            (found, rewritten), *_ = blobs
+            data = bytes(found)
             if rewritten:
                 value = verified(extent, memoryview(data), fetched=True, rewritten=True)
                 self._kept.keep_parts((), rewritten=[(extent, data)])

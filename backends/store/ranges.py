@@ -34,6 +34,16 @@ class JoinedRange:
             whole = start == 0 and length == len(data)
             yield index, data if whole else data[start : start + length]
 
+    def views(self, data: bytes) -> Iterable[tuple[int, bytes | memoryview]]:
+        """As `slices`, without copying where most of `data` is wanted: a view keeps all of it in memory."""
+        wanted = sum(length for _, _, length in self.parts)
+        if wanted * 2 < len(data) or len(self.parts) == 1:
+            yield from self.slices(data)
+            return
+        view = memoryview(data)
+        for index, start, length in self.parts:
+            yield index, view[start : start + length]
+
 
 def check_range(path: str, offset: int, length: int) -> None:
     """Raise ValueError unless ``offset`` and ``length`` (bytes) are both at least 0."""
