@@ -36,6 +36,8 @@ class Row(NamedTuple):
 
 
 OURS: Final = "hangar-cloud"
+PLAIN: Final = "plain"
+"""Ours too, without a repository: what the same client takes to move the same bytes."""
 PEERS: Final[dict[str, list[str]]] = {
     "hangar": [
         "hangar==0.5.2",
@@ -70,6 +72,11 @@ def _batches(name: str, function: str, peer: Work, factor: float, unit: str = "b
 
 def _history(name: str, function: str, limit: float, measure: str = "") -> Row:
     return Row(name, "time", Work(OURS, "work_history.py", function), seconds=limit, measure=measure)
+
+
+def _wire(name: str, unit: str, function: str) -> Row:
+    ours, plain = Work(OURS, "work_wire.py", function), Work(PLAIN, "work_wire.py", f"{function}_plain")
+    return Row(name, unit, ours, plain, 0.8)
 
 
 ROWS: Final = [
@@ -119,4 +126,20 @@ ROWS: Final = [
     _history("diff of 10^6, 100 + 100 together", "diff_together", 20 * _MS),
     _history("merge of 10^6, 100 + 100 scattered", "merge_scattered", 400 * _MS),
     _history("merge of 10^6, 100 + 100 together", "merge_together", 40 * _MS),
+    _wire("491 MB from S3, cold: plain GETs", "column", "column"),
+    _wire("push of 491 MB: plain copy", "byte", "push"),
+    _wire("clone and fetch_data of 491 MB: plain copy", "byte", "clone"),
+    Row(
+        "random batches of 256 images from S3, cold",
+        "image",
+        Work(OURS, "work_wire.py", "random_batches"),
+        seconds=50e-6,
+    ),
+    Row(
+        "S3, cold: the first sample",
+        "time",
+        Work(OURS, "work_wire.py", "first_sample_trips"),
+        seconds=6,
+        measure="round trips",
+    ),
 ]

@@ -117,7 +117,12 @@ class Storage(Refusals):
     @cached_property
     def packs(self) -> PackReader:
         """Reads committed samples; shared by all readers of this repository object."""
-        return PackReader(self.source, decoded_limit=read_memory_bytes(), purged=self.purged.error)
+        return PackReader(
+            self.source,
+            decoded_limit=read_memory_bytes(),
+            purged=self.purged.error,
+            any_purged=self.purged.any_here,
+        )
 
     @cached_property
     def purged(self) -> PurgedSamples:

@@ -91,7 +91,9 @@ class WriterCheckout(ColumnMaking, Checkout):
         )
         base_columns = {} if base is None else storage.commit(base).trees
         self._working = WorkingSet(base_columns, staging, self._samples, storage.nodes)
-        self._packs = PackReader(storage.source, Path(staging.folder), purged=storage.purged.error)
+        self._packs = PackReader(
+            storage.source, Path(staging.folder), purged=storage.purged.error, any_purged=storage.purged.any_here
+        )
         self._open: dict[str, ColumnWriter] = {}
         self._closed_by_reset = False
         changes = self._changes()
