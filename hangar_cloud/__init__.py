@@ -11,13 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hangar_cloud.catalog.findings import Finding
+    from hangar_cloud.reading import set_read_ahead, set_read_memory
     from hangar_cloud.repository import Repository
 
 __version__ = "0.1.0"  # the single source: pyproject.toml reads this literal without importing the package
 
-__all__ = ["Finding", "Repository", "__version__"]
+__all__ = ["Finding", "Repository", "__version__", "set_read_ahead", "set_read_memory"]
 
-_HOMES = {"Finding": "hangar_cloud.catalog.findings", "Repository": "hangar_cloud.repository"}
+_HOMES = {
+    "Finding": "hangar_cloud.catalog.findings",
+    "Repository": "hangar_cloud.repository",
+    "set_read_ahead": "hangar_cloud.reading",
+    "set_read_memory": "hangar_cloud.reading",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -40,6 +40,7 @@ from hangar_cloud.catalog.repository_file import REPOSITORY_PATH, RepositoryFile
 from hangar_cloud.catalog.tracking import TrackingRefs
 from hangar_cloud.config import Config
 from hangar_cloud.locations import cache_name, cache_root, check_folder, check_types
+from hangar_cloud.reading import read_memory_bytes
 from hangar_cloud.storage_refusals import Refusals
 from hangar_cloud.tags import Tags
 
@@ -117,7 +118,12 @@ class Storage(Refusals):
     @cached_property
     def packs(self) -> PackReader:
         """Reads committed samples; shared by all readers of this repository object."""
-        return PackReader(self.source, purged=self.purged.error)
+        return PackReader(
+            self.source,
+            decoded_limit=read_memory_bytes(),
+            purged=self.purged.error,
+            any_purged=self.purged.any_here,
+        )
 
     @cached_property
     def purged(self) -> PurgedSamples:
