@@ -206,7 +206,8 @@ class BatchReading(FetchingAhead):
         """Where rows are in memory; None where that is not kept track of."""
         if self._warm is None or self._entry.schema.schema_type != "fixed_shape":
             return None
-        spots = RowSpots(self._packs, self._entry, read_memory_bytes())
+        # Half of it: at 10^7 rows the places of rows alone would take as much again as their decoded leaves.
+        spots = RowSpots(self._packs, self._entry, read_memory_bytes() // 2)
         return spots if spots.useful else None
 
     @cached_property
