@@ -11,13 +11,35 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hangar_cloud.catalog.findings import Finding
+    from hangar_cloud.loaders.filtering import keys_where
+    from hangar_cloud.loaders.numpy_dataset import make_numpy_dataset
+    from hangar_cloud.loaders.tf_dataset import make_tf_dataset
+    from hangar_cloud.loaders.torch_dataset import make_torch_dataset
+    from hangar_cloud.loaders.torch_stream import make_torch_stream
     from hangar_cloud.repository import Repository
 
 __version__ = "0.1.0"  # the single source: pyproject.toml reads this literal without importing the package
 
-__all__ = ["Finding", "Repository", "__version__"]
+__all__ = [
+    "Finding",
+    "Repository",
+    "__version__",
+    "keys_where",
+    "make_numpy_dataset",
+    "make_tf_dataset",
+    "make_torch_dataset",
+    "make_torch_stream",
+]
 
-_HOMES = {"Finding": "hangar_cloud.catalog.findings", "Repository": "hangar_cloud.repository"}
+_HOMES = {
+    "Finding": "hangar_cloud.catalog.findings",
+    "Repository": "hangar_cloud.repository",
+    "keys_where": "hangar_cloud.loaders.filtering",
+    "make_numpy_dataset": "hangar_cloud.loaders.numpy_dataset",
+    "make_tf_dataset": "hangar_cloud.loaders.tf_dataset",
+    "make_torch_dataset": "hangar_cloud.loaders.torch_dataset",
+    "make_torch_stream": "hangar_cloud.loaders.torch_stream",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""A stream of batches: the order, a rank's share of it, reading, and the place where it stands. The base of all loaders."""
+"""A stream of batches: the order, a rank's share of it, reading, and the place where it stands."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ Transform = Callable[[dict[str, Any]], Any]
 class BatchStream:
     """Batches of samples, epoch after epoch.
 
-    Each `iter` is an epoch; the next one comes in another order, which follows from seed and epoch alone. `state_dict` and
-    `load_state_dict` go on in the middle of one. The arguments are those of `make_numpy_dataset`.
+    Each `iter` is an epoch; the next one comes in another order, which follows from seed and epoch alone. `state_dict`
+    and `load_state_dict` go on in the middle of one. The arguments are those of `make_numpy_dataset`.
     """
 
     def __init__(
@@ -162,8 +162,8 @@ class BatchStream:
     def _batches(self, place: Place, worker: int, workers: int) -> Iterator[Any]:
         if place.workers is not None and place.workers != (worker, workers):
             raise InvalidArgumentError(
-                f"this state is that of worker {place.workers[0]} of {place.workers[1]}; go on with as many workers, or "
-                "with the state of a whole epoch: state_dict(batches=…)"
+                f"this state is that of worker {place.workers[0]} of {place.workers[1]}; go on with as many workers, "
+                "or with the state of a whole epoch: state_dict(batches=…)"
             )
         shares = self._shares(place.start)
         numbers = dealt(shares.steps, place.next_step, 0 if place.workers else worker, workers)

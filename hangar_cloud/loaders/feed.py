@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -46,7 +47,7 @@ def batches(
         yield from _from_memory(source, order, steps)
         return
     portions = _portions(source, order, steps, portion_bytes)
-    with _Reader(source) as reader:
+    with closing(_Reader(source)) as reader:
         ahead = reader.start(next(portions, None))
         while ahead is not None:
             portion, future = ahead
@@ -76,13 +77,11 @@ def _of_portion(
         yield number, positions, batch
 
 
-def _portions(
-    source: SampleSource, order: EpochOrder, steps: Iterator[Step], portion_bytes: int
-) -> Iterator[_Portion]:
+def _portions(source: SampleSource, order: EpochOrder, steps: Iterator[Step], portion_bytes: int) -> Iterator[_Portion]:
     """Steps as they are read together: few at first, so that the first batch does not wait for many others."""
     taken: list[Step] = []
     parts: list[Positions] = []
-    # Small samples share blocks. A part of a mixed window would have them in most of its blocks, so all are decoded again.
+    # Small samples share blocks. A part of a mixed window has some in most blocks, and all would be decoded again.
     whole = order.mixes and source.sample_bytes < GROUP_BYTES
     limit = portion_bytes if whole else min(_FIRST_BYTES, portion_bytes)
     room, end = limit, 0
@@ -122,10 +121,8 @@ class _Reader:
         except HangarError:
             return None
 
-    def __enter__(self) -> _Reader:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Stop, as soon as what is being read is there."""
         self._ahead.shutdown(cancel_futures=True)
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,9 +33,9 @@ class Field:
         self.values: Values | None = None
         self._rows: PackedRows | None = None
         schema = column._entry.schema
-        self._nested = column.contains_subsamples and not by_subsample
+        self.is_nested = column.contains_subsamples and not by_subsample
         self._of_sample = by_subsample and not column.contains_subsamples
-        self.is_array = schema.schema_type == "fixed_shape" and not self._nested
+        self.is_array = schema.schema_type == "fixed_shape" and not self.is_nested
         self._shape = schema.shape or ()
         self._dtype = schema.numpy_dtype if schema.column_type == "ndarray" else None
 
@@ -67,7 +67,7 @@ class Field:
             self.column._alive()
             self.values.take(positions, axis=0, out=out, mode="clip")
             return
-        if self._nested:
+        if self.is_nested:
             self._read_nested(keys, out)
             return
         if self._rows is not None and self._rows.read(positions, out):
@@ -96,7 +96,7 @@ class Field:
         _fill(out, [{below: next(values) for below in those} for those in subsamples])
 
 
-def _fill(out: Values, values: Sequence[Any]) -> None:
+def _fill(out: Values, values: Iterable[Any]) -> None:
     # Assigned one by one: numpy would take a list of equal arrays for one array of more dimensions.
     for i, value in enumerate(values):
         out[i] = value

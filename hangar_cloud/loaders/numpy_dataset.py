@@ -47,8 +47,8 @@ def make_numpy_dataset(
 ) -> NumpyDataset:
     """Batches of samples as dicts of arrays, read ahead, epoch after epoch.
 
-    A batch has for each field an array of shape (samples, \\*shape), which the caller may change; for text, bytes, arrays
-    whose shape varies and nested samples (dicts of subsamples) a list.
+    A batch has for each field an array of shape (samples, \\*shape), which the caller may change; for text, bytes,
+    arrays whose shape varies and nested samples (dicts of subsamples) a list.
 
     Args:
         columns: a column, some columns, all columns of a checkout (``co.columns``), or a mapping from field names to

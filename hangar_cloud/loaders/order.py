@@ -1,7 +1,7 @@
 """The order of an epoch's samples, from a seed and the epoch's number (pure: no catalog, no I/O).
 
-Samples are known by their positions: position 0 is the one whose bytes lie first, so that a run of positions is a run of
-bytes. In the order of blocks, the samples are cut into blocks of neighbours, the blocks come in random order, and
+Samples are known by their positions: position 0 is the one whose bytes lie first, so that a run of positions is a run
+of bytes. In the order of blocks, the samples are cut into blocks of neighbours, the blocks come in random order, and
 some blocks that follow each other in it, a window, have their samples mixed. So a reader takes whole blocks, window by
 window, and any place of the epoch is found from the numbers of the blocks alone.
 """
@@ -104,7 +104,7 @@ class BlockShuffle(EpochOrder):
         lengths = self._lengths[chosen]
         shifts = self._starts[chosen] - (np.cumsum(lengths) - lengths)
         inside = np.arange(int(lengths.sum()), dtype=np.int64) + np.repeat(shifts, lengths)
-        window = inside[permutation(len(inside), self._seed, self._epoch, "window", number)]
+        window: Positions = inside[permutation(len(inside), self._seed, self._epoch, "window", number)]
         window.flags.writeable = False
         self._kept = number, window
         return window
@@ -130,8 +130,8 @@ def block_edges(sizes: Positions | int, count: int, block_bytes: int) -> Positio
 def mixing(order: Sequence[int] | Positions) -> float:
     """How well an order is mixed: 0 as the samples lie, about 1 for a random order.
 
-    It is how far samples that lie side by side come apart in the epoch, on average, over what it is in a random order: a
-    third of all samples.
+    It is how far samples that lie side by side come apart in the epoch, on average, over what it is in a random order:
+    a third of all samples.
     """
     places = np.empty(len(order), np.int64)
     places[np.asarray(order)] = np.arange(len(order))

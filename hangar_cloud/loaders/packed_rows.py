@@ -1,4 +1,4 @@
-"""Many packed samples of one shape at once: each block is read and decoded once, each sample compared with its digest."""
+"""Many packed samples of one shape at once: each block is decoded once, each sample compared with its digest."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ def permutation(count: int, *name: int | str) -> Positions:
     the number that is to be placed as its lowest bits, and they are sorted: no two are equal, so any sort gives this.
 
     >>> permutation(5, 0, "example").tolist()
-    [4, 0, 1, 2, 3]
+    [1, 2, 3, 4, 0]
     """
     if count < 2:
         return np.arange(count, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""What a loader reads: columns under their field names, and the keys of the samples, checked before anything is read."""
+"""What a loader reads: columns under their field names, and keys of samples, checked before anything is read."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ def select(
     """Check what a loader was given.
 
     Args:
-        columns: a column, some columns, all columns of a checkout (``co.columns``), or a mapping from field names to columns.
+        columns: a column, some columns, all columns of a checkout (``co.columns``), or a mapping from field names to
+            columns.
         keys: of the samples wanted, each of which every column must have; pairs (sample, subsample) make samples of
             the subsamples of nested columns. By default the samples that all columns have.
         index_range: a part of the samples that all columns have, in the order of their keys; not looked at where
@@ -101,10 +102,10 @@ def _check_column(column: Any) -> None:
         )
 
 
-def _checked_names(names: Any, count: int) -> list[str]:
-    if isinstance(names, str) or not isinstance(names, Iterable):
-        raise NoColumnsError(f"field_names is a sequence of texts, not {type(names).__name__}")
-    names = list(names)
+def _checked_names(given: Any, count: int) -> list[str]:
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise NoColumnsError(f"field_names is a sequence of texts, not {type(given).__name__}")
+    names: list[str] = list(given)
     if len(names) != count:
         raise InvalidArgumentError(f"there are {count} columns and {len(names)} field names: {names}")
     for name in names:

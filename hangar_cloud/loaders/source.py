@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import Executor, Future, wait
 from hashlib import blake2b
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -98,7 +99,9 @@ class SampleSource:
         return told.hexdigest()
 
     def batch(self, values: dict[str, Values], places: Positions) -> dict[str, Any]:
-        """Some of the values of `read`, by field, as `Field.give` gives them."""
+        """Some of the values of `read`, by field, as `Field.give` gives them. Raises ClosedError after `close()`."""
+        for field in self.fields.values():
+            field.column._alive()
         return {name: field.give(values[name], places) for name, field in self.fields.items()}
 
     def kept(self, positions: Positions) -> dict[str, Any]:
@@ -143,7 +146,7 @@ class SampleSource:
         if not len(positions):
             return
         cuts = self._cuts(positions)
-        parts = [(places[a:b], positions[a:b]) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+        parts = [(places[a:b], positions[a:b]) for a, b in pairwise(cuts)]
         if pool is None or len(parts) < 2:
             for part in parts:
                 self._fill_part(values, *part)

@@ -64,7 +64,7 @@ def find(column: ColumnReader, selection: Selection) -> Whereabouts:
         return Whereabouts(_picked(_summed(spots, np.array(begins, np.int64)), chosen))
     wanted: list[Any] = selection.keys
     if selection.by_subsample and not column.contains_subsamples:
-        wanted = [key[0] for key in wanted]  # type: ignore[index]
+        wanted = [key[0] for key in wanted]
     chosen = _chosen(keys, wanted)
     counts = [len(leaf) for leaf in leaves]
     numbers = np.repeat(np.arange(len(leaves), dtype=np.int32), counts)
@@ -177,7 +177,7 @@ def _row_keys(column: ColumnReader, selection: Selection) -> Iterator[list[Sampl
     """The keys of the rows of each sample."""
     for key in selection.keys:
         if column.contains_subsamples and not isinstance(key, tuple):
-            yield [(key, below) for below in column[key].keys()]  # type: ignore[index, attr-defined]
+            yield [(key, below) for below in column[key]]  # type: ignore[index]
         elif not column.contains_subsamples and isinstance(key, tuple):
             yield [key[0]]
         else:
