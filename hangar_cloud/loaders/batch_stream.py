@@ -11,7 +11,7 @@ from hangar_cloud.loaders.order import BlockShuffle, EpochOrder, FixedOrder, Ful
 from hangar_cloud.loaders.permutations import Positions
 from hangar_cloud.loaders.progress_state import Place, from_state, to_state
 from hangar_cloud.loaders.selection import SampleKey, select
-from hangar_cloud.loaders.shares import Shares, dealt
+from hangar_cloud.loaders.shares import Shares
 from hangar_cloud.loaders.source import BLOCK_BYTES, SampleSource
 
 MEMORY: Final = 256 * 1024 * 1024
@@ -105,7 +105,7 @@ class BatchStream:
         if self._begun:
             self.set_epoch(self._epoch + 1)
         self._begun = True
-        return self._batches(self._place, 0, 1)
+        return self._batches(self._place)
 
     def state_dict(self, batches: int | None = None) -> dict[str, Any]:
         """The place in training, as plain values.
@@ -114,12 +114,14 @@ class BatchStream:
             batches: how many batches of this epoch (since it was begun or gone on with) were used. By default as
                 many as the iterator has given; workers of a data loader run ahead and know nothing of this object.
         """
-        place = self._place
-        if batches is not None:
-            _check(batches=batches)
-            shares = self._shares(place.start)
-            place = place._replace(consumed=shares.consumed(batches), next_step=batches, workers=None)
+        place = self._place if batches is None else self._after(self._place, batches)
         return to_state(place, **self._told())
+
+    def _after(self, place: Place, batches: int) -> Place:
+        """The place so many batches behind where an epoch was begun or gone on with."""
+        _check(batches=batches)
+        consumed = self._shares(place.start).consumed(batches)
+        return place._replace(consumed=consumed, next_step=batches, workers=None)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on at a place: the next `iter` gives the rest of that epoch. Nothing is read.
@@ -159,23 +161,27 @@ class BatchStream:
     def _shares(self, start: int) -> Shares:
         return Shares(self._source.count, self._batch_size, self._drop_last, self._rank, self._world_size, start)
 
-    def _batches(self, place: Place, worker: int, workers: int) -> Iterator[Any]:
-        if place.workers is not None and place.workers != (worker, workers):
+    def _batches(self, place: Place, worker: tuple[int, int] | None = None) -> Iterator[Any]:
+        """The batches from a place on: all of this rank's, or those of a worker (its number, how many there are)."""
+        if place.workers is not None and place.workers != worker:
             raise InvalidArgumentError(
                 f"this state is that of worker {place.workers[0]} of {place.workers[1]}; go on with as many workers, "
                 "or with the state of a whole epoch: state_dict(batches=…)"
             )
         shares = self._shares(place.start)
-        numbers = dealt(shares.steps, place.next_step, 0 if place.workers else worker, workers)
+        number, workers = worker or (0, 1)
+        first = place.next_step if place.workers else place.next_step + number
+        self._place = place = place._replace(next_step=first, workers=worker)
+        return self._steps_of(place, shares, range(first, shares.steps, workers))
+
+    def _steps_of(self, place: Place, shares: Shares, numbers: range) -> Iterator[Any]:
         steps: Iterator[Step] = ((number, *shares.part(number)) for number in numbers)
-        told = (worker, workers) if workers > 1 else None
         for number, positions, batch in batches(self._source, self._order(place.epoch), steps, self._portion_bytes):
             if self._singly and not len(positions):
                 return
             given = self._finished(batch, positions)
-            following = number + workers
             self._place = place._replace(
-                consumed=shares.consumed(number + 1), next_step=following, batch_size=self._batch_size, workers=told
+                consumed=shares.consumed(number + 1), next_step=number + numbers.step, batch_size=self._batch_size
             )
             yield given
 

@@ -1,12 +1,12 @@
 """Who gets what of an epoch: global batches, cut among ranks, and dealt to the workers of a rank (pure).
 
 The batches of an epoch are fixed by the order alone. A global batch is what all ranks train on in one step; each rank
-takes its part of it, so with another number of ranks the global batches stay. A worker takes every so-manieth step.
+takes its part of it, so with another number of ranks the global batches stay. Steps are dealt to workers in turns,
+from worker 0, and data loaders take batches from workers in turns too: so they come in the order of the steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hangar_cloud.errors import InvalidArgumentError
@@ -64,11 +64,3 @@ class Shares:
     def consumed(self, steps: int) -> int:
         """Samples of the epoch that all ranks together have had after so many steps."""
         return min(self.start + steps * self.batch_size, self.count)
-
-
-def dealt(steps: int, first: int, worker: int = 0, workers: int = 1) -> Iterator[int]:
-    """The steps from `first` to below `steps` that are a worker's: they are dealt in turns, from worker 0.
-
-    Data loaders take batches from their workers in turns too, so they come in the order of the steps.
-    """
-    return iter(range(first + worker, steps, workers))

@@ -8,11 +8,12 @@ from typing import Any, Final
 from hangar_cloud.errors import InvalidArgumentError
 from hangar_cloud.loaders.batch_stream import MEMORY, BatchStream, Transform
 from hangar_cloud.loaders.permutations import Positions
-from hangar_cloud.loaders.progress_state import Place
+from hangar_cloud.loaders.progress_state import Place, to_state
 from hangar_cloud.loaders.torch_values import check_dtypes, import_torch, to_torch
 
-_MOST_WORKERS: Final = 1024
-# Places in what processes share: the first epoch, samples left out at its beginning, and epochs begun by each worker.
+_MOST_WORKERS: Final = 128
+# Places in what processes share: the first epoch; samples left out at its beginning; and how many epochs were begun by
+# the process itself, by the one worker, by each of two workers, by each of three …
 _EPOCH: Final = 0
 _START: Final = 1
 _BEGUN: Final = 2
@@ -89,6 +90,20 @@ def _own_rank(torch: Any) -> tuple[int, int]:
     return 0, 1
 
 
+def _worker() -> tuple[int, int] | None:
+    """The number of the worker that this process is, and how many there are; None if it is none."""
+    from torch.utils.data import get_worker_info
+
+    info = get_worker_info()
+    if info is not None and info.num_workers > _MOST_WORKERS:
+        raise InvalidArgumentError(f"{info.num_workers} workers are more than {_MOST_WORKERS}")
+    return None if info is None else (info.id, info.num_workers)
+
+
+def _slot(workers: int, worker: int) -> int:
+    return 1 + workers * (workers - 1) // 2 + worker
+
+
 class _TensorStream(BatchStream):
     """Batches of tensors. The class that torch knows is made of this one when torch is there.
 
@@ -103,12 +118,14 @@ class _TensorStream(BatchStream):
         super().__init__(columns, keys, batch_size, **options)
         check_dtypes({name: field.column for name, field in self._source.fields.items()})
         self._pin = pin
-        self._shared = torch.zeros(_BEGUN + _MOST_WORKERS, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+        self._shared = torch.zeros(_BEGUN + _slot(_MOST_WORKERS + 1, 0), dtype=torch.int64)
+        self._shared.share_memory_()  # type: ignore[no-untyped-call]
+        self._loaded_by_worker = False
 
     @property
     def epoch(self) -> int:
         """Number of the epoch that was begun last, by this process or by workers, or else comes first."""
-        return int(self._shared[_EPOCH]) + max(int(self._shared[_BEGUN:].max()) - 1, 0)
+        return int(self._shared[_EPOCH]) + max(self._begun_in_all() - 1, 0)
 
     def set_epoch(self, epoch: int) -> None:
         """Make `epoch` the one that the next `iter` begins, in workers that persist too."""
@@ -125,37 +142,43 @@ class _TensorStream(BatchStream):
         Raises:
             ValueError: workers have read, and `batches` is not said.
         """
-        told = int(self._shared[_BEGUN:].max())
+        begun = self._begun_in_all()
         if batches is not None:
-            self._place = self._beginning(max(told - 1, 0))
-        elif told and not self._begun:
+            place = self._after(self._beginning(max(begun - 1, 0)), batches)
+            return to_state(place, **self._told())
+        if begun and not self._begun:
             raise InvalidArgumentError(
                 "workers read ahead, so how many batches were used is not known here: say state_dict(batches=…), or "
                 "use torchdata's StatefulDataLoader"
             )
-        return super().state_dict(batches)
+        return super().state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        if self._place.workers is None:
+        if _worker() is None:
             self._share(self._place.epoch, self._place.start)
+        else:
+            # What processes share may not be changed by one of several workers: each is given a state of its own.
+            self._loaded_by_worker = True
 
     def __iter__(self) -> Iterator[Any]:
-        from torch.utils.data import get_worker_info
-
-        info = get_worker_info()
-        worker, workers = (0, 1) if info is None else (info.id, info.num_workers)
-        if worker >= _MOST_WORKERS:
-            raise InvalidArgumentError(f"{workers} workers are more than {_MOST_WORKERS}")
-        if not self._begun and self._place.workers is not None:
-            # The state of this very worker, loaded in it: what it shares is to say the same.
+        worker = _worker()
+        slot = 0 if worker is None else _slot(worker[1], worker[0])
+        # Not those of this number of workers: they begin this epoch now, one after the other.
+        elsewhere = self._begun_in_all(0 if worker is None else worker[1])
+        if self._loaded_by_worker:
             begun = self._place.epoch - int(self._shared[_EPOCH])
         else:
-            begun = int(self._shared[_BEGUN + worker])
+            begun = int(self._shared[_BEGUN + slot]) + elsewhere
             self._place = self._beginning(begun)
-        self._begun = True
-        self._shared[_BEGUN + worker] = begun + 1
-        return self._batches(self._place, worker, workers)
+        self._loaded_by_worker, self._begun = False, True
+        self._shared[_BEGUN + slot] = begun + 1 - elsewhere
+        return self._batches(self._place, worker)
+
+    def _begun_in_all(self, but: int | None = None) -> int:
+        """Epochs that were begun since the first: by this process (0), and by each number of workers."""
+        firsts = [0, *(_slot(workers, 0) for workers in range(1, _MOST_WORKERS + 1))]
+        return int(self._shared[[_BEGUN + slot for workers, slot in enumerate(firsts) if workers != but]].sum())
 
     def _beginning(self, begun: int) -> Place:
         """Where the epoch begins that comes after so many others."""

@@ -32,7 +32,10 @@ def flat(batches):
 @pytest.mark.parametrize("memory", [1, 3000, 10**9], ids=["one step", "few", "all"])
 def test_an_epoch_has_each_sample_once_with_all_that_belongs_to_it(co, shuffle, memory):
     dataset = make_numpy_dataset(
-        [co[name] for name in ("image", "label", "name", "blob", "varying")], batch_size=32, shuffle=shuffle, memory=memory
+        [co[name] for name in ("image", "label", "name", "blob", "varying")],
+        batch_size=32,
+        shuffle=shuffle,
+        memory=memory,
     )
     for _ in range(2):
         keys = []
@@ -257,7 +260,9 @@ def test_transforms_and_collating(co):
     dataset = make_numpy_dataset([co["image"], co["label"]], range(10), 4, transform=lambda b: b["label"] * 2, seed=1)
     plain = make_numpy_dataset([co["image"], co["label"]], range(10), 4, seed=1)
     assert [batch.tolist() for batch in dataset] == [(batch["label"] * 2).tolist() for batch in plain]
-    collated = make_numpy_dataset(co["label"], range(10), 4, False, False, lambda samples: [s["label"] for s in samples])
+    collated = make_numpy_dataset(
+        co["label"], range(10), 4, False, False, lambda samples: [s["label"] for s in samples]
+    )
     assert list(collated) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
 
     def fails(batch):
