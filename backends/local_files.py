@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import mmap
 import os
-import threading
 from collections import OrderedDict
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Protocol
+from weakref import WeakSet
 
+from hangar_cloud.backends.fork_lock import ForkLock
 from hangar_cloud.backends.store.durable_files import open_regular
 
 _OPEN_LIMIT: Final = 256
@@ -26,17 +27,28 @@ class _Descriptor:
             os.close(number)
 
 
+class MapUser(Protocol):
+    """Who holds memory maps for longer than a call, and so has to be told when to let go of one."""
+
+    def drop_map(self, owner: Any) -> None:
+        """Let go of a memory map."""
+
+
 class LocalFiles:
     """Reads byte ranges of local files; safe to use from many threads.
 
     Finished objects are immutable, so they are memory-mapped and handed out as read-only views.
     Growing files (sparse cache files, staging packs) are read by `pread`.
+
+    `map_users` are told of each map that is dropped: while one is held, its file takes room on the disk though it was
+    removed, and a descriptor.
     """
 
     def __init__(self) -> None:
+        self.map_users: WeakSet[MapUser] = WeakSet()
         self._maps: OrderedDict[Path, memoryview] = OrderedDict()
         self._descriptors: OrderedDict[Path, _Descriptor] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
 
     def view(self, path: Path, offset: int, length: int) -> memoryview:
         """A read-only view of a finished object; shorter than `length` where the file ends.
@@ -77,8 +89,10 @@ class LocalFiles:
     def forget(self, path: Path) -> None:
         """Drop what is held open of a file that was removed or replaced."""
         with self._lock:
-            self._maps.pop(path, None)
+            dropped = self._maps.pop(path, None)
             self._descriptors.pop(path, None)
+        if dropped is not None:
+            self._tell([dropped])
 
     def forget_removed(self) -> None:
         """Drop what is held open of files that somebody removed: until then their bytes stay on the disk."""
@@ -91,8 +105,15 @@ class LocalFiles:
     def forget_all(self) -> None:
         """Drop everything held open."""
         with self._lock:
+            dropped = list(self._maps.values())
             self._maps.clear()
             self._descriptors.clear()
+        self._tell(dropped)
+
+    def _tell(self, dropped: list[memoryview]) -> None:
+        for user in list(self.map_users):
+            for mapped in dropped:
+                user.drop_map(mapped.obj)
 
     def _map(self, path: Path) -> memoryview:
         number = open_regular(path)
@@ -101,8 +122,10 @@ class LocalFiles:
             mapped = memoryview(mmap.mmap(number, 0, access=mmap.ACCESS_READ)) if size else memoryview(b"")
         finally:
             os.close(number)
+        dropped = []
         with self._lock:
             self._maps[path] = mapped
             while len(self._maps) > _OPEN_LIMIT:
-                self._maps.popitem(last=False)
+                dropped.append(self._maps.popitem(last=False)[1])
+        self._tell(dropped)
         return mapped

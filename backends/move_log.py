@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Final, NamedTuple
 import xxhash
 
 from hangar_cloud.backends.errors import CorruptDataError, ObjectNotFoundError, PurgedBytesError
+from hangar_cloud.backends.fork_lock import ForkLock
 from hangar_cloud.backends.moves import Move, Moves, Spot, moves_path
 from hangar_cloud.backends.store import ObjectStore
 from hangar_cloud.backends.store.durable_files import read_regular
@@ -46,7 +46,7 @@ class MoveLog:
 
     def __init__(self, decode: Decode) -> None:
         self._decode = decode
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self.moves = Moves()
         self.next = 0
         self.problem: CorruptDataError | None = None

@@ -28,7 +28,7 @@ from hangar_cloud.backends.errors import (
 )
 from hangar_cloud.backends.extents import Extent, Verify, verified
 from hangar_cloud.backends.kept_objects import KeptObjects, unreadable_told
-from hangar_cloud.backends.local_files import LocalFiles
+from hangar_cloud.backends.local_files import LocalFiles, MapUser
 from hangar_cloud.backends.move_log import Fetched, MoveLogs, check_rewritten
 from hangar_cloud.backends.store import ObjectStore
 from hangar_cloud.backends.store.durable_files import disk_errors_told, publish_over, read_regular, temporary_sibling
@@ -37,6 +37,8 @@ from hangar_cloud.backends.store.ranges import RangeRequest
 __all__ = ["Extent", "ObjectSource", "Verify"]
 
 _MAX_OBJECT_BYTES: Final = 64 * 1024 * 1024
+# Of what was kept, so many bytes at its start are never all zero: those of a hole are.
+_HOLE_BYTES: Final = 64
 T = TypeVar("T")
 
 
@@ -134,6 +136,17 @@ class ObjectSource:
             return False
         return True
 
+    def seems_local(self, path: str, offset: int, length: int) -> bool:
+        """Whether an extent is here, told without reading and verifying it: a hint, nothing to rely on."""
+        if (self.store / path).exists():
+            return True
+        if self.partial is None:
+            return False
+        try:
+            return any(self._files.read(self.partial / path, offset, min(length, _HOLE_BYTES)))
+        except OSError:
+            return False
+
     def read_object(self, path: str, verify: Callable[[bytes], T]) -> T:
         """A small whole object, verified; kept here when it was fetched. Raises as `read`."""
         local = self.store / path
@@ -196,6 +209,14 @@ class ObjectSource:
             return True
         raise problem or self._nowhere(path, missing, remotes)
 
+    def tell_of_maps(self, user: MapUser) -> None:
+        """Have `user` told when a memory map that it may hold should go; until it is garbage itself."""
+        self._files.map_users.add(user)
+
+    def let_go(self) -> None:
+        """Every now and then, close files that another process evicted; reading does so too."""
+        self._kept.let_go()
+
     def was_moved(self, path: str) -> bool:
         """Whether a local object that is not here was moved elsewhere in the local store, or some of it was."""
         return self._moves.moved_in_folder(self.store, path)
@@ -240,7 +261,7 @@ class ObjectSource:
                 data = self._files.read(self.partial / extent.path, extent.offset, extent.length)
         except (FileNotFoundError, NotADirectoryError):
             raise absent from None
-        if len(data) < extent.length or not any(data[:64]):
+        if len(data) < extent.length or not any(data[:_HOLE_BYTES]):
             raise absent
         return verified(extent, memoryview(data), fetched=False)
 

@@ -7,7 +7,6 @@ and stay there, with the array open, for the next box.
 from __future__ import annotations
 
 import os
-import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import Final
 
 from hangar_cloud.backends.array_folders import new_folder, remove_folder, told_of_folders
 from hangar_cloud.backends.array_format import ArrayHead
+from hangar_cloud.backends.fork_lock import ForkLock
 from hangar_cloud.backends.tiledb_arrays import Elements, OpenArray, lay_out
 
 MOST_BYTES: Final = 256 * 1024 * 1024
@@ -39,7 +39,7 @@ class SparseArray:
 
     def __init__(self, head: ArrayHead) -> None:
         self.head = head
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self.users = 0
         self.tiles: set[int] = set()
         self.nbytes = len(head.files.fragment) + len(head.files.schema)
@@ -81,7 +81,7 @@ class OpenArrays:
 
     def __init__(self) -> None:
         self._arrays: OrderedDict[Name, SparseArray] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self._process = os.getpid()
         self._of_parents: list[object] = []
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
+from hangar_cloud.backends.arenas import Arenas
+from hangar_cloud.backends.arriving import Arriving
 from hangar_cloud.backends.blocks import Place, decode_blocks, most_decoded
 from hangar_cloud.backends.box_reader import LEAST_BYTES, BoxReader, Part
 from hangar_cloud.backends.errors import (
@@ -18,6 +19,7 @@ from hangar_cloud.backends.errors import (
     ObjectNotFoundError,
     PurgedBytesError,
 )
+from hangar_cloud.backends.fork_lock import ForkLock
 from hangar_cloud.backends.local_files import LocalFiles
 from hangar_cloud.backends.object_source import Extent, ObjectSource
 from hangar_cloud.backends.packs import NO_PACK, pack_path, staged_pack_number
@@ -50,10 +52,11 @@ class DecodedBlock:
     compared the first time it is read.
     """
 
-    __slots__ = ("proven", "raw")
+    __slots__ = ("proven", "raw", "spot")
 
     def __init__(self, raw: memoryview, sample: PackedSample) -> None:
         self.raw = raw
+        self.spot = 0
         self.proven = {sample.place.start}
 
     def payload(self, sample: PackedSample) -> memoryview | None:
@@ -81,7 +84,7 @@ class PackReader:
         decoded_limit: bytes of decoded shared blocks kept in memory.
         purged: asked of samples that cannot be read, and whether any is to be taken from a remote.
 
-    `decoded` are these blocks, by pack and offset.
+    `decoded` are these blocks, by pack and offset; `arenas` is where those lie that batches are gathered from.
     """
 
     def __init__(
@@ -98,8 +101,11 @@ class PackReader:
         self.decoded: OrderedDict[tuple[bytes, int], DecodedBlock] = OrderedDict()
         self._decoded_bytes = 0
         self._decoded_limit = decoded_limit
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self._boxes = BoxReader()
+        self.arenas = Arenas(decoded_limit)
+        source.tell_of_maps(self.arenas)
+        self.arriving = Arriving()
 
     def read(self, sample: PackedSample) -> memoryview:
         """One sample's payload, read-only.
@@ -120,6 +126,7 @@ class PackReader:
         once, and missing blocks are fetched in joined requests. Raises as `read`."""
         blocks: dict[tuple[bytes, int], DecodedBlock] = {}
         missing: dict[tuple[bytes, int], PackedSample] = {}
+        self.arriving.wait((sample.place.pack, sample.place.offset) for sample in samples)
         for sample in samples:
             name = (sample.place.pack, sample.place.offset)
             if name in blocks or name in missing:
@@ -145,6 +152,22 @@ class PackReader:
             payload = blocks[sample.place.pack, sample.place.offset].payload(sample)
             payloads.append(self.read(sample) if payload is None else payload)
         return payloads
+
+    def spot(self, name: tuple[bytes, int], block: DecodedBlock) -> int:
+        """Where in `arenas` a decoded block lies; it is brought there."""
+        if block.spot and self.arenas.holds(block.spot):
+            return block.spot
+        block.spot, block.raw, dropped = self.arenas.place(block.raw, name)
+        with self._lock:
+            # A block that stayed would keep all of its chunk in memory.
+            for old in dropped:
+                gone = self.decoded.pop(old, None)
+                self._decoded_bytes -= 0 if gone is None else len(gone.raw)
+        return block.spot
+
+    def let_go(self) -> None:
+        """Every now and then, close files that another process evicted; reading from files does so too."""
+        self._source.let_go()
 
     def read_box(
         self, sample: PackedSample, shape: Sequence[int], lows: Sequence[int], highs: Sequence[int]
@@ -193,6 +216,11 @@ class PackReader:
         except (CorruptDataError, DataNotLocalError, PurgedBytesError):
             return None
 
+    def seems_local(self, place: Place) -> bool:
+        """Whether a block is on this machine, as far as can be told without reading it: a hint."""
+        name = place.pack, place.offset
+        return name in self.decoded or self._source.seems_local(pack_path(place.pack), place.offset, place.stored)
+
     def is_whole(self, pack: bytes) -> bool:
         """True if the whole pack is on this machine."""
         # Looked up each time: another process may have evicted it, or it was found damaged.
@@ -235,6 +263,7 @@ class PackReader:
         with self._lock:
             self.decoded.clear()
             self._decoded_bytes = 0
+        self.arenas.forget()
         self._staged_files.forget_all()
         self._boxes.forget()
 
@@ -251,6 +280,7 @@ class PackReader:
 
     def _load(self, sample: PackedSample) -> memoryview:
         place = sample.place
+        self.arriving.wait([(place.pack, place.offset)])
         if place.pack == NO_PACK:
             raise PurgedBytesError("the sample stood in its record and was purged; what was said of it is not here")
         number = staged_pack_number(place.pack)

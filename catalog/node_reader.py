@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -12,6 +11,7 @@ from typing import Any, Final, NamedTuple
 import xxhash
 
 from hangar_cloud.backends.errors import CorruptDataError
+from hangar_cloud.backends.fork_lock import ForkLock
 from hangar_cloud.backends.object_source import Extent, ObjectSource
 from hangar_cloud.catalog.keys import KeyType, RowKey, decode_key, encode_key
 from hangar_cloud.catalog.leaf import Leaf
@@ -36,11 +36,12 @@ Node = Leaf | list[NodeRef]
 
 
 class Span(NamedTuple):
-    """A leaf of a tree: its first key and the first one behind it, encoded, and its name in memory."""
+    """A leaf of a tree: its first key and the first one behind it, encoded, its name in memory, and the rows before."""
 
     first: bytes
     end: bytes
     name: bytes
+    rank: int
 
 
 class NodeReader:
@@ -66,7 +67,7 @@ class NodeReader:
         self._nodes: OrderedDict[bytes, Node] = OrderedDict()
         self._bytes = 0
         self._limit = memory_limit
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self.loaded = 0
 
     def leaf(self, ref: NodeRef, schema: ColumnSchema) -> Leaf:
@@ -232,7 +233,7 @@ class NodeReader:
 
     def span(self, root: NodeRef | None, schema: ColumnSchema, key: RowKey) -> Span | None:
         """The leaf that holds a key if any does, if it is in memory with all above it."""
-        encoded, end = encode_key(key), b"\xff"
+        encoded, end, rank = encode_key(key), b"\xff", 0
         ref = root
         while ref is not None and ref.level > 0:
             if _inner_name(ref) not in self._nodes:
@@ -240,11 +241,12 @@ class NodeReader:
             children = self.children(ref)
             i = bisect_right(children, encoded, key=_first)
             end = children[i].first if i < len(children) else end
+            rank += sum(child.count for child in children[: max(i - 1, 0)])
             ref = children[i - 1] if i else None
         if ref is None or _leaf_name(ref, schema) not in self._nodes:
             return None
         self.leaf(ref, schema)
-        return Span(ref.first, end, _leaf_name(ref, schema))
+        return Span(ref.first, end, _leaf_name(ref, schema), rank)
 
     def _remember(self, name: bytes, node: Node) -> Node:
         with self._lock:

@@ -7,13 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
 from hangar_cloud.alive import Alive
 from hangar_cloud.backends.errors import CorruptDataError, DataNotLocalError
 from hangar_cloud.backends.pack_reader import UNREADABLE, PackedSample, PackReader
 from hangar_cloud.backends.values import SampleValue
+from hangar_cloud.batches import BatchReading
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.errors import InvalidNameError, PurgedError
 from hangar_cloud.catalog.keys import KeyType, RowKey, check_key
@@ -32,7 +30,7 @@ _MOST_SHOWN: Final = 16 * 1024 * 1024
 _Key = TypeVar("_Key", bound=RowKey)
 
 
-class ColumnReader(BoxReading):
+class ColumnReader(BoxReading, BatchReading):
     """A column of one commit. Its rows are samples or, where it is nested, subsamples."""
 
     def __init__(self, name: str, storage: Storage, commit: str | None, entry: ColumnEntry, alive: Alive) -> None:
@@ -43,35 +41,6 @@ class ColumnReader(BoxReading):
         self._alive = alive
         self._nodes: NodeReader = storage.nodes
         self._packs: PackReader = storage.packs
-
-    def get_batch(self, keys: Iterable[Any]) -> npt.NDArray[Any] | list[Any]:
-        """The values of many keys, in the order asked; a key may be asked more than once.
-
-        Args:
-            keys: sample keys; of a nested column pairs (sample, subsample).
-
-        Returns:
-            for a fixed-shape ndarray column one array of shape ``(len(keys), *shape)``; else a list.
-
-        Raises:
-            KeyError: some key does not exist; it is named.
-        """
-        self._alive()
-        wanted = [self._row_key(key) for key in keys]
-        schema = self._entry.schema
-        if schema.schema_type != "fixed_shape":
-            return self._read_all(wanted)
-        payloads = self._payloads_of(wanted)
-        for key, data in zip(wanted, payloads, strict=True):
-            if len(data) != schema.fixed_size:
-                raise CorruptDataError(f"{self._where(key)}: {len(data)} bytes are not one sample")
-        batch = np.empty((len(wanted), *(schema.shape or ())), schema.numpy_dtype)
-        if wanted:
-            batch.reshape(-1).view(np.uint8)[:] = np.frombuffer(b"".join(payloads), np.uint8)
-        return batch
-
-    def _payloads_of(self, keys: Sequence[Any]) -> list[bytes | memoryview]:
-        return self._payloads(keys, self._find_all(keys))
 
     @property
     def contains_remote_references(self) -> bool:

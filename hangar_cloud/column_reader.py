@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import cached_property
-from typing import Any, cast
+from collections.abc import Iterator
+from typing import Any, Final, cast
+
+import numpy as np
 
 from hangar_cloud.catalog.errors import InvalidNameError
 from hangar_cloud.catalog.keys import KeyType, check_key
+from hangar_cloud.catalog.leaf import Leaf
 from hangar_cloud.catalog.working_set import Found
 from hangar_cloud.column import READ_AHEAD, ColumnReader
 from hangar_cloud.warm_reads import WarmReads
+
+_READ_BYTES: Final = 32 * 1024 * 1024
 
 
 class FlatSampleReader(ColumnReader):
@@ -42,13 +46,8 @@ class FlatSampleReader(ColumnReader):
             raise self._absent(key)
         value = self._value(key, found)
         if warm is not None:
-            warm.learn(key)
+            self._learned(warm, [key])
         return value
-
-    @cached_property
-    def _warm(self) -> WarmReads | None:
-        """The short way to values that are in memory; None where what is staged comes first."""
-        return WarmReads(self._nodes, self._packs, self._entry) if self._may_read_warm else None
 
     def get(self, key: KeyType, default: Any = None) -> Any:
         """The value of a key, or `default` where there is no such key."""
@@ -103,38 +102,40 @@ class FlatSampleReader(ColumnReader):
 
     def _read_on(self, warm: WarmReads) -> Iterator[tuple[KeyType, Any]]:
         """Keys and values in key order: those in memory as they come, others some hundred at a time."""
-        alive, take = self._alive, warm.take
-        for leaf in self._leaves():
-            keys, i, loaded = cast("list[KeyType]", leaf.keys), 0, 0
-            while i < len(keys):
-                alive()
-                value = take(leaf, i)
-                if value is None and i >= loaded:
-                    loaded = min(i + READ_AHEAD, len(keys))
-                    warm.load(leaf, i, loaded)
-                    value = take(leaf, i)
-                if value is not None:
-                    yield keys[i], value
-                    i += 1
+        alive, rows = self._alive, self._spots
+        schema = self._entry.schema
+        # Samples that are huge are not read by the hundred.
+        most = min(max(_READ_BYTES // (schema.fixed_size or 1), 1), READ_AHEAD)
+        with self._ahead_in_order() as ahead:
+            for leaf, first, start, end in self._portions(most, ahead):
+                items = None if rows is None else self._items_here(rows, leaf, first, start, end)
+                if items is None:
+                    yield from self._read_between(warm, leaf, start, end)
                     continue
-                end = next((j for j in range(i + 1, loaded) if take(leaf, j) is not None), loaded)
-                yield from self._read([(keys[j], leaf.row(j)) for j in range(i, end)])
-                i = end
+                keys = cast("list[KeyType]", leaf.keys[start:end])
+                for key, value in zip(keys, self._as_batch([items]), strict=True):
+                    alive()
+                    # A copy, since a view of one would keep all of them in memory.
+                    yield key, value.copy() if schema.shape else np.array(value, schema.numpy_dtype)
+
+    def _read_between(self, warm: WarmReads, leaf: Leaf, start: int, end: int) -> Iterator[tuple[KeyType, Any]]:
+        """Keys and values of some rows of a leaf."""
+        alive, take = self._alive, warm.take
+        keys, i = cast("list[KeyType]", leaf.keys), start
+        warm.load(leaf, start, end)
+        while i < end:
+            alive()
+            value = take(leaf, i)
+            if value is not None:
+                yield keys[i], value
+                i += 1
+                continue
+            stop = next((j for j in range(i + 1, end) if take(leaf, j) is not None), end)
+            yield from self._read([(keys[j], leaf.row(j)) for j in range(i, stop)])
+            i = stop
 
     def _sizes(self) -> list[tuple[str, object]]:
         return [("Number of Samples", len(self))]
-
-    def _payloads_of(self, keys: Sequence[Any]) -> list[bytes | memoryview]:
-        warm = self._warm
-        if warm is None:
-            return super()._payloads_of(keys)
-        payloads = [warm.payload(key) for key in keys]
-        missing = [i for i, payload in enumerate(payloads) if payload is None]
-        if missing:
-            for i, payload in zip(missing, super()._payloads_of([keys[i] for i in missing]), strict=True):
-                payloads[i] = payload
-                warm.learn(keys[i])
-        return cast("list[bytes | memoryview]", payloads)
 
     def _row_key(self, key: Any) -> KeyType:
         return self._check(key)

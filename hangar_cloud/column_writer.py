@@ -50,6 +50,8 @@ class ColumnWriter(ColumnReader):
     A write is durable once it returns outside a ``with`` block, or once the block ends.
     """
 
+    _may_read_warm = False
+
     def __init__(
         self,
         storage: Storage,
@@ -165,8 +167,6 @@ class FlatSampleWriter(ColumnWriter, FlatSampleReader):
     A write is durable once it returns outside a ``with`` block, or once the block ends.
     """
 
-    _may_read_warm = False
-
     def __setitem__(self, key: KeyType, value: Any) -> None:
         """Store a value under a key, in place of what was there.
 
@@ -232,6 +232,11 @@ class _ColumnAlive(Alive):
         self._process = os.getpid()
         self._working = working
         self._column = column
+
+    @property
+    def open(self) -> bool:
+        """False once the checkout is closed."""
+        return self._checkout.open
 
     def quickly(self) -> None:
         """The same, but for what takes a look at a file: whether the writer's lock was released by force."""

@@ -27,6 +27,8 @@ class NestedSampleReader(ColumnReader):
     as long as it has a subsample: there are no empty samples.
     """
 
+    _may_read_warm = True
+
     def __getitem__(self, key: Any) -> Any:
         """The accessor of a sample; or of a pair (sample, subsample) the value.
 
@@ -45,10 +47,18 @@ class NestedSampleReader(ColumnReader):
         if len(key) == 2 and (key[1] is ... or isinstance(key[1], slice)):
             return self[key[0]][key[1]]
         pair = self._row_key(key)
+        warm = self._warm
+        if warm is not None:
+            value = warm.checked(pair)
+            if value is not None:
+                return value
         found = self._find(pair)
         if found is None:
             raise self._absent(pair)
-        return self._value(pair, found)
+        value = self._value(pair, found)
+        if warm is not None:
+            self._learned(warm, [pair])
+        return value
 
     def get(self, key: Any, default: Any = None) -> Any:
         """As indexing, with `default` where there is no such sample or subsample."""

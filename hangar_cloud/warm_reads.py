@@ -6,7 +6,6 @@ a key that cannot be, arrays whose shape varies) is left to the long way.
 
 from __future__ import annotations
 
-import threading
 from bisect import bisect_right
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,15 +13,17 @@ from typing import Any, Final
 
 import numpy as np
 
+from hangar_cloud.backends.fork_lock import ForkLock
 from hangar_cloud.backends.pack_reader import SHARED_BLOCK_LIMIT, UNREADABLE, DecodedBlock, PackedSample, PackReader
 from hangar_cloud.catalog.commits import ColumnEntry
-from hangar_cloud.catalog.keys import MAX_INT_KEY, KeyType, encode_key
+from hangar_cloud.catalog.keys import MAX_INT_KEY, RowKey, encode_key
 from hangar_cloud.catalog.leaf import Leaf
 from hangar_cloud.catalog.node_reader import NodeReader, Span
 from hangar_cloud.catalog.schema import ColumnSchema
 
 _MOST_SPANS: Final = 65_536
-_MOST_SHARED: Final = SHARED_BLOCK_LIMIT // 2
+MOST_SHARED: Final = SHARED_BLOCK_LIMIT // 2
+"""Samples of up to so many bytes are read by the block."""
 
 Take = Callable[[Leaf, int], Any]
 BlockOf = Callable[[tuple[bytes, int]], DecodedBlock | None]
@@ -50,19 +51,35 @@ class WarmReads:
         self._firsts: list[bytes] = []
         self._spans: list[Span] = []
         self.take = _taker(entry, packs)
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
 
-    def get(self, key: KeyType) -> Any:
+    def get(self, key: RowKey) -> Any:
         """The value of a key, None where it takes more than memory to tell."""
         place = self._find(key)
         return None if place is None else self.take(*place)
 
-    def payload(self, key: KeyType) -> bytes | memoryview | None:
-        """The payload of a key, None likewise."""
-        place = self._find(key)
-        return None if place is None else _payload(*place, self._block_of)
+    def checked(self, key: RowKey) -> Any:
+        """The value of a key that may be one, a pair too; None likewise."""
+        place = self.locate(key)
+        return None if place is None else self.take(place[0], place[2])
 
-    def _find(self, key: KeyType) -> tuple[Leaf, int] | None:
+    def payload(self, key: RowKey) -> bytes | memoryview | None:
+        """The payload of a key that may be one, a pair too; None likewise."""
+        place = self.locate(key)
+        return None if place is None else _payload(place[0], place[2], self._block_of)
+
+    def locate(self, key: RowKey) -> tuple[Leaf, int, int] | None:
+        """The leaf of a key that was learned, the number of its first row in the column, and the key's row in it."""
+        encoded = encode_key(key)
+        i = bisect_right(self._firsts, encoded) - 1
+        if i < 0:
+            return None
+        _, end, name, rank = self._spans[i]
+        leaf = None if encoded >= end else self._leaf_named(name)
+        row = None if leaf is None else leaf.positions.get(key)
+        return None if leaf is None or row is None else (leaf, rank, row)
+
+    def _find(self, key: RowKey) -> tuple[Leaf, int] | None:
         kind = type(key)
         if kind is int:
             if not 0 <= key <= MAX_INT_KEY:  # type: ignore[operator]
@@ -75,7 +92,7 @@ class WarmReads:
         i = bisect_right(self._firsts, encoded) - 1
         if i < 0:
             return None
-        _, end, name = self._spans[i]
+        _, end, name, _ = self._spans[i]
         if encoded >= end:
             return None
         leaf = self._leaf_named(name)
@@ -94,7 +111,7 @@ class WarmReads:
             return
         digests, names, offsets, _, starts, sizes = packed
         missing: dict[tuple[bytes, int], int] = {}
-        rows = [row for row in range(start, end) if offsets[row] >= 0 and sizes[row] <= _MOST_SHARED]
+        rows = [row for row in range(start, end) if offsets[row] >= 0 and sizes[row] <= MOST_SHARED]
         blocks = {row: (names[row * 16 : row * 16 + 16], offsets[row]) for row in rows}
         for row, name in blocks.items():
             if name not in self._blocks:
@@ -111,7 +128,7 @@ class WarmReads:
                     starts[row], sizes[row], digests[row * 32 : row * 32 + 32], fixed or prefix(leaf.row(row).shape)
                 )
 
-    def learn(self, key: KeyType) -> None:
+    def learn(self, key: RowKey) -> None:
         """Remember where the leaf of a key is, which the long way has just read."""
         encoded = encode_key(key)
         i = bisect_right(self._firsts, encoded)

@@ -1,0 +1,43 @@
+"""Locks that a forked child finds free.
+
+A child that is forked while another thread holds a lock (one that fetches ahead, say) has the lock, but not the thread.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Final
+from weakref import WeakSet
+
+
+class ForkLock:
+    """A lock for ``with`` blocks that are short and change nothing half."""
+
+    __slots__ = ("__weakref__", "_lock")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        _locks.add(self)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def renew(self) -> None:
+        """Be free, whoever held it."""
+        self._lock = threading.Lock()
+
+
+_locks: Final[WeakSet[ForkLock]] = WeakSet()
+
+
+def _renew_all() -> None:
+    for lock in list(_locks):
+        lock.renew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_all)

@@ -1,0 +1,305 @@
+"""Reading many samples of a column at once."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from functools import cached_property
+from itertools import islice
+from typing import Any, Final, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from hangar_cloud.backends.errors import CorruptDataError
+from hangar_cloud.backends.values import SampleValue
+from hangar_cloud.catalog.keys import RowKey
+from hangar_cloud.catalog.leaf import Leaf
+from hangar_cloud.catalog.working_set import Found
+from hangar_cloud.errors import InvalidArgumentError, SampleNotFoundError
+from hangar_cloud.fetching_ahead import FetchingAhead
+from hangar_cloud.prefetching import Prefetch, read_ahead_bytes
+from hangar_cloud.row_spots import RowSpots
+from hangar_cloud.warm_reads import MOST_SHARED, WarmReads
+
+BATCH_SIZE: Final = 256
+_BATCHES_AHEAD: Final = 2
+Keys = Sequence[Any] | npt.NDArray[Any]
+# Copied into the result one by one from here on; shorter ones are joined first, which costs less than a call for each.
+_LONG_SAMPLE: Final = 4096
+
+
+class BatchReading(FetchingAhead):
+    """The part of `ColumnReader` that reads batches."""
+
+    _name: str
+    _may_read_warm = False
+
+    def _where(self, key: RowKey) -> str:
+        raise NotImplementedError
+
+    def _iterate(self) -> Iterator[tuple[RowKey, Found]]:
+        raise NotImplementedError
+
+    def _leaves(self) -> Iterator[Leaf]:
+        raise NotImplementedError
+
+    def _read_all(self, keys: Sequence[RowKey]) -> list[SampleValue]:
+        raise NotImplementedError
+
+    def _payloads(self, keys: Sequence[RowKey], founds: Sequence[Found]) -> list[bytes | memoryview]:
+        raise NotImplementedError
+
+    def _find_all(self, keys: Sequence[RowKey]) -> list[Found]:
+        raise NotImplementedError
+
+    def get_batch(self, keys: Iterable[Any], *, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any] | list[Any]:
+        """The values of many keys, in the order asked; a key may be asked more than once.
+
+        What is not in memory is read together, and fetched in few requests.
+
+        Args:
+            keys: sample keys, such as a list, a range or an integer array; of a nested column pairs (sample,
+                subsample).
+            out: an array to write the values into, of the shape and dtype of the result and C-contiguous; only for
+                columns of a fixed shape. It is left as it was where some value cannot be read.
+
+        Returns:
+            for a fixed-shape ndarray column one array of shape ``(len(keys), *shape)``: `out` if given, else a fresh
+            one that may be changed. For others a list.
+
+        Raises:
+            KeyError: some key does not exist; it is named.
+            ValueError: `out` cannot take the values.
+            CorruptDataError: the stored bytes of some sample are damaged.
+            FileNotFoundError: some value is not on this machine, and the repository is offline.
+        """
+        self._alive()
+        wanted = _listed(keys)
+        schema = self._entry.schema
+        if out is not None:
+            self._check_out(out, len(wanted))
+        if schema.schema_type != "fixed_shape":
+            return self._values_of(wanted)
+        items = self._items_of(wanted)
+        if out is not None:
+            out.reshape(-1).view(np.uint8)[:] = items.view(np.uint8)
+            return out
+        return self._as_batch([items])
+
+    def iter_batches(
+        self, batch_size: int = BATCH_SIZE, *, keys: Iterable[Any] | None = None, drop_last: bool = False
+    ) -> Iterator[tuple[list[Any], npt.NDArray[Any] | list[Any]]]:
+        """Batches of the column, one after the other.
+
+        Args:
+            batch_size: samples in a batch; the last one may have fewer.
+            keys: which samples, and in which order, as `get_batch` takes them; all in key order by default. Of a
+                generator no more is taken than the next batch needs, and two batches more where samples may have to be
+                fetched.
+            drop_last: leave out a last batch of fewer samples.
+
+        Returns:
+            pairs of the keys of a batch and its values as `get_batch` gives them: an array of shape ``(batch, *shape)``
+            or a list. Keys of a nested column are pairs (sample, subsample).
+
+        Raises:
+            ValueError: `batch_size` is not a whole number from 1 on. Otherwise, at the batch, as `get_batch`.
+        """
+        self._alive()
+        if not isinstance(batch_size, (int, np.integer)) or isinstance(batch_size, bool) or batch_size < 1:
+            raise InvalidArgumentError(f"batch_size must be a whole number from 1 on, not {batch_size!r}")
+        whole = None if drop_last else 1
+        if keys is None:
+            return self._batches_in_order(int(batch_size), whole or int(batch_size))
+        return self._batches_of(iter(keys), int(batch_size), whole or int(batch_size))
+
+    def _batches_in_order(self, size: int, least: int) -> Iterator[tuple[list[Any], Any]]:
+        rows = self._spots
+        if rows is None:
+            yield from self._batches_of((key for key, _ in self._iterate()), size, least)
+            return
+        keys: list[Any] = []
+        parts: list[npt.NDArray[np.void]] = []
+        with self._ahead_in_order() as ahead:
+            for leaf, first, start, stop in self._portions(size, ahead):
+                at = start
+                while at < stop:
+                    end = min(at + size - len(keys), stop)
+                    parts.append(self._items_between(rows, leaf, first, at, end))
+                    keys += leaf.keys[at:end]
+                    at = end
+                    if len(keys) == size:
+                        yield keys, self._as_batch(parts)
+                        keys, parts = [], []
+        if len(keys) >= least:
+            yield keys, self._as_batch(parts)
+
+    def _portions(self, most: int, ahead: Prefetch | None) -> Iterator[tuple[Leaf, int, int, int]]:
+        """The rows in key order, at most so many at once: their leaf, the rows before it, and where in it they are."""
+        for leaf, first in self._numbered_leaves():
+            for start in range(0, len(leaf), most):
+                self._alive()
+                if ahead is not None:
+                    ahead.at(first + start)
+                yield leaf, first, start, min(start + most, len(leaf))
+
+    def _items_between(self, rows: RowSpots, leaf: Leaf, first: int, start: int, end: int) -> npt.NDArray[np.void]:
+        """The payloads of rows of a leaf, as `_items_of` gives those of keys."""
+        items = self._items_here(rows, leaf, first, start, end)
+        return self._read_items(leaf.keys[start:end]) if items is None else items
+
+    def _items_here(self, rows: RowSpots, leaf: Leaf, first: int, start: int, end: int) -> npt.NDArray[np.void] | None:
+        """The same where they can be gathered from memory, after what is not there was brought there; else None."""
+        spots = rows.rows(first + start, first + end)
+        items = rows.gather(spots)
+        if items is None and rows.sample_size <= MOST_SHARED:
+            assert self._warm is not None
+            self._warm.load(leaf, start, end)
+            rows.add_rows(leaf, first, start, end)
+            items = rows.gather(spots)
+        return items
+
+    def _as_batch(self, parts: Sequence[npt.NDArray[np.void]]) -> npt.NDArray[Any]:
+        items = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        schema = self._entry.schema
+        return items.view(schema.numpy_dtype).reshape(len(items), *(schema.shape or ()))
+
+    def _numbered_leaves(self) -> Iterator[tuple[Leaf, int]]:
+        """The leaves in key order, and how many rows come before each."""
+        first = 0
+        for leaf in self._leaves():
+            yield leaf, first
+            first += len(leaf)
+
+    def _batches_of(self, keys: Iterator[Any], size: int, least: int) -> Iterator[tuple[list[Any], Any]]:
+        coming: deque[tuple[list[Any], Prefetch | None]] = deque()
+        try:
+            while True:
+                most = 1 + (_BATCHES_AHEAD if self._can_fetch and read_ahead_bytes() else 0)
+                while len(coming) < most and (batch := list(islice(keys, size))):
+                    coming.append((batch, self._fetched_early(batch) if most > 1 else None))
+                if not coming or len(coming[0][0]) < least:
+                    return
+                batch, _ = coming.popleft()
+                yield batch, self.get_batch(batch)
+        finally:
+            for _, fetching in coming:
+                if fetching is not None:
+                    fetching.cancel()
+
+    def _fetched_early(self, keys: Sequence[Any]) -> Prefetch | None:
+        with suppress(SampleNotFoundError):  # told when it is the turn of these keys
+            return self.prefetch(keys)
+        return None
+
+    @cached_property
+    def _warm(self) -> WarmReads | None:
+        """The short way to values that are in memory; None where what is staged comes first."""
+        return WarmReads(self._nodes, self._packs, self._entry) if self._may_read_warm else None
+
+    @cached_property
+    def _spots(self) -> RowSpots | None:
+        """Where rows are in memory; None where that is not kept track of."""
+        if self._warm is None or self._entry.schema.schema_type != "fixed_shape":
+            return None
+        spots = RowSpots(self._packs, self._entry)
+        return spots if spots.useful else None
+
+    def _items_of(self, keys: Keys) -> npt.NDArray[np.void]:
+        """The payloads of some keys, each an item, in a fresh array."""
+        rows = self._spots
+        if rows is None:
+            return self._read_items([self._row_key(key) for key in keys])
+        self._packs.let_go()
+        spots = rows.find(keys)
+        items = rows.gather(spots)
+        if items is not None:
+            return items
+        known = rows.known(spots)
+        here = rows.gather(spots[known])
+        if here is None:  # dropped meanwhile
+            known[:] = False
+        missing = [self._row_key(keys[i]) for i in np.flatnonzero(~known).tolist()]
+        read = self._read_items(missing)
+        if self._warm is not None:
+            self._learned(self._warm, missing, rows)
+        if len(missing) == len(keys):
+            return read
+        items = np.empty(len(keys), read.dtype)
+        items[known], items[~known] = here, read
+        return items
+
+    def _read_items(self, keys: Sequence[RowKey]) -> npt.NDArray[np.void]:
+        size = self._entry.schema.fixed_size or 0
+        payloads = self._payloads_of(keys)
+        for key, data in zip(keys, payloads, strict=True):
+            if len(data) != size:
+                raise CorruptDataError(f"{self._where(key)}: {len(data)} bytes are not one sample")
+        if size < _LONG_SAMPLE:
+            return np.frombuffer(bytearray().join(payloads), f"V{size}") if keys else np.empty(0, f"V{size}")
+        items = np.empty(len(keys), f"V{size}")
+        rows = items.view(np.uint8).reshape(len(keys), size)
+        for row, data in zip(rows, payloads, strict=True):
+            row[:] = np.frombuffer(data, np.uint8)
+        return items
+
+    def _payloads_of(self, keys: Sequence[RowKey]) -> list[bytes | memoryview]:
+        warm = self._warm
+        payloads = [None if warm is None else warm.payload(key) for key in keys]
+        missing = [i for i, payload in enumerate(payloads) if payload is None]
+        wanted = [keys[i] for i in missing]
+        for i, payload in zip(missing, self._payloads(wanted, self._find_all(wanted)), strict=True):
+            payloads[i] = payload
+        return cast("list[bytes | memoryview]", payloads)
+
+    def _learned(self, warm: WarmReads, keys: Sequence[RowKey], rows: RowSpots | None = None) -> None:
+        """Remember where keys are that were just read, for next time; and fetch ahead if they were read in order."""
+        low, high = -1, -1
+        for key in keys:
+            warm.learn(key)
+            place = warm.locate(key)
+            if place is None:
+                continue
+            leaf, first, row = place
+            if rows is not None:
+                rows.add_leaf(leaf, first)
+                rows.add_row(leaf, first, row)
+            low = first + row if low < 0 else low
+            high = first + row
+        if high >= 0 and high - low == len(keys) - 1:
+            self._follow(low, high + 1)
+
+    def _values_of(self, keys: Keys) -> list[Any]:
+        wanted = [self._row_key(key) for key in keys]
+        warm = self._warm
+        if warm is None:
+            return self._read_all(wanted)
+        values = [warm.checked(key) for key in wanted]
+        missing = [i for i, value in enumerate(values) if value is None]
+        for i, value in zip(missing, self._read_all([wanted[i] for i in missing]), strict=True):
+            values[i] = value
+        self._learned(warm, [wanted[i] for i in missing])
+        return values
+
+    def _check_out(self, out: Any, count: int) -> None:
+        schema = self._entry.schema
+        what = f"column {self._name!r}: out"
+        if schema.schema_type != "fixed_shape":
+            raise InvalidArgumentError(f"{what} is for columns of a fixed shape; the values of this one come as a list")
+        shape = (count, *(schema.shape or ()))
+        if not isinstance(out, np.ndarray) or out.shape != shape or out.dtype != schema.numpy_dtype:
+            given = f"{out.shape} of {out.dtype}" if isinstance(out, np.ndarray) else type(out).__name__
+            raise InvalidArgumentError(f"{what} must be an array of shape {shape} of {schema.numpy_dtype}, not {given}")
+        if not (out.flags.c_contiguous and out.flags.writeable):
+            raise InvalidArgumentError(f"{what} must be C-contiguous and writable")
+
+
+def _listed(keys: Iterable[Any]) -> Keys:
+    """Keys that can be counted; arrays of whole numbers stay what they are."""
+    if isinstance(keys, list):
+        return keys
+    if isinstance(keys, np.ndarray) and not (keys.ndim == 1 and keys.dtype.kind == "i"):
+        return list(keys.tolist()) if keys.ndim else [keys.item()]
+    return keys if isinstance(keys, np.ndarray) else list(keys)

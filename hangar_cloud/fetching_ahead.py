@@ -1,0 +1,166 @@
+"""What a column fetches before it is read: because somebody says so, or since it is read in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any, Final
+
+from hangar_cloud.alive import Alive
+from hangar_cloud.backends.pack_reader import PackedSample, PackReader
+from hangar_cloud.catalog.commits import ColumnEntry
+from hangar_cloud.catalog.keys import KeyType, RowKey, key_range
+from hangar_cloud.catalog.leaf import Leaf
+from hangar_cloud.catalog.node_reader import NodeReader
+from hangar_cloud.catalog.records import Row
+from hangar_cloud.prefetching import Part, Prefetch, parts_of, read_ahead_bytes
+from hangar_cloud.storage import Storage
+
+_KEYS_AT_ONCE: Final = 1024
+# So many reads of the row behind the last one are taken for reading in order.
+_STREAK: Final = 3
+
+
+class FetchingAhead:
+    """The part of `ColumnReader` that fetches what is going to be read."""
+
+    _alive: Alive
+    _nodes: NodeReader
+    _packs: PackReader
+    _storage: Storage
+    _next_row = -1
+    _streak = 0
+    _following: Prefetch | None = None
+
+    @property
+    def _entry(self) -> ColumnEntry:
+        raise NotImplementedError
+
+    def _row_key(self, key: Any) -> RowKey:
+        raise NotImplementedError
+
+    def _check(self, key: Any, below: str = "") -> KeyType:
+        raise NotImplementedError
+
+    def _packed(self, row: Row) -> PackedSample:
+        raise NotImplementedError
+
+    def prefetch(self, keys: Iterable[Any]) -> Prefetch:
+        """Begin to fetch samples that will be read soon, and return at once.
+
+        What is on this machine already is not fetched. The rest is fetched in the order of the keys, in few requests at
+        a time, into the cache: together with all other prefetches of this process at most some 50 requests are under
+        way. A sample that is read meanwhile is waited for, not fetched twice. It ends when the checkout is closed.
+
+        Args:
+            keys: as `get_batch` takes them; of a nested column also the keys of samples, for all their subsamples.
+
+        Returns:
+            a handle: `wait(timeout=None)` waits until all is here, `done` says whether it is, `cancel()` sends no
+            further request. Nobody has to use it.
+
+        Raises:
+            KeyError: what cannot be a key. Whatever else is wrong (no such key, no network, damaged bytes) is told when
+                the sample is read.
+        """
+        self._alive()
+        nested = self._entry.schema.column_layout == "nested"
+        wanted = [
+            self._check(key) if nested and not isinstance(key, (tuple, list)) else self._row_key(key) for key in keys
+        ]
+        parts = self._parts_for(wanted, self._entry) if self._can_fetch and wanted else iter(())
+        return Prefetch(parts, self._packs, self._still_open)
+
+    def _still_open(self) -> bool:
+        return self._alive.open
+
+    @cached_property
+    def _can_fetch(self) -> bool:
+        """Whether anything of this repository may have to be fetched, when it is asked first: that reads a file."""
+        return not (self._storage.offline or self._storage.holds_everything)
+
+    @contextmanager
+    def _ahead_in_order(self, row: int = 0) -> Iterator[Prefetch | None]:
+        """Fetch what is to be read in order from a row on, while the block lasts; None where there is nothing to fetch.
+
+        Whoever reads says how far they are, by `Prefetch.at`.
+        """
+        ahead = self._read_ahead_from(row)
+        try:
+            yield ahead
+        finally:
+            if ahead is not None:
+                ahead.cancel()
+
+    def _read_ahead_from(self, row: int) -> Prefetch | None:
+        window = read_ahead_bytes()
+        if not window or not self._can_fetch or row >= self._entry.count:
+            return None
+        return Prefetch(self._parts_from(row, self._entry), self._packs, self._still_open, window)
+
+    def _follow(self, first: int, end: int) -> None:
+        """Rows from `first` to before `end` were read, and were not in memory before: if that is in order, go ahead."""
+        self._streak = self._streak + 1 if first == self._next_row else 0
+        self._next_row = end
+        ahead = self._following
+        if self._streak < _STREAK:
+            if ahead is not None:
+                ahead.cancel()
+                self._following = None
+        elif ahead is None:
+            self._following = self._read_ahead_from(end)
+        else:
+            ahead.at(end)
+
+    def _parts_for(self, keys: Sequence[RowKey], entry: ColumnEntry) -> Iterator[Part]:
+        for start in range(0, len(keys), _KEYS_AT_ONCE):
+            some = keys[start : start + _KEYS_AT_ONCE]
+            self._nodes.prefetch_keys(entry.root, entry.schema, some)
+            blocks: dict[tuple[bytes, int], PackedSample] = {}
+            for key in some:
+                for row in self._rows_of(key, entry):
+                    if row.place is not None:
+                        blocks.setdefault(row.place[:2], self._packed(row))
+            yield from parts_of([blocks[name] for name in sorted(blocks)])
+
+    def _rows_of(self, key: RowKey, entry: ColumnEntry) -> Iterator[Row]:
+        if entry.schema.column_layout == "nested" and not isinstance(key, tuple):
+            yield from (row for _, row in self._nodes.range(entry.root, entry.schema, *key_range(key)))
+            return
+        row = self._nodes.find(entry.root, entry.schema, key)
+        if row is not None:
+            yield row
+
+    def _parts_from(self, row: int, entry: ColumnEntry) -> Iterator[Part]:
+        """All that is not here, from a row on; a part for each leaf at least, which brings the leaf too."""
+        first = 0
+        for ref in self._nodes.leaves(entry.root):
+            end = first + ref.count
+            if end > row:
+                leaf = self._nodes.leaf(ref, entry.schema)
+                parts = list(parts_of(self._absent_blocks(leaf, max(row - first, 0))))
+                step = (end - max(row, first)) / (len(parts) or 1)
+                # About where its rows end: blocks follow each other in the order of rows where they were written so.
+                yield from (part._replace(end=end - int(step * (len(parts) - 1 - i))) for i, part in enumerate(parts))
+                if not parts:
+                    yield Part([], 0, end)
+            first = end
+
+    def _absent_blocks(self, leaf: Leaf, start: int) -> list[PackedSample]:
+        """A sample of each block that a leaf's rows from `start` on refer to and that is not on this machine."""
+        packed = leaf.packed
+        if packed is None or all(self._packs.is_whole(pack) for pack in leaf.packs()):
+            return []
+        _, names, offsets, _, _, _ = packed
+        seen: dict[tuple[bytes, int], PackedSample] = {}
+        last = (b"", -1)
+        for i in range(start, len(leaf)):
+            name = names[i * 16 : i * 16 + 16], offsets[i]
+            if name == last or offsets[i] < 0 or name in seen:
+                continue
+            last = name
+            sample = self._packed(leaf.row(i))
+            if not self._packs.seems_local(sample.place):
+                seen[name] = sample
+        return list(seen.values())

@@ -1,0 +1,177 @@
+"""Samples on their way to this machine before they are read."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+from hangar_cloud.backends.background import BACKGROUND
+from hangar_cloud.backends.blocks import Place
+from hangar_cloud.backends.fork_lock import ForkLock
+from hangar_cloud.backends.pack_reader import PackedSample, PackReader
+from hangar_cloud.backends.store.ranges import DEFAULT_JOIN_GAP
+from hangar_cloud.errors import InvalidArgumentError
+
+READ_AHEAD_BYTES: Final = 32 * 1024 * 1024
+_FIRST_BYTES: Final = 1024 * 1024
+_MOST_PARTS: Final = 16
+_LANES: Final = 3
+_PART_BYTES: Final = 4 * 1024 * 1024
+_PART_REQUESTS: Final = 16
+# Stores join what is as near as this into one request.
+_NEAR: Final = DEFAULT_JOIN_GAP
+_settings = {"read_ahead": READ_AHEAD_BYTES}
+
+
+def set_read_ahead(nbytes: int) -> None:
+    """How many bytes may be fetched before they are asked for where a column is read in order; 32 MiB by default.
+
+    It is a bound for each column that is being read, in this process and of all repositories. 0 turns reading ahead
+    off; `prefetch` fetches nevertheless.
+
+    Raises:
+        ValueError: not a whole number from 0 on.
+    """
+    if not isinstance(nbytes, int) or isinstance(nbytes, bool) or nbytes < 0:
+        raise InvalidArgumentError(f"read ahead so many bytes: a whole number from 0 on, not {nbytes!r}")
+    _settings["read_ahead"] = nbytes
+
+
+def read_ahead_bytes() -> int:
+    """The bound that `set_read_ahead` set."""
+    return _settings["read_ahead"]
+
+
+class Part(NamedTuple):
+    """Samples to fetch together, one of each block; the bytes of the blocks; and the first row behind them."""
+
+    samples: list[PackedSample]
+    nbytes: int
+    end: int
+
+
+class Prefetch:
+    """Samples that are being fetched in the background. What goes wrong there is told when they are read.
+
+    Args:
+        parts: what to fetch, in this order; taken from in the background.
+        packs: fetches it.
+        wanted: asked before each request, whether to go on.
+        window: fetch at most so many bytes beyond the row that was last told of by `at` (fewer at first, in case little
+            is read); None for no bound.
+    """
+
+    def __init__(
+        self, parts: Iterator[Part], packs: PackReader, wanted: Callable[[], bool], window: int | None = None
+    ) -> None:
+        self._parts = parts
+        self._packs = packs
+        self._wanted = wanted
+        self._most = window
+        self._window = window if window is None else min(window, _FIRST_BYTES)
+        self._lock = ForkLock()
+        self._planning = ForkLock()
+        self._ahead: deque[Part] = deque()
+        self._bytes = 0
+        self._running = 0
+        self._ended = False
+        self._over = threading.Event()
+        self._process = os.getpid()
+        self._start()
+
+    @property
+    def done(self) -> bool:
+        """True once nothing more will be fetched: all is here, or it was cancelled, or failed."""
+        return self._over.is_set() or not self._is_mine
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is done; False if it is not after `timeout` seconds."""
+        return self.done or self._over.wait(timeout)
+
+    def cancel(self) -> None:
+        """Send no further request."""
+        with self._lock:
+            self._ended = True
+            if not self._running:
+                self._over.set()
+
+    def at(self, row: int) -> None:
+        """Rows before this one were read: as much more may be fetched."""
+        with self._lock:
+            while self._ahead and self._ahead[0].end <= row:
+                self._bytes -= self._ahead.popleft().nbytes
+                if self._window is not None and self._most is not None:
+                    self._window = min(self._window * 2, self._most)
+        self._start()
+
+    @property
+    def _is_mine(self) -> bool:
+        """False in a forked child, which has not the threads that would go on."""
+        return os.getpid() == self._process
+
+    def _start(self) -> None:
+        if not self._is_mine:
+            return
+        with self._lock:
+            while not self._ended and self._running < _LANES and self._has_room():
+                self._running += 1
+                BACKGROUND.submit(self._go_on)
+
+    def _has_room(self) -> bool:
+        return self._window is None or (self._bytes < self._window and len(self._ahead) < _MOST_PARTS)
+
+    def _go_on(self) -> None:
+        """Fetch one part, and hand in the next."""
+        more = False
+        try:
+            part = self._take()
+            if part is not None:
+                self._fetch(part)
+                more = True
+        finally:
+            with self._lock:
+                self._running -= 1
+                self._ended = self._ended or not more
+                if self._ended and not self._running:
+                    self._over.set()
+        self._start()
+
+    def _take(self) -> Part | None:
+        with self._planning:
+            if self._ended or not self._wanted():
+                return None
+            part = next(self._parts, None)
+            if part is not None and self._window is not None:
+                with self._lock:
+                    self._ahead.append(part)
+                    self._bytes += part.nbytes
+            return part
+
+    def _fetch(self, part: Part) -> None:
+        samples = [sample for sample in part.samples if not self._packs.seems_local(sample.place)]
+        names = [(sample.place.pack, sample.place.offset) for sample in samples]
+        if samples:
+            with self._packs.arriving.bringing(names):
+                self._packs.read_many(samples)
+
+
+def parts_of(samples: Sequence[PackedSample], end: int = 0) -> Iterator[Part]:
+    """Samples of different blocks, cut into parts of a few requests each; `end` is the first row behind them."""
+    part: list[PackedSample] = []
+    nbytes = requests = 0
+    last: Place | None = None
+    for sample in samples:
+        place = sample.place
+        apart = last is None or last.pack != place.pack or not 0 <= place.offset - last.offset <= _NEAR
+        if part and (nbytes + place.stored > _PART_BYTES or requests + apart > _PART_REQUESTS):
+            yield Part(part, nbytes, end)
+            part, nbytes, requests = [], 0, 0
+        part.append(sample)
+        nbytes += place.stored
+        requests += apart or not requests
+        last = place
+    if part:
+        yield Part(part, nbytes, end)

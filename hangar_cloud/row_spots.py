@@ -1,0 +1,208 @@
+"""Where the samples of a column of one shape lie in memory, by row: what batches are gathered with.
+
+The rows of a column are numbered in key order. Whole numbers that follow each other become runs, so a batch of keys is
+turned into rows by numpy alone; text and pairs are looked up in a dict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from hangar_cloud.backends.arenas import Spots
+from hangar_cloud.backends.fork_lock import ForkLock
+from hangar_cloud.backends.pack_reader import DecodedBlock, PackReader
+from hangar_cloud.catalog.commits import ColumnEntry
+from hangar_cloud.catalog.keys import RowKey
+from hangar_cloud.catalog.leaf import Leaf
+
+_ROW_BYTES: Final = 8
+_NAME_BYTES: Final = 120
+INDEX_LIMIT: Final = 128 * 1024 * 1024
+"""Bytes (estimated) that a column may take to know where its rows are in memory."""
+
+_KEY_TYPES: Final = frozenset((int, str))
+
+Numbers = npt.NDArray[np.int64]
+
+
+class _Runs(NamedTuple):
+    """Whole-number keys that follow each other: the first, how many there are, and the row of the first."""
+
+    firsts: Numbers
+    lengths: npt.NDArray[np.uint64]
+    rows: Numbers
+
+
+_NO_RUNS: Final = _Runs(np.empty(0, np.int64), np.empty(0, np.uint64), np.empty(0, np.int64))
+
+
+class RowSpots:
+    """The spots of a column's rows, as far as they were added. Safe to use from many threads.
+
+    Args:
+        packs: has the decoded blocks.
+        entry: the column, whose samples are all of one size.
+        limit: bytes that this may take. A column of more rows is not kept track of; and keys beyond are forgotten.
+    """
+
+    def __init__(self, packs: PackReader, entry: ColumnEntry, limit: int = INDEX_LIMIT) -> None:
+        self._packs = packs
+        self._arenas = packs.arenas
+        self.sample_size = entry.schema.fixed_size or 0
+        self._count = entry.count
+        self._limit = limit
+        self.useful = self.sample_size > 0 and self._count * _ROW_BYTES <= limit
+        # The last one belongs to no row: keys that are not known are looked for there. Pages of zeros take no memory.
+        self._spots: Spots = np.zeros(self._count + 1 if self.useful else 1, np.int64)
+        self._runs = _NO_RUNS
+        self._named: dict[RowKey, int] = {}
+        self._leaves: set[int] = set()
+        self._lock = ForkLock()
+
+    def find(self, keys: Sequence[Any] | npt.NDArray[Any]) -> Spots:
+        """The spots of some keys, 0 where it is not known."""
+        if isinstance(keys, np.ndarray):
+            return self._spots[self._rows_of_numbers(keys.astype(np.int64, copy=False))]
+        kinds = set(map(type, keys))
+        if kinds <= {int, np.int64}:
+            try:
+                return self._spots[self._rows_of_numbers(np.array(keys, np.int64))]
+            except OverflowError:
+                return np.zeros(len(keys), np.int64)
+        if kinds == {str} or (kinds == {tuple} and all(map(_is_pair, keys))):
+            get, nowhere = self._named.get, self._count
+            return self._spots[[get(key, nowhere) for key in keys]]
+        return np.zeros(len(keys), np.int64)
+
+    def gather(self, spots: Spots) -> npt.NDArray[np.void] | None:
+        """Copies of the samples at some spots, as items of their bytes; None if any is not there."""
+        return self._arenas.gather(spots, self.sample_size)
+
+    def known(self, spots: Spots) -> npt.NDArray[np.bool_]:
+        """Which samples are there."""
+        return self._arenas.known(spots)
+
+    def rows(self, start: int, end: int) -> Spots:
+        """The spots of the rows from `start` to before `end`."""
+        return self._spots[start:end]
+
+    def add_leaf(self, leaf: Leaf, first: int) -> None:
+        """Learn the keys of a leaf whose first row is number `first`."""
+        if not self.useful or first in self._leaves:
+            return
+        with self._lock:
+            if self._nbytes > self._limit:
+                self._runs, self._named = _NO_RUNS, {}
+                self._leaves.clear()
+            self._leaves.add(first)
+            numbers = [key for key in leaf.keys if type(key) is int]  # they come before text
+            if numbers:
+                self._add_runs(np.array(numbers, np.int64), first)
+            for row, key in enumerate(leaf.keys[len(numbers) :], first + len(numbers)):
+                self._named[key] = row
+
+    def add_row(self, leaf: Leaf, first: int, row: int) -> None:
+        """Learn where a row of a leaf is, if it is in memory and was compared with its digest; rows beside it too."""
+        if not self.useful or self._arenas.holds(int(self._spots[first + row])):
+            return
+        low, high = row, row + 1
+        packed = leaf.packed
+        if packed is not None and packed[2][row] >= 0:
+            _, names, offsets, _, _, _ = packed
+            name, offset = names[row * 16 : row * 16 + 16], offsets[row]
+            block = self._packs.decoded.get((name, offset))
+            if block is None:
+                return
+            if not (block.spot and self._arenas.holds(block.spot)):
+                while low and offsets[low - 1] == offset and names[low * 16 - 16 : low * 16] == name:
+                    low -= 1
+                while high < len(offsets) and offsets[high] == offset and names[high * 16 : high * 16 + 16] == name:
+                    high += 1
+        self.add_rows(leaf, first, low, high)
+
+    def add_rows(self, leaf: Leaf, first: int, start: int, end: int) -> None:
+        """Learn of rows of a leaf what `add_row` learns of one."""
+        if not self.useful:
+            return
+        values, packed = leaf.values, leaf.packed
+        if values is not None and any(values[row] is not None for row in range(start, end)):
+            self._add_values(leaf, first)
+        if packed is None:
+            return
+        _, names, offsets, _, _, _ = packed
+        row = start
+        while row < end:
+            name, offset, low = names[row * 16 : row * 16 + 16], offsets[row], row
+            while row < end and offsets[row] == offset and names[row * 16 : row * 16 + 16] == name:
+                row += 1
+            block = self._packs.decoded.get((name, offset)) if offset >= 0 else None
+            if block is not None:
+                self._add_block(leaf, first, low, row, block, (name, offset))
+
+    def _add_block(
+        self, leaf: Leaf, first: int, low: int, high: int, block: DecodedBlock, name: tuple[bytes, int]
+    ) -> None:
+        """Learn where rows are that lie in one block."""
+        assert leaf.packed is not None
+        starts, sizes = leaf.packed[4][low:high], leaf.packed[5][low:high]
+        spot, size, last = self._packs.spot(name, block), self.sample_size, len(block.raw) - self.sample_size
+        if block.proven.issuperset(starts) and max(starts) <= last and min(sizes) == max(sizes) == size:
+            self._spots[first + low : first + high] = np.array(starts) + spot
+            return
+        for row, (start, length) in enumerate(zip(starts, sizes, strict=True), first + low):
+            if start in block.proven and length == size and start <= last:
+                self._spots[row] = spot + start
+
+    @property
+    def _nbytes(self) -> int:
+        """Bytes that are taken, estimated."""
+        rows = sum(len(runs) for runs in self._runs) * 8 + len(self._named) * _NAME_BYTES
+        return rows + self._count * _ROW_BYTES
+
+    def _rows_of_numbers(self, keys: Numbers) -> Numbers:
+        firsts, lengths, rows = self._runs
+        if not len(firsts):
+            return np.full(len(keys), self._count)
+        # One run, the common case, needs no search.
+        run: Any = 0 if len(firsts) == 1 else firsts.searchsorted(keys, "right") - 1
+        offsets: Numbers = keys - firsts[run]
+        # What lies before its run is huge as an unsigned number.
+        found = offsets.view(np.uint64) < lengths[run]
+        offsets += rows[run]
+        if not found.all():
+            offsets[~found] = self._count
+        return offsets
+
+    def _add_runs(self, keys: Numbers, first: int) -> None:
+        starts = np.concatenate(([0], np.flatnonzero(np.diff(keys) != 1) + 1))
+        new = _Runs(keys[starts], np.diff(np.append(starts, len(keys))).astype(np.uint64), starts + first)
+        old = self._runs
+        at = int(old.firsts.searchsorted(keys[0]))
+        parts: Any = [np.concatenate((one[:at], two, one[at:])) for one, two in zip(old, new, strict=True)]
+        firsts, lengths, rows = parts
+        behind = lengths[:-1].astype(np.int64)
+        joins = (firsts[1:] == firsts[:-1] + behind) & (rows[1:] == rows[:-1] + behind)
+        if joins.any():
+            heads = np.flatnonzero(np.concatenate(([True], ~joins)))
+            firsts, rows, lengths = firsts[heads], rows[heads], np.add.reduceat(lengths, heads)
+        self._runs = _Runs(firsts, lengths, rows)
+
+    def _add_values(self, leaf: Leaf, first: int) -> None:
+        values = leaf.values
+        if values is None:
+            return
+        rows = np.array(
+            [row for row, value in enumerate(values) if value is not None and len(value) == self.sample_size]
+        )
+        if len(rows):
+            spot, _, _ = self._arenas.place(memoryview(b"".join([values[row] or b"" for row in rows])))
+            self._spots[first + rows] = spot + np.arange(len(rows)) * self.sample_size
+
+
+def _is_pair(key: tuple[Any, ...]) -> bool:
+    """Whether a tuple may be looked up as it is: True and 1.0 would be found as 1."""
+    return len(key) == 2 and type(key[0]) in _KEY_TYPES and type(key[1]) in _KEY_TYPES
