@@ -16,3 +16,13 @@ def batch(bench):
     dataset.to_table()
     keys = [bench.random.integers(0, 60_000, 256).tolist() for _ in range(50)]
     bench.each(lambda wanted: np.asarray(dataset.take(wanted)["image"].combine_chunks().flatten()), keys)
+
+
+def warm(bench):
+    dataset = _dataset(bench)
+    dataset.to_table()
+    order = bench.random.permutation(60_000)
+    with bench.timed(60_000):
+        for start in range(0, 60_000, 256):
+            table = dataset.take(order[start : start + 256].tolist())
+            np.asarray(table["image"].combine_chunks().flatten()).reshape(-1, 784)

@@ -46,6 +46,10 @@ PEERS: Final[dict[str, list[str]]] = {
     ],
     "lance": ["pylance", "numpy"],
     "numpy": ["numpy"],
+    # Of the same version as ours, which the extra "bench" brings.
+    "torch": ["torch", "numpy"],
+    "litdata": ["litdata", "torch", "numpy", "boto3"],
+    "streaming": ["mosaicml-streaming", "torch", "numpy", "boto3"],
 }
 """What is installed for each peer. Hangar needs Python 3.11 or older."""
 
@@ -63,6 +67,11 @@ def _read(name: str, function: str, limit: float) -> Row:
 
 def _history(name: str, function: str, limit: float) -> Row:
     return Row(name, "time", Work(OURS, "work_history.py", function), seconds=limit)
+
+
+def _load(name: str, function: str, who: str, theirs: str, factor: float) -> Row:
+    peer = "work_loaders.py" if who == OURS else f"peer_{who}.py"
+    return Row(name, "sample", Work(OURS, "work_loaders.py", function), Work(who, peer, theirs), factor)
 
 
 ROWS: Final = [
@@ -105,4 +114,12 @@ ROWS: Final = [
     _history("diff of 10^6, 100 + 100 together", "diff_together", 20 * _MS),
     _history("merge of 10^6, 100 + 100 scattered", "merge_scattered", 400 * _MS),
     _history("merge of 10^6, 100 + 100 together", "merge_together", 40 * _MS),
+    _load("loader: shuffled epoch, warm: TensorDataset", "warm", "torch", "warm", 0.5),
+    _load("loader: shuffled epoch, warm: Lance", "warm", "lance", "warm", 5),
+    _load("loader: shuffled epoch, warm: litdata", "warm", "litdata", "warm", 5),
+    _load("loader: 100 kB samples, 2 workers: none", "workers_two", OURS, "workers_none", 1),
+    _load("loader: cold behind 30 ms, 100 kB: raw GETs", "cold_large", OURS, "raw_large", 0.7),
+    _load("loader: cold behind 30 ms: litdata", "cold", "litdata", "cold", 1),
+    _load("loader: cold behind 30 ms: streaming", "cold", "streaming", "cold", 1),
+    Row("loader: go on in 10^6 samples", "time", Work(OURS, "work_loaders.py", "resume"), seconds=1),
 ]

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from blake3 import blake3
 
 from hangar_cloud.backends.errors import HangarError
 from hangar_cloud.backends.pack_reader import PackedSample
-from hangar_cloud.backends.values import sample_digest
 from hangar_cloud.catalog.leaf import Leaf
 from hangar_cloud.column import ColumnReader
 from hangar_cloud.loaders.permutations import Positions
 from hangar_cloud.loaders.whereabouts import Rows
 
-_Wanted = tuple[tuple[bytes, int], int, bytes]
-"""Of a sample: its block, where it begins in that, and its digest."""
+
+class _Run(NamedTuple):
+    """Samples wanted from one block, one after the other: where each begins in it, and its digest."""
+
+    block: tuple[bytes, int]
+    starts: list[int]
+    digests: list[bytes]
 
 
 class PackedRows:
@@ -37,56 +42,74 @@ class PackedRows:
         """Put samples into `out`, an array of them; False where that takes a closer look, which `get_batch` has."""
         self._column._alive()
         try:
-            wanted, blocks = self._planned(positions)
-            if wanted is None:
+            runs: list[_Run] = []
+            samples: dict[tuple[bytes, int], PackedSample] = {}
+            if not self._plan(positions, runs, samples):
                 return False
             packs = self._column._packs
-            if any(packs._purged(sample.digest, True) is not None for sample in blocks.values()):
+            if any(packs._purged(sample.digest, True) is not None for sample in samples.values()):
                 return False
-            raws = packs._source.read_many([packs.extent(sample) for sample in blocks.values()])
+            raws = packs._source.read_many([packs.extent(sample) for sample in samples.values()])
         except HangarError:
             return False
         # Some codecs give signed bytes, which memoryviews do not assign to others.
-        named = dict(zip(blocks, (raw.cast("B") for raw in raws), strict=True))
-        return self._take(wanted, named, memoryview(out.reshape(-1).view(np.uint8)))
-
-    def _planned(self, positions: Positions) -> tuple[list[_Wanted] | None, dict[tuple[bytes, int], PackedSample]]:
-        """What is wanted of which blocks; None where some sample is not packed, or is not of its column's size."""
-        column, rows, size = self._column, self._rows, self._size
-        wanted: list[_Wanted] = []
-        blocks: dict[tuple[bytes, int], PackedSample] = {}
-        numbers = rows.leaf[positions]
-        ends = [*(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(positions)]
-        begin = 0
-        for end in ends:
-            leaf = column._nodes.leaf(rows.leaves[numbers[begin]], column._entry.schema)
-            packed = leaf.packed
-            if packed is None or leaf.values is not None:
-                return None, {}
-            digests, names, offsets, _, starts, sizes = packed
-            for row in rows.row[positions[begin:end]].tolist():
-                if sizes[row] != size:
-                    return None, {}
-                block = names[row * 16 : row * 16 + 16], offsets[row]
-                wanted.append((block, starts[row], digests[row * 32 : row * 32 + 32]))
-                if block not in blocks:
-                    blocks[block] = self._sample(leaf, row)
-            begin = end
-        return wanted, blocks
-
-    def _sample(self, leaf: Leaf, row: int) -> PackedSample:
-        found = leaf.row(row)
-        assert found.place is not None
-        return PackedSample(found.place, found.identity[1:], self._prefix)
-
-    def _take(self, wanted: list[_Wanted], raws: dict[tuple[bytes, int], memoryview], out: memoryview) -> bool:
-        size, prefix, place = self._size, self._prefix, 0
-        for block, start, digest in wanted:
-            raw = raws[block]
-            payload = raw[start : start + size]
-            # A block that is one sample was compared when it was read.
-            if len(payload) != size or (len(raw) != size and sample_digest(prefix, payload) != digest):
+        blocks = dict(zip(samples, (raw.cast("B") for raw in raws), strict=True))
+        target, place = memoryview(out.reshape(-1).view(np.uint8)), 0
+        for run in runs:
+            end = place + len(run.starts) * self._size
+            if not self._take(run, blocks[run.block], target[place:end]):
                 return False
-            out[place : place + size] = payload
-            place += size
+            place = end
+        return True
+
+    def _plan(self, positions: Positions, runs: list[_Run], samples: dict[tuple[bytes, int], PackedSample]) -> bool:
+        """Say what is wanted, and one sample of each block; False if one is not packed, or not of its column's size."""
+        rows, schema = self._rows, self._column._entry.schema
+        numbers = rows.leaf[positions]
+        begin = 0
+        for end in [*(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(positions)]:
+            leaf = self._column._nodes.leaf(rows.leaves[numbers[begin]], schema)
+            if not self._plan_leaf(leaf, rows.row[positions[begin:end]].tolist(), runs, samples):
+                return False
+            begin = end
+        return True
+
+    def _plan_leaf(
+        self, leaf: Leaf, rows: list[int], runs: list[_Run], samples: dict[tuple[bytes, int], PackedSample]
+    ) -> bool:
+        packed, size = leaf.packed, self._size
+        if packed is None or leaf.values is not None:
+            return False
+        digests, names, offsets, _, starts, sizes = packed
+        run = _Run((b"", -1), [], [])
+        for row in rows:
+            if sizes[row] != size:
+                return False
+            block = names[row * 16 : row * 16 + 16], offsets[row]
+            if block != run.block:
+                run = _Run(block, [], [])
+                runs.append(run)
+                if block not in samples:
+                    found = leaf.row(row)
+                    assert found.place is not None
+                    samples[block] = PackedSample(found.place, found.identity[1:], self._prefix)
+            run.starts.append(starts[row])
+            run.digests.append(digests[row * 32 : row * 32 + 32])
+        return True
+
+    def _take(self, run: _Run, raw: memoryview, out: memoryview) -> bool:
+        """Compare the samples of a run with their digests, and copy them; False if one is not what it should be."""
+        size, prefix, (first, *_, last) = self._size, self._prefix, [*run.starts, run.starts[-1]]
+        if max(run.starts) + size > len(raw):
+            return False
+        # A block that is one sample was compared when it was read.
+        if len(raw) != size:
+            for start, digest in zip(run.starts, run.digests, strict=True):
+                if blake3(prefix + raw[start : start + size]).digest() != digest:
+                    return False
+        if run.starts == list(range(first, last + 1, size or 1)):
+            out[:] = raw[first : last + size]
+            return True
+        for place, start in enumerate(run.starts):
+            out[place * size : (place + 1) * size] = raw[start : start + size]
         return True
