@@ -22,6 +22,7 @@ from hangar_cloud.backends.errors import (
 )
 from hangar_cloud.backends.store.bounded import gather_bounded
 from hangar_cloud.backends.store.creating import create_object, prove_creates
+from hangar_cloud.backends.store.driving import drive
 from hangar_cloud.backends.store.durable_files import disk_errors_told, publish_over, temporary_sibling
 from hangar_cloud.backends.store.explaining import Advice, explain, safe_cause
 from hangar_cloud.backends.store.paths import check_path, check_prefix, folder_prefix
@@ -54,13 +55,16 @@ class _Held:
         self.filesystem: Any = None
 
 
-def _close_all(held: dict[int, _Held], close: Callable[[Any], Coroutine[Any, Any, None]]) -> None:
+def _close_all(held: dict[int, _Held], close: Callable[[Any], Coroutine[Any, Any, None]], driven: bool) -> None:
     mine = held.pop(os.getpid(), None)
     if mine is None or mine.filesystem is None:
         return
-    from fsspec.asyn import get_loop, iothread
-
     try:
+        if driven:
+            drive(close(mine.filesystem))
+            return
+        from fsspec.asyn import get_loop, iothread
+
         closing = asyncio.run_coroutine_threadsafe(close(mine.filesystem), get_loop())
         if iothread[0] is not threading.current_thread():
             closing.result(_CLOSE_SECONDS)
@@ -70,7 +74,7 @@ def _close_all(held: dict[int, _Held], close: Callable[[Any], Coroutine[Any, Any
 
 
 class RemoteStore(ObjectStore):
-    """An object store over one fsspec filesystem, driven on fsspec's event loop.
+    """An object store over one driver: an fsspec filesystem, used on fsspec's event loop, or one that blocks.
 
     Subclasses send single requests (the ``_``-methods that are abstract here) and say what their driver's
     exceptions mean; retrying, joining, bounding, proving and explaining happen here.
@@ -82,6 +86,8 @@ class RemoteStore(ObjectStore):
     advice: Advice
     package: str
     """The driver's name on PyPI."""
+    driven: bool = False
+    """Whether the driver blocks, so that each thread sends its own requests, without an event loop."""
 
     def __init__(
         self,
@@ -103,7 +109,7 @@ class RemoteStore(ObjectStore):
         self._proven = False
         self._held: dict[int, _Held] = {}
         # The drivers' own finalizers are noisy, and gcsfs's touches the event loop from the wrong thread.
-        weakref.finalize(self, _close_all, self._held, self._close_filesystem)
+        weakref.finalize(self, _close_all, self._held, self._close_filesystem, self.driven)
 
     # What a driver does: one request each, raising the driver's own exceptions.
 
@@ -345,13 +351,15 @@ class RemoteStore(ObjectStore):
             raise self._explained(error, "open", "") from self._cause(error)
 
     def _run(self, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
-        from fsspec.asyn import get_loop
-
         try:
             self._filesystem()
         except BaseException:
             coroutine.close()
             raise
+        if self.driven:
+            return drive(coroutine)
+        from fsspec.asyn import get_loop
+
         loop = get_loop()
         future = asyncio.run_coroutine_threadsafe(coroutine, loop)
         try:
