@@ -47,9 +47,9 @@ PEERS: Final[dict[str, list[str]]] = {
     "lance": ["pylance", "numpy"],
     "numpy": ["numpy"],
     # Of the same version as ours, which the extra "bench" brings.
-    "torch": ["torch", "numpy"],
-    "litdata": ["litdata", "torch", "numpy", "boto3"],
-    "streaming": ["mosaicml-streaming", "torch", "numpy", "boto3"],
+    "torch": ["torch==2.13.0", "numpy"],
+    "litdata": ["litdata", "torch==2.13.0", "numpy", "boto3"],
+    "streaming": ["mosaicml-streaming", "torch==2.13.0", "numpy", "boto3"],
 }
 """What is installed for each peer. Hangar needs Python 3.11 or older."""
 

@@ -65,14 +65,19 @@ def _from_memory(
 
 
 def _of_portion(
-    source: SampleSource, portion: _Portion, read: tuple[dict[str, Values], Positions] | None
+    source: SampleSource, portion: _Portion, read: tuple[dict[str, Values], Positions | None] | None
 ) -> Iterator[tuple[int, Positions, dict[str, Any]]]:
     done = 0
     for number, start, stop in portion.steps:
         end = done + stop - start
         positions = portion.positions[done:end]
-        # What could not be read together is read step by step, so that the error comes where its sample does.
-        batch = source.read_batch(positions) if read is None else source.batch(read[0], read[1][done:end])
+        if read is None:
+            # Read step by step, so that the error comes where its sample does.
+            batch = source.read_batch(positions)
+        elif read[1] is None:
+            batch = source.part(read[0], done, end)
+        else:
+            batch = source.batch(read[0], read[1][done:end])
         done = end
         yield number, positions, batch
 
@@ -81,8 +86,8 @@ def _portions(source: SampleSource, order: EpochOrder, steps: Iterator[Step], po
     """Steps as they are read together: few at first, so that the first batch does not wait for many others."""
     taken: list[Step] = []
     parts: list[Positions] = []
-    # Small samples share blocks. A part of a mixed window has some in most blocks, and all would be decoded again.
-    whole = order.mixes and source.sample_bytes < GROUP_BYTES
+    # Small samples share blocks. Some of a mixed window lie in most of them, and all would be decoded again.
+    whole = order.windowed or (order.mixes and source.sample_bytes < GROUP_BYTES)
     limit = portion_bytes if whole else min(_FIRST_BYTES, portion_bytes)
     room, end = limit, 0
     for step in steps:
@@ -115,7 +120,7 @@ class _Reader:
         """Begin to read a portion."""
         return None if portion is None else (portion, self._ahead.submit(self._read, portion))
 
-    def _read(self, portion: _Portion) -> tuple[dict[str, Values], Positions] | None:
+    def _read(self, portion: _Portion) -> tuple[dict[str, Values], Positions | None] | None:
         try:
             return self._source.read(portion.positions, self._pool)
         except HangarError:

@@ -55,29 +55,37 @@ class Field:
             return np.empty((count, *self._shape), self._dtype)
         return np.empty(count, object)
 
-    def read(self, positions: Positions, keys: Sequence[SampleKey], out: Values) -> None:
+    def read(self, positions: Positions, keys: Sequence[SampleKey], out: Values, places: Positions) -> None:
         """Put the values of samples into `out`, in one planned read. Raises as `ColumnReader.get_batch`.
 
         Args:
             positions: of the samples.
             keys: of the same samples.
-            out: room for as many.
+            out: room for these and others.
+            places: where in it each goes.
         """
         if self.values is not None:
             self.column._alive()
-            self.values.take(positions, axis=0, out=out, mode="clip")
-            return
+            out[places] = self.values[positions]
+        elif self._rows is None or not self._rows.read(positions, out, places):
+            self._read_batch(keys, out, places)
+
+    def read_batch(self, keys: Sequence[SampleKey]) -> Values:
+        """The values of samples by their keys, in one planned read. Raises as `ColumnReader.get_batch`."""
+        out = self.empty(len(keys))
+        self._read_batch(keys, out, np.arange(len(keys)))
+        return out
+
+    def _read_batch(self, keys: Sequence[SampleKey], out: Values, places: Positions) -> None:
         if self.is_nested:
-            self._read_nested(keys, out)
-            return
-        if self._rows is not None and self._rows.read(positions, out):
+            self._read_nested(keys, out, places)
             return
         wanted = [key[0] for key in keys] if self._of_sample else keys  # type: ignore[index]
         values = self.column.get_batch(wanted)
         if self.is_array:
-            out[:] = values
+            out[places] = values
         else:
-            _fill(out, values)
+            _fill(out, places, values)
 
     def give(self, values: Values, places: Positions) -> Any:
         """A batch of some of the values, which the caller may change.
@@ -89,17 +97,21 @@ class Field:
             return values.take(places, axis=0)
         return [_fresh(value) for value in values[places]]
 
-    def _read_nested(self, keys: Sequence[SampleKey], out: Values) -> None:
+    def part(self, values: Values, start: int, stop: int) -> Any:
+        """A batch of values that are given out once only: arrays without copying them."""
+        return values[start:stop] if self.is_array else list(values[start:stop])
+
+    def _read_nested(self, keys: Sequence[SampleKey], out: Values, places: Positions) -> None:
         subsamples = [list(self.column[key].keys()) for key in keys]  # type: ignore[index]
         pairs = [(key, below) for key, those in zip(keys, subsamples, strict=True) for below in those]
         values = iter(self.column.get_batch(pairs))
-        _fill(out, [{below: next(values) for below in those} for those in subsamples])
+        _fill(out, places, [{below: next(values) for below in those} for those in subsamples])
 
 
-def _fill(out: Values, values: Iterable[Any]) -> None:
+def _fill(out: Values, places: Positions, values: Iterable[Any]) -> None:
     # Assigned one by one: numpy would take a list of equal arrays for one array of more dimensions.
-    for i, value in enumerate(values):
-        out[i] = value
+    for place, value in zip(places.tolist(), values, strict=True):
+        out[place] = value
 
 
 def _fresh(value: Any) -> Any:

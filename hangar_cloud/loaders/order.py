@@ -18,11 +18,13 @@ from hangar_cloud.loaders.permutations import Positions, permutation
 class EpochOrder:
     """Which position comes when in one epoch.
 
-    `count` is the number of samples; `mixes` tells whether neighbours come far apart.
+    `count` is the number of samples; `mixes` tells whether neighbours come far apart, `windowed` whether they do so
+    within windows only, which are best read as a whole.
     """
 
     count: int
     mixes = True
+    windowed = False
 
     def positions(self, start: int, stop: int) -> Positions:
         """The positions of the samples that come at ``start`` to below ``stop``; read-only."""
@@ -66,22 +68,25 @@ class FullShuffle(EpochOrder):
 class BlockShuffle(EpochOrder):
     """Blocks in random order, and samples mixed within windows of blocks.
 
+    Where there are several windows the first ones are smaller, so that the first batch is there soon.
+
     Args:
         edges: where blocks begin, and the number of samples: increasing, from 0.
         blocks: number of blocks in a window.
         seed, epoch: what the order follows from.
     """
 
+    windowed = True
+
     def __init__(self, edges: Positions, blocks: int, seed: int, epoch: int) -> None:
         self.count = int(edges[-1])
         self._seed, self._epoch = seed, epoch
-        self._per_window = blocks
+        self._cuts = _window_cuts(len(edges) - 1, blocks)
         order = permutation(len(edges) - 1, seed, epoch, "blocks")
         self._starts = edges[:-1][order]
         self._lengths = np.diff(edges)[order]
-        ends = np.cumsum(self._lengths)
         # Where windows end in the epoch.
-        self._ends = np.append(ends[blocks - 1 : -1 : blocks], ends[-1:]) if self.count else ends[:0]
+        self._ends = np.cumsum(self._lengths)[self._cuts[1:] - 1]
         self._kept: tuple[int, Positions] | None = None
 
     def positions(self, start: int, stop: int) -> Positions:
@@ -100,7 +105,7 @@ class BlockShuffle(EpochOrder):
         kept = self._kept
         if kept is not None and kept[0] == number:
             return kept[1]
-        chosen = slice(number * self._per_window, (number + 1) * self._per_window)
+        chosen = slice(int(self._cuts[number]), int(self._cuts[number + 1]))
         lengths = self._lengths[chosen]
         shifts = self._starts[chosen] - (np.cumsum(lengths) - lengths)
         inside = np.arange(int(lengths.sum()), dtype=np.int64) + np.repeat(shifts, lengths)
@@ -108,6 +113,15 @@ class BlockShuffle(EpochOrder):
         window.flags.writeable = False
         self._kept = number, window
         return window
+
+
+def _window_cuts(count: int, blocks: int) -> Positions:
+    """Where windows of so many blocks are cut, the first ones being of an eighth, a quarter and a half of them."""
+    if count <= blocks:
+        return np.array([0, count] if count else [0], np.int64)
+    first = np.cumsum([max(blocks // part, 1) for part in (8, 4, 2)])
+    cuts = np.concatenate([np.zeros(1, np.int64), first, np.arange(first[-1] + blocks, count, blocks, dtype=np.int64)])
+    return np.append(cuts[cuts < count], count)
 
 
 def block_edges(sizes: Positions | int, count: int, block_bytes: int) -> Positions:

