@@ -44,6 +44,7 @@ def cold(bench):
             "aws_access_key_id": server["key"],
             "aws_secret_access_key": server["secret"],
             "endpoint_url": server["slow"],
+            "allow_http": "true",
         }
         with bench.timed(60_000):
             url, cache = f"s3://{server['bucket']}/chunks", os.path.join(bench.folder, "cache")

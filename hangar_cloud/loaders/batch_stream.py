@@ -52,9 +52,9 @@ class BatchStream:
         if transform is not None and not callable(transform):
             raise InvalidArgumentError(f"transform must be a function of a batch, not {transform!r}")
         selection = select(columns, keys, index_range, field_names)
-        # Half for what stays or is used up, half for what is read meanwhile.
-        self._portion_bytes = memory // 2
-        self._source = SampleSource(selection, self._portion_bytes)
+        # Three portions are held at a time: one that is used up, and two that are read meanwhile.
+        self._portion_bytes = memory // 4
+        self._source = SampleSource(selection, memory // 2)
         self._shuffle, self._seed = shuffle, seed
         self._edges = self._source.edges()
         self._blocks = self._window_blocks(window)

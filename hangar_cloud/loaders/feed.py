@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -16,7 +18,8 @@ from hangar_cloud.loaders.order import EpochOrder
 from hangar_cloud.loaders.permutations import Positions
 from hangar_cloud.loaders.source import SampleSource
 
-_READERS: Final = 4
+_READERS: Final = 8
+_AHEAD: Final = 2
 _FIRST_BYTES: Final = 4 * 1024 * 1024
 _GROWTH: Final = 4
 _SAMPLE_OVERHEAD: Final = 64
@@ -37,8 +40,8 @@ def batches(
 ) -> Iterator[tuple[int, Positions, dict[str, Any]]]:
     """The number, positions and batch of each step, in their order.
 
-    Samples are read in portions: as much of a window as `portion_bytes` takes. While one is used up, the next is read
-    in a thread; so twice as many bytes are held.
+    Samples are read in portions: as much of a window as `portion_bytes` takes. While one is used up, the next two are
+    read in threads; so three times as many bytes are held.
 
     Raises:
         as `ColumnReader.get_batch`, at the step that has the sample which cannot be read.
@@ -48,11 +51,11 @@ def batches(
         return
     portions = _portions(source, order, steps, portion_bytes)
     with closing(_Reader(source)) as reader:
-        ahead = reader.start(next(portions, None))
-        while ahead is not None:
-            portion, future = ahead
+        ahead = deque(reader.start(portion) for portion in islice(portions, _AHEAD))
+        while ahead:
+            portion, future = ahead.popleft()
             read = future.result()
-            ahead = reader.start(next(portions, None))
+            ahead.extend(reader.start(portion) for portion in islice(portions, 1))
             yield from _of_portion(source, portion, read)
 
 
@@ -108,17 +111,18 @@ def _portions(source: SampleSource, order: EpochOrder, steps: Iterator[Step], po
 
 
 class _Reader:
-    """Reads portions in a thread of its own, parts of them in some more where they have to be fetched."""
+    """Reads portions in threads of its own, parts of them in some more where they have to be fetched."""
 
     def __init__(self, source: SampleSource) -> None:
         self._source = source
-        self._ahead = ThreadPoolExecutor(1, "hangar-loader")
         local = all(field.column._storage.holds_everything for field in source.fields.values())
+        # What is here already is decoded by one thread at a time anyway.
+        self._ahead = ThreadPoolExecutor(1 if local else _AHEAD, "hangar-loader")
         self._pool = None if local else ThreadPoolExecutor(_READERS, "hangar-loader")
 
-    def start(self, portion: _Portion | None) -> tuple[_Portion, Future[Any]] | None:
+    def start(self, portion: _Portion) -> tuple[_Portion, Future[Any]]:
         """Begin to read a portion."""
-        return None if portion is None else (portion, self._ahead.submit(self._read, portion))
+        return portion, self._ahead.submit(self._read, portion)
 
     def _read(self, portion: _Portion) -> tuple[dict[str, Values], Positions | None] | None:
         try:
