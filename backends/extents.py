@@ -21,6 +21,9 @@ class Extent(Generic[T]):
 
     `rewritten` does so for bytes that a purge put in the place of these; their own checksum was verified. None if
     `verify` does for them too.
+
+    `once` says that what is wanted is made of the bytes, and they are not needed after that: then no map of the file is
+    kept for them, whose pages would count as this process's memory as long as it lives.
     """
 
     path: str
@@ -28,6 +31,7 @@ class Extent(Generic[T]):
     length: int
     verify: Verify[T]
     rewritten: Verify[T] | None = None
+    once: bool = False
 
 
 def verified(extent: Extent[T], data: memoryview, *, fetched: bool, rewritten: bool = False) -> T:

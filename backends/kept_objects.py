@@ -33,6 +33,7 @@ class KeptObjects:
     def __init__(self, store: Path, partial: Path | None, limit: CacheLimit | None, files: LocalFiles) -> None:
         self._store = store
         self._partial = partial
+        self._partial_text = str(partial)
         self._limit = limit
         self._files = files
         self._let_go_at = 0.0
@@ -60,8 +61,12 @@ class KeptObjects:
         if must_keep:
             self.refuse_too_much(sum(len(part[1]) for part in parts) + sum(len(blob) for _, blob in rewritten))
         try:
-            for extent, blob, reason in parts:
-                self._keep_part(extent, blob, reason)
+            by_path: dict[str, list[Part]] = {}
+            for part in parts:
+                if self._limit is None or self._limit.fits(len(part[1])):
+                    by_path.setdefault(part[0].path, []).append(part)
+            for path, alike in by_path.items():
+                self._keep_parts_of(path, alike)
             for extent, blob in rewritten:
                 self._keep_rewritten(extent, blob)
         except OSError as error:
@@ -76,7 +81,9 @@ class KeptObjects:
         if self._partial is None:
             return None
         try:
-            return rewritten_file(self._partial, extent.path, extent.offset, extent.length).read_bytes()
+            # Asked of each extent that is read, and hardly ever there: a path as text takes a fifth of the time.
+            with open(f"{self._partial_text}/{extent.path}.{extent.offset}+{extent.length}", "rb") as file:
+                return file.read()
         except OSError:
             return None
 
@@ -107,20 +114,22 @@ class KeptObjects:
             self._let_go_at = time.monotonic() + _LET_GO_SECONDS
             self._files.forget_removed()
 
-    def _keep_part(self, extent: Extent[Any], blob: bytes, reason: HangarError) -> None:
-        if self._partial is None or (self._limit is not None and not self._limit.fits(len(blob))):
+    def _keep_parts_of(self, name: str, parts: Sequence[Part]) -> None:
+        """Keep parts of one object: its file is opened once, since they come by the hundred."""
+        if self._partial is None:
             return
-        self.make_room(len(blob))
-        path = self._partial / extent.path
+        self.make_room(sum(len(blob) for _, blob, _ in parts))
+        path = self._partial / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(reason, CorruptDataError):
-            self._demote(extent.path)
+        if any(isinstance(reason, CorruptDataError) for _, _, reason in parts):
+            self._demote(name)
         file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
         try:
-            view = memoryview(blob)
-            while view:
-                written = os.pwrite(file, view, extent.offset + len(blob) - len(view))
-                view = view[written:]
+            for extent, blob, _ in parts:
+                view = memoryview(blob)
+                while view:
+                    written = os.pwrite(file, view, extent.offset + len(blob) - len(view))
+                    view = view[written:]
         finally:
             os.close(file)
         # Another process may have evicted the file that we have open: this is the new one.

@@ -39,6 +39,7 @@ __all__ = ["Extent", "ObjectSource", "Verify"]
 _MAX_OBJECT_BYTES: Final = 64 * 1024 * 1024
 # Of what was kept, so many bytes at its start are never all zero: those of a hole are.
 _HOLE_BYTES: Final = 64
+_MOST_PATHS: Final = 4096
 T = TypeVar("T")
 
 
@@ -72,6 +73,7 @@ class ObjectSource:
         self._kept = KeptObjects(store, partial, limit, self._files)
         self._moves = moves or MoveLogs()
         self._ahead: dict[str, tuple[int, bytes]] = {}
+        self._paths: dict[str, tuple[Path, Path]] = {}
 
     def read(self, extent: Extent[T], ahead: int = 0) -> T:
         """The verified value of one extent.
@@ -120,10 +122,11 @@ class ObjectSource:
             DataNotLocalError: it is not here.
         """
         self._kept.let_go()
-        path = self.store / extent.path
+        path, _ = self._places(extent.path)
         try:
             with unreadable_told(path):
-                data = self._files.view(path, extent.offset, extent.length)
+                read = self._files.read if extent.once else self._files.view
+                data = memoryview(read(path, extent.offset, extent.length))
         except (FileNotFoundError, NotADirectoryError):
             return self._read_moved(extent)
         return verified(extent, data, fetched=False)
@@ -138,12 +141,13 @@ class ObjectSource:
 
     def seems_local(self, path: str, offset: int, length: int) -> bool:
         """Whether an extent is here, told without reading and verifying it: a hint, nothing to rely on."""
-        if (self.store / path).exists():
+        whole, sparse = self._places(path)
+        if whole.exists():
             return True
         if self.partial is None:
             return False
         try:
-            return any(self._files.read(self.partial / path, offset, min(length, _HOLE_BYTES)))
+            return any(self._files.read(sparse, offset, min(length, _HOLE_BYTES)))
         except OSError:
             return False
 
@@ -230,6 +234,15 @@ class ObjectSource:
         self._files.forget_all()
         self._ahead.clear()
 
+    def _places(self, path: str) -> tuple[Path, Path]:
+        """Where an object is as a whole, and where parts of it are. Made once: thousands of extents are in one pack."""
+        found = self._paths.get(path)
+        if found is None:
+            if len(self._paths) >= _MOST_PATHS:
+                self._paths.clear()
+            found = self._paths[path] = self.store / path, (self.partial or self.store) / path
+        return found
+
     def _read_moved(self, extent: Extent[T]) -> T:
         """An extent whose object is not here: where the local store moved it to, else from a file of parts."""
         for spot in self._moves.spots_in_folder(self.store, extent.path, extent.offset, extent.length):
@@ -257,8 +270,9 @@ class ObjectSource:
         if self.partial is None:
             raise absent
         try:
-            with unreadable_told(self.partial / extent.path):
-                data = self._files.read(self.partial / extent.path, extent.offset, extent.length)
+            _, path = self._places(extent.path)
+            with unreadable_told(path):
+                data = self._files.read(path, extent.offset, extent.length)
         except (FileNotFoundError, NotADirectoryError):
             raise absent from None
         if len(data) < extent.length or not any(data[:_HOLE_BYTES]):

@@ -216,6 +216,10 @@ class PackReader:
         except (CorruptDataError, DataNotLocalError, PurgedBytesError):
             return None
 
+    def is_purged(self, digest: bytes) -> bool:
+        """Whether a sample is known here to be purged."""
+        return self._purged(digest, True) is not None
+
     def seems_local(self, place: Place) -> bool:
         """Whether a block is on this machine, as far as can be told without reading it: a hint."""
         name = place.pack, place.offset

@@ -20,7 +20,7 @@ def fixed_width(column: Any, dtype: Any) -> npt.NDArray[Any]:
         dtype: numpy dtype of what it holds; bools are told bit by bit.
     """
     dtype = np.dtype(dtype)
-    array = column.combine_chunks()
+    array = whole(column)
     data = array.buffers()[1]
     if data is None:
         return np.zeros(len(array), dtype)
@@ -31,11 +31,17 @@ def fixed_width(column: Any, dtype: Any) -> npt.NDArray[Any]:
 
 def validity(column: Any) -> npt.NDArray[np.bool_]:
     """Of each row of a column whether it has a value."""
-    array = column.combine_chunks()
+    array = whole(column)
     data = array.buffers()[0]
     if not array.null_count or data is None:
         return np.full(len(array), array.null_count == 0)
     return _bits(data, array)
+
+
+def whole(column: Any) -> Any:
+    """A column as one array."""
+    # Arrow would copy the one chunk that there mostly is, too.
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _bits(data: Any, array: Any) -> npt.NDArray[np.bool_]:

@@ -24,6 +24,8 @@ from hangar_cloud.backends.store.durable_files import temporary_sibling
 _MERGE_ABOVE: Final = 16
 _MAX_NUMBER: Final = 2**63 - 1
 _SUFFIX: Final = ".places"
+_MARK: Final = ".covered"
+_MOST_MARKS: Final = 1024
 _ENTRY: Final = np.dtype(
     [
         ("head", "<u8"),
@@ -45,6 +47,7 @@ class DigestIndex:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._runs: dict[str, npt.NDArray[Any]] | None = None
+        self._marks = _MOST_MARKS  # added since it was looked how many there are
 
     def find(self, digests: Sequence[bytes], usable: Callable[[Place], bool] = lambda _: True) -> dict[bytes, Place]:
         """The places of those digests that are known, as far as they are `usable`."""
@@ -84,16 +87,33 @@ class DigestIndex:
             run["check"] = [_checksum(entry) for entry in run]
             self._save(run)
         for root in covers:
-            (self._folder / f"{root.hex()}.covered").touch()
+            (self._folder / f"{root.hex()}{_MARK}").touch()
+            self._marks += 1
+        if self._marks > _MOST_MARKS // 4:
+            self._drop_old_marks()
 
     def covers(self, root: bytes) -> bool:
         """True if all samples of the tree with that root digest were recorded."""
-        return (self._folder / f"{root.hex()}.covered").exists()
+        return (self._folder / f"{root.hex()}{_MARK}").exists()
+
+    def _drop_old_marks(self) -> None:
+        """Forget of older trees that they are covered: each commit adds a mark, and every write looks through them."""
+        marks = sorted((self._folder / name for name in self._names(_MARK)), key=_time)
+        if len(marks) > _MOST_MARKS:
+            for mark in marks[: -_MOST_MARKS // 2]:
+                mark.unlink(missing_ok=True)
+        self._marks = 0
+
+    def _names(self, suffix: str) -> list[str]:
+        try:
+            return [name for name in os.listdir(self._folder) if name.endswith(suffix)]
+        except FileNotFoundError:
+            return []
 
     def _load(self) -> dict[str, npt.NDArray[Any]]:
         if self._runs is None:
             self._runs = {}
-        names = {path.name for path in self._folder.glob(f"*{_SUFFIX}")}
+        names = set(self._names(_SUFFIX))
         for gone in set(self._runs) - names:
             del self._runs[gone]
         for name in names - set(self._runs):
@@ -106,9 +126,9 @@ class DigestIndex:
 
     def _merge(self) -> None:
         assert self._runs is not None
-        old = list(self._runs)
-        merged = np.concatenate(list(self._runs.values()))
-        self._runs = dict([self._save(merged)])
+        old = _small_ones({name: len(run) for name, run in self._runs.items()})
+        merged = np.concatenate([self._runs.pop(name) for name in old])
+        self._runs.update([self._save(merged)])
         for name in old:
             (self._folder / name).unlink(missing_ok=True)
 
@@ -123,6 +143,26 @@ class DigestIndex:
                 os.fsync(file.fileno())
             os.replace(incoming, self._folder / name)
         return name, run
+
+
+def _small_ones(sizes: dict[str, int]) -> list[str]:
+    """The runs to merge: half of them at least, but not one that is far longer than all of those, or each few commits
+    of one sample would write a million entries anew."""
+    chosen: list[str] = []
+    total = 0
+    for name, size in sorted(sizes.items(), key=lambda item: item[1]):
+        if len(chosen) >= _MERGE_ABOVE // 2 and size > 4 * total:
+            break
+        chosen.append(name)
+        total += size
+    return chosen
+
+
+def _time(mark: Path) -> float:
+    try:
+        return mark.stat().st_mtime
+    except FileNotFoundError:  # another process dropped it
+        return 0
 
 
 def _matches(run: npt.NDArray[Any], position: int, digest: bytes) -> Iterator[Place]:

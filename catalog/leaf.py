@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,7 +13,7 @@ from hangar_cloud.backends.blocks import Place
 from hangar_cloud.backends.errors import CorruptDataError
 from hangar_cloud.backends.packs import NO_PACK
 from hangar_cloud.backends.values import LITERAL_LIMIT, sample_identity
-from hangar_cloud.catalog.arrow_columns import fixed_width, validity
+from hangar_cloud.catalog.arrow_columns import fixed_width, validity, whole
 from hangar_cloud.catalog.keys import KeyType, RowKey, encode_key
 from hangar_cloud.catalog.records import LeafEntry, Row
 from hangar_cloud.catalog.schema import ColumnSchema
@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 
 # Digests of leaves count the bytes of a key in two bytes. Which keys may be is for integrity checks to say.
 _MAX_READ_KEY: Final = 30_000
+_FEW_ROWS: Final = 256
+# What a row takes in a list of numbers, of bytes (beside these), in the dict, and in the lists of places.
+_LIST_BYTES: Final = 40
+_BYTES_BYTES: Final = 48
+_DICT_BYTES: Final = 90
+_PACKED_BYTES: Final = 210
+_TABLE_BYTES: Final = 4_000
 
 
 class Leaf:
@@ -37,34 +44,112 @@ class Leaf:
         self._table = table
         self._schema = schema
         self._names = set(table.column_names)
-        self.keys = self._read_keys()
+        self._asked = 0
+        self.grown: Callable[[int], None] | None = None
+        """Told of the bytes, roughly, that rows take once they are kept as Python has them."""
+        self.key_numbers = self._read_key_numbers()
+        """The keys as int64 arrays (rows,): one in a flat column, two in a nested one; None if any is text."""
+        if self.key_numbers is None:
+            self.keys = self._read_keys()
+            self.nbytes += 100 * len(self)
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return int(self._table.num_rows)
+
+    @property
+    def table(self) -> pa.Table:
+        """The columns as they are stored."""
+        return self._table
+
+    @cached_property
+    def keys(self) -> list[RowKey]:
+        """The keys in order."""
+        numbers = self.key_numbers or ()
+        self._grow(_LIST_BYTES * len(numbers))
+        parts = [part.tolist() for part in numbers]
+        return parts[0] if len(parts) == 1 else list(zip(*parts, strict=True))
 
     @cached_property
     def positions(self) -> dict[RowKey, int]:
         """The number of each key's row."""
+        self._grow(_DICT_BYTES)
         return {key: i for i, key in enumerate(self.keys)}
+
+    @property
+    def first(self) -> bytes:
+        """The encoded first key."""
+        if self.key_numbers is None:
+            return encode_key(self.keys[0])
+        return b"".join(encode_key(int(part[0])) for part in self.key_numbers)
+
+    @cached_property
+    def is_ascending(self) -> bool:
+        """Whether the keys are numbers, each above the one before, as in intact leaves of flat columns without text."""
+        numbers = self.key_numbers
+        return numbers is not None and len(numbers) == 1 and bool((numbers[0][1:] > numbers[0][:-1]).all())
 
     def find(self, key: RowKey) -> Row | None:
         """The row of a key, or None."""
-        position = self.positions.get(key)
+        position = self._position(key)
         return None if position is None else self.row(position)
+
+    def _position(self, key: RowKey) -> int | None:
+        # A search in the numbers costs more than a look into the dict, and far less than to make it.
+        if type(key) is int and self.is_ascending and "positions" not in self.__dict__ and self._asks_little():
+            assert self.key_numbers is not None
+            numbers = self.key_numbers[0]
+            i = int(numbers.searchsorted(key))
+            return i if i < len(numbers) and numbers[i] == key else None
+        return self.positions.get(key)
 
     def row(self, i: int) -> Row:
         """Row number `i` in key order."""
         shape = tuple(dimension[i] for dimension in self.shapes) if self.shapes else None
-        value = self.values[i] if self.values is not None else None
+        value = self._value(i)
         if value is not None:
             prefix = self._schema.prefix(shape)
             return Row(sample_identity(prefix, value, shape), None, value, shape)
-        packed = self.packed
-        if packed is None or packed[2][i] < 0:
+        place = self._place(i)
+        if place is None:
             raise CorruptDataError(f"the record of sample {self.keys[i]!r} has neither a value nor a place")
-        digests, packs, offsets, stored, starts, sizes = packed
-        place = Place(packs[i * 16 : i * 16 + 16], offsets[i], stored[i], starts[i], sizes[i])
-        return Row(b"\1" + digests[i * 32 : i * 32 + 32], place, None, shape)
+        return Row(b"\1" + place[0], place[1], None, shape)
+
+    def _value(self, i: int) -> bytes | None:
+        if "values" not in self.__dict__ and self._asks_little():
+            raw = self.raw_values
+            if raw is not None:
+                return raw[i].tobytes() if self.is_inline[i] else None
+            name = next((name for name in ("value_bytes", "value") if name in self._names), None)
+            if name is None:
+                return None
+            found = self._table.column(name)[i].as_buffer()
+            return None if found is None else bytes(found)
+        return None if self.values is None else self.values[i]
+
+    def _place(self, i: int) -> tuple[bytes, Place] | None:
+        """Digest and place of a packed row."""
+        if "packed" not in self.__dict__ and self._asks_little():
+            columns = self.places
+            if columns is None or columns[2][i] < 0:
+                return None
+            offset, stored, start, size = (int(column[i]) for column in columns[2:])
+            return columns[0][i].tobytes(), Place(columns[1][i].tobytes(), offset, stored, start, size)
+        if self.packed is None or self.packed[2][i] < 0:
+            return None
+        digests, packs, offsets, stored_, starts, sizes = self.packed
+        place = Place(packs[i * 16 : i * 16 + 16], offsets[i], stored_[i], starts[i], sizes[i])
+        return digests[i * 32 : i * 32 + 32], place
+
+    def _asks_little(self) -> bool:
+        """Whether so few rows were asked for that it does not pay to make lists of all."""
+        self._asked += 1
+        return self._asked <= _FEW_ROWS
+
+    def _grow(self, bytes_a_row: int) -> None:
+        added = bytes_a_row * len(self)
+        self.nbytes += added
+        if self.grown is not None:
+            self.grown(added)
 
     def entries(self) -> list[LeafEntry]:
         """All rows with their encoded keys, in key order."""
@@ -101,29 +186,72 @@ class Leaf:
 
     def extents(self) -> Iterator[tuple[bytes, int, int, bytes]]:
         """Pack, offset, length, and digest of one of its samples, of each extent that the rows refer to, each once."""
-        packed = self.packed
-        if packed is None:
-            return
-        digests, packs, offsets, stored, _, _ = packed
-        seen: set[tuple[bytes, int]] = set()
-        for i, (offset, length) in enumerate(zip(offsets, stored, strict=True)):
-            pack = packs[i * 16 : i * 16 + 16]
-            if offset >= 0 and pack != NO_PACK and (pack, offset) not in seen:
-                seen.add((pack, offset))
-                yield pack, offset, length, digests[i * 32 : i * 32 + 32]
+        for pack, offset, stored, row in self.blocks:
+            assert self.packed is not None
+            yield pack, offset, stored, self.packed[0][row * 32 : row * 32 + 32]
 
-    @property
+    @cached_property
+    def blocks(self) -> list[tuple[bytes, int, int, int]]:
+        """Pack, offset, length, and the first of its rows, of each extent that the rows refer to, each once."""
+        if self.packed is None:
+            return []
+        _, packs, offsets, stored, _, _ = self.packed
+        found: dict[tuple[bytes, int], tuple[bytes, int, int, int]] = {}
+        last = -1
+        for row, offset in enumerate(offsets):
+            pack = packs[row * 16 : row * 16 + 16]
+            if offset >= 0 and pack != NO_PACK and (offset != last or (pack, offset) not in found):
+                found.setdefault((pack, offset), (pack, offset, stored[row], row))
+            last = offset
+        return list(found.values())
+
+    def block_around(self, row: int) -> tuple[int, int]:
+        """The rows about a packed row, itself included, that lie in the same extent: the first, and the one behind."""
+        assert self.packed is not None
+        _, packs, offsets, _, _, _ = self.packed
+        offset, low, high = offsets[row], row, row + 1
+        while low and offsets[low - 1] == offset:
+            low -= 1
+        while high < len(offsets) and offsets[high] == offset:
+            high += 1
+        pack = packs[row * 16 : row * 16 + 16]
+        alike = packs[low * 16 : high * 16] == pack * (high - low)
+        return (low, high) if alike else (row, row + 1)
+
+    @cached_property
     def nbytes(self) -> int:
-        """An estimate of the memory this leaf takes, in bytes."""
-        return int(self._table.nbytes) + 120 * len(self.keys)
+        """An estimate of the memory this leaf takes, in bytes; it grows with what is asked for."""
+        return int(self._table.nbytes) + _TABLE_BYTES
 
     @cached_property
     def encoded_keys(self) -> list[bytes]:
         """The keys in the form that orders them."""
-        if self.keys and type(self.keys[0]) is type(self.keys[-1]) is int:  # numbers come before text
-            data = np.array(self.keys, ">u8").tobytes()
-            return [b"\1" + data[i : i + 8] for i in range(0, len(data), 8)]
+        self._grow(_BYTES_BYTES)
+        matrix = self.key_bytes
+        if matrix is not None:
+            data, width = matrix.tobytes(), matrix.shape[1]
+            return [data[i : i + width] for i in range(0, len(data), width)]
         return [encode_key(key) for key in self.keys]
+
+    @property
+    def key_bytes(self) -> npt.NDArray[np.uint8] | None:
+        """The encoded keys, one row each, uint8 (rows, 9 or 18); None if any is text."""
+        if self.key_numbers is None:
+            return None
+        matrix = np.empty((len(self), 9 * len(self.key_numbers)), np.uint8)
+        for i, part in enumerate(self.key_numbers):
+            matrix[:, 9 * i] = 1
+            matrix[:, 9 * i + 1 : 9 * i + 9] = part.astype(">i8").view(np.uint8).reshape(-1, 8)
+        return matrix
+
+    def _read_key_numbers(self) -> tuple[npt.NDArray[np.int64], ...] | None:
+        names = ["key_int"] if self._schema.column_layout == "flat" else ["key_int", "sub_int"]
+        texts = {"key_str", "sub_str"} if len(names) == 2 else {"key_str"}
+        if not self._names.issuperset(names) or self._names & texts:
+            return None
+        if any(self._table.column(name).null_count for name in names):
+            return None
+        return tuple(self._number_array(name) for name in names)
 
     def _read_keys(self) -> list[RowKey]:
         keys = self._read_part("key_int", "key_str")
@@ -171,39 +299,50 @@ class Leaf:
         return columns
 
     @cached_property
-    def packed(self) -> tuple[bytes, bytes, list[int], list[int], list[int], list[int]] | None:
-        """Digests, packs, offsets, stored lengths, starts and sizes, -1 where a row has none; None if none has any."""
-        if not {"digest", "pack", "offset", "stored", "start", "size"} <= self._names:
+    def places(self) -> tuple[npt.NDArray[Any], ...] | None:
+        """Digests and packs, uint8 (rows, 32) and (rows, 16), offsets, stored lengths, starts and sizes, int64 (rows,).
+
+        -1 where a row has none; None if none has any.
+        """
+        names = ("digest", "pack", "offset", "stored", "start", "size")
+        if not self._names.issuperset(names):
             return None
-        columns = [self._table.column(name) for name in ("digest", "pack", "offset", "stored", "start", "size")]
+        columns = [self._table.column(name) for name in names]
         if any(column.null_count != columns[0].null_count for column in columns) or (
             columns[0].null_count and any(column.is_null() != columns[0].is_null() for column in columns)
         ):
             raise CorruptDataError("a leaf has a sample with a part of a place only")
-        return (
-            self._fixed_bytes("digest", 32),
-            self._fixed_bytes("pack", 16),
-            self._numbers("offset"),
-            self._numbers("stored"),
-            self._numbers("start"),
-            self._numbers("size"),
-        )
+        digests = fixed_width(columns[0], "V32").view(np.uint8).reshape(-1, 32)
+        packs = fixed_width(columns[1], "V16").view(np.uint8).reshape(-1, 16)
+        return digests, packs, *(self._number_array(name) for name in names[2:])
 
-    def _fixed_bytes(self, name: str, width: int) -> bytes:
-        return fixed_width(self._table.column(name), f"V{width}").tobytes()
+    @cached_property
+    def packed(self) -> tuple[bytes, bytes, list[int], list[int], list[int], list[int]] | None:
+        """The same as bytes and lists: each number as Python has it, digests and packs one behind the other."""
+        if self.places is None:
+            return None
+        self._grow(_PACKED_BYTES)
+        digests, packs, *numbers = self.places
+        offsets, stored, starts, sizes = (column.tolist() for column in numbers)
+        return digests.tobytes(), packs.tobytes(), offsets, stored, starts, sizes
 
     def _numbers(self, name: str) -> list[int]:
+        return list(self._number_array(name).tolist())
+
+    def _number_array(self, name: str) -> npt.NDArray[np.int64]:
         column = self._table.column(name)
-        numbers = fixed_width(column, np.int64)
+        numbers: npt.NDArray[np.int64] = fixed_width(column, np.int64)
         if column.null_count:
             numbers = np.where(validity(column), numbers, -1)
         if np.count_nonzero(numbers < 0) != column.null_count:
             raise CorruptDataError(f"a leaf's column {name} holds a negative number")
-        return list(numbers.tolist())
+        return numbers
 
     @cached_property
     def values(self) -> list[bytes | None] | None:
         """The payloads that stand in the leaf, None where a row has none; None if no row has any."""
+        if {"value", "value_bytes"} & self._names:
+            self._grow(_BYTES_BYTES)
         if "value_bytes" in self._names:
             return self._column("value_bytes")
         if "value" not in self._names:
@@ -212,7 +351,7 @@ class Leaf:
         if self._schema.column_type == "str":
             import pyarrow as pa
 
-            return list(column.combine_chunks().view(pa.binary()).to_pylist())
+            return list(whole(column).view(pa.binary()).to_pylist())
         valid = validity(column).tolist() if column.null_count else None
         width = self._schema.item_size
         raw = self._numbers_in(column).tobytes()
@@ -221,14 +360,24 @@ class Leaf:
             return [*cut]
         return [value if there else None for value, there in zip(cut, valid, strict=True)]
 
-    @property
+    @cached_property
     def raw_values(self) -> npt.NDArray[np.uint8] | None:
         """The bytes of the values of all rows, one row each; None where they are not all of one length."""
         if "value" not in self._names or "value_bytes" in self._names or self._schema.column_type != "ndarray":
             return None
         return self._numbers_in(self._table.column("value")).view(np.uint8).reshape(len(self), -1)
 
-    @property
+    @cached_property
+    def uniform(self) -> tuple[int, npt.NDArray[np.uint8]] | None:
+        """Of rows that are all alike: 0 and their values, uint8 (rows, bytes), or 1 and their digests; else None."""
+        kinds = {"value", "value_bytes", "pack"} & self._names
+        if self.shapes or len(kinds) != 1 or self._table.column(kinds.copy().pop()).null_count:
+            return None
+        if kinds == {"value"} and self.raw_values is not None:
+            return 0, self.raw_values
+        return (1, self.places[0]) if kinds == {"pack"} and self.places is not None else None
+
+    @cached_property
     def is_inline(self) -> npt.NDArray[np.bool_]:
         """Of each row whether its value stands in the leaf."""
         for name in ("value_bytes", "value"):

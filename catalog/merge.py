@@ -23,7 +23,7 @@ from hangar_cloud.catalog.keys import RowKey
 from hangar_cloud.catalog.node_reader import NodeReader
 from hangar_cloud.catalog.records import Row
 from hangar_cloud.catalog.renames import Columns, follow_renames, same_column
-from hangar_cloud.catalog.tree_diff import RowChange, diff_trees
+from hangar_cloud.catalog.tree_diff import DiffTrees, RowChange, diff_trees
 
 
 class SampleConflict(NamedTuple):
@@ -57,10 +57,11 @@ class SchemaConflict(NamedTuple):
 
 @dataclass
 class ColumnMerge:
-    """One merged column: `changes` go on top of `entry`."""
+    """One merged column: `changes` go on top of `entry`. Leaves that come out as those of `other` are taken from it."""
 
     entry: ColumnEntry
     changes: dict[RowKey, Row | None] = field(default_factory=dict)
+    other: ColumnEntry | None = None
 
 
 @dataclass
@@ -77,7 +78,9 @@ class Merge:
         return bool(self.samples or self.schemas)
 
 
-def merge_columns(nodes: NodeReader, bases: Sequence[Columns], ours: Columns, theirs: Columns) -> Merge:
+def merge_columns(
+    nodes: NodeReader, bases: Sequence[Columns], ours: Columns, theirs: Columns, diff: DiffTrees = diff_trees
+) -> Merge:
     """Merge two versions of a set of columns.
 
     Args:
@@ -85,12 +88,13 @@ def merge_columns(nodes: NodeReader, bases: Sequence[Columns], ours: Columns, th
         bases: columns of the merge bases; none for unrelated histories, several for criss-cross ones.
         ours: columns of the one side.
         theirs: columns of the other.
+        diff: finds what differs between two of them.
     """
     merge = Merge()
     bases, ours, theirs = follow_renames(bases, ours, theirs)
     for name in sorted({*ours, *theirs}):
         entries = [base.get(name) for base in bases] or [None]
-        _merge_column(merge, nodes, name, entries, ours.get(name), theirs.get(name))
+        _merge_column(merge, nodes, diff, name, entries, ours.get(name), theirs.get(name))
         _merge_backend(merge, name, entries, ours.get(name), theirs.get(name))
     return merge
 
@@ -98,6 +102,7 @@ def merge_columns(nodes: NodeReader, bases: Sequence[Columns], ours: Columns, th
 def _merge_column(
     merge: Merge,
     nodes: NodeReader,
+    diff: DiffTrees,
     name: str,
     bases: Sequence[ColumnEntry | None],
     ours: ColumnEntry | None,
@@ -110,7 +115,7 @@ def _merge_column(
         # One base may explain one sample and another base the next, so no column is taken as a whole.
         assert ours is not None
         assert theirs is not None
-        _merge_samples(merge, nodes, name, bases, ours, theirs)
+        _merge_samples(merge, nodes, diff, name, bases, ours, theirs)
     elif same_column(ours, theirs) or (theirs_unchanged and not ours_unchanged):
         _take(merge, name, ours)
     elif ours_unchanged and not theirs_unchanged:
@@ -118,7 +123,7 @@ def _merge_column(
     elif ours is None or theirs is None:
         _refuse(merge, name, bases, ours, theirs)
     elif ours.schema == theirs.schema:
-        _merge_samples(merge, nodes, name, bases, ours, theirs)
+        _merge_samples(merge, nodes, diff, name, bases, ours, theirs)
     elif len(bases) == 1 and bases[0] is not None and _one_altered(bases[0], ours, theirs):
         _merge_altered(merge, nodes, name, bases[0], ours, theirs)
     else:
@@ -178,20 +183,20 @@ def _merge_altered(
 def _merge_samples(
     merge: Merge,
     nodes: NodeReader,
+    diff: DiffTrees,
     name: str,
     bases: Sequence[ColumnEntry | None],
     ours: ColumnEntry,
     theirs: ColumnEntry,
 ) -> None:
-    changes = list(diff_trees(nodes, (ours.schema, ours.root), (theirs.schema, theirs.root)))
+    changes = list(diff(nodes, (ours.schema, ours.root), (theirs.schema, theirs.root)))
     there = [base for base in bases if base is not None and base.schema.column_layout == ours.schema.column_layout]
-    for base in there:
-        nodes.prefetch_keys(base.root, base.schema, [change.key for change in changes])
-    merged = ColumnMerge(ours)
-    for change in changes:
+    keys = [change.key for change in changes]
+    rows = [nodes.find_all(base.root, base.schema, keys) for base in there]
+    merged = ColumnMerge(ours, other=theirs)
+    for i, change in enumerate(changes):
         found = [
-            carry(base.schema, ours.schema, change.key, nodes.find(base.root, base.schema, change.key))
-            for base in there
+            carry(base.schema, ours.schema, change.key, of_base[i]) for base, of_base in zip(there, rows, strict=True)
         ] or [None]
         ours_kept = any(same_row(row, change.before) for row in found)
         theirs_kept = any(same_row(row, change.after) for row in found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from operator import itemgetter
 
 from hangar_cloud.catalog.commits import Commit, commit_path, make_commit
 from hangar_cloud.catalog.keys import encode_key
@@ -10,6 +11,7 @@ from hangar_cloud.catalog.merge import Merge
 from hangar_cloud.catalog.node_reader import NodeReader
 from hangar_cloud.catalog.publishing import Publisher
 from hangar_cloud.catalog.record_writer import RecordWriter
+from hangar_cloud.catalog.tree_diff import differing_leaves
 
 
 def publish_merge(
@@ -37,7 +39,10 @@ def publish_merge(
     records = RecordWriter(nodes)
     trees = {}
     for name, column in merge.columns.items():
-        changes = sorted((encode_key(key), row) for key, row in column.changes.items())
+        changes = sorted(((encode_key(key), row) for key, row in column.changes.items()), key=itemgetter(0))
+        if column.other is not None:
+            _, theirs = differing_leaves(nodes, column.entry.root, column.other.root)
+            records.know(column.other.schema, theirs)
         trees[name] = (column.entry.schema, records.edit(column.entry.root, column.entry.schema, changes))
     roots = records.write(trees, publisher.put)
     entries = {name: replace(merge.columns[name].entry, root=root) for name, root in roots.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from itertools import chain, pairwise
 from typing import Any, Final, NamedTuple
 
@@ -15,13 +16,13 @@ from hangar_cloud.backends.fork_lock import ForkLock
 from hangar_cloud.backends.object_source import Extent, ObjectSource
 from hangar_cloud.catalog.keys import KeyType, RowKey, decode_key, encode_key
 from hangar_cloud.catalog.leaf import Leaf
+from hangar_cloud.catalog.leaf_digests import digest_of_leaf
 from hangar_cloud.catalog.purged_values import leaf_without_values
 from hangar_cloud.catalog.records import (
     NodeRef,
     Row,
     inner_digest,
     lacks_literal,
-    leaf_digest,
     records_path,
 )
 from hangar_cloud.catalog.schema import ColumnSchema
@@ -30,7 +31,10 @@ from hangar_cloud.catalog.segments import decode_inner, decode_leaf
 _MEMORY_LIMIT: Final = 96 * 1024 * 1024
 _INNER_BYTES: Final = 400
 _PREFETCH_LEAVES: Final = 64
+_KEYS_AT_ONCE: Final = 256
 _INNER_AHEAD: Final = 64 * 1024
+_BEHIND_ALL: Final = b"\xff"
+"""Greater than every encoded key."""
 
 Node = Leaf | list[NodeRef]
 
@@ -65,6 +69,7 @@ class NodeReader:
         self._source = source
         self._purged = purged
         self._nodes: OrderedDict[bytes, Node] = OrderedDict()
+        self._weights: dict[bytes, int] = {}
         self._bytes = 0
         self._limit = memory_limit
         self._lock = ForkLock()
@@ -85,7 +90,7 @@ class NodeReader:
             found = self._remember(name, leaf)
         assert isinstance(found, Leaf)
         # Asked of those in memory too: a node that two parents name, under different keys, would be walked twice.
-        if encode_key(found.keys[0]) != ref.first:
+        if found.first != ref.first:
             raise CorruptDataError(f"{records_path(ref.place.object)}: a leaf begins at another key than is declared")
         return found
 
@@ -99,6 +104,10 @@ class NodeReader:
         if found[0].first != ref.first:
             raise CorruptDataError(f"{records_path(ref.place.object)}: a node begins at another key than is declared")
         return found
+
+    def keep(self, ref: NodeRef, children: list[NodeRef]) -> None:
+        """Have an inner node in memory that was just written: the next commit goes through it again."""
+        self._remember(_inner_name(ref), children)
 
     def prefetch(self, refs: Sequence[NodeRef], schema: ColumnSchema) -> None:
         """Have leaves decoded in memory (as far as the bound allows), fetching what is not here in
@@ -114,32 +123,50 @@ class NodeReader:
 
     def prefetch_keys(self, root: NodeRef | None, schema: ColumnSchema, keys: Sequence[RowKey]) -> None:
         """Prefetch the leaves that cover some keys. Raises as `leaf`."""
-        refs = {}
-        for key in keys:
-            ref = self._covering_leaf(root, key)
-            if ref is not None:
-                refs[ref.digest] = ref
+        refs = {ref.digest: ref for _, ref in self._covering_leaves(root, keys) if ref is not None}
         if len(refs) > 1:
             self.prefetch(list(refs.values()), schema)
 
+    def find_all(self, root: NodeRef | None, schema: ColumnSchema, keys: Sequence[RowKey]) -> list[Row | None]:
+        """The rows of some keys below `root`; quickest where these are in order. Raises as `leaf`."""
+        found: list[Row | None] = []
+        for start in range(0, len(keys), _KEYS_AT_ONCE):
+            # So few that their leaves stay in memory until they are looked into.
+            part = keys[start : start + _KEYS_AT_ONCE]
+            self.prefetch_keys(root, schema, part)
+            covering = self._covering_leaves(root, part)
+            found += [None if ref is None else self.leaf(ref, schema).find(key) for key, ref in covering]
+        return found
+
+    def _covering_leaves(self, root: NodeRef | None, keys: Sequence[RowKey]) -> Iterator[tuple[RowKey, NodeRef | None]]:
+        """Each key with the leaf that holds it if any does; looked up once for keys in a row that share one."""
+        first, end, ref = b"\xff", b"", None
+        for key in keys:
+            encoded = encode_key(key)
+            if not first <= encoded < end:
+                first, end, ref = self._covering_leaf(root, encoded)
+            yield key, ref
+
     def find(self, root: NodeRef | None, schema: ColumnSchema, key: RowKey) -> Row | None:
         """The row of a key below `root`, or None. Raises as `leaf`."""
-        ref = self._covering_leaf(root, key)
-        return None if ref is None else self.leaf(ref, schema).find(key)
+        leaf = self.leaf_of(root, schema, key)
+        return None if leaf is None else leaf.find(key)
 
-    def _covering_leaf(self, root: NodeRef | None, key: RowKey) -> NodeRef | None:
-        """The leaf that holds a key if any does."""
-        if root is None or root.level == 0:
-            return root
-        encoded = encode_key(key)
-        ref = root
-        while ref.level > 0:
+    def leaf_of(self, root: NodeRef | None, schema: ColumnSchema, key: RowKey) -> Leaf | None:
+        """The leaf that holds a key if any does. Raises as `leaf`."""
+        _, _, ref = self._covering_leaf(root, encode_key(key))
+        return None if ref is None else self.leaf(ref, schema)
+
+    def _covering_leaf(self, root: NodeRef | None, encoded: bytes) -> tuple[bytes, bytes, NodeRef | None]:
+        """The leaf that holds an encoded key if any does, behind the bounds of the keys of which that is true."""
+        first, end, ref = b"", _BEHIND_ALL, root
+        while ref is not None and ref.level > 0:
             children = self.children(ref)
-            i = bisect_right(children, encoded, key=_first) - 1
-            if i < 0:
-                return None
-            ref = children[i]
-        return ref
+            i = bisect_right(children, encoded, key=_first)
+            end = children[i].first if i < len(children) else end
+            ref = children[i - 1] if i else None
+            first = b"" if ref is None else ref.first
+        return first, end, ref
 
     def leaves(self, root: NodeRef | None) -> Iterator[NodeRef]:
         """References to all leaves below `root`, in key order. Raises as `leaf`."""
@@ -225,6 +252,7 @@ class NodeReader:
         """Drop every decoded node."""
         with self._lock:
             self._nodes.clear()
+            self._weights.clear()
             self._bytes = 0
 
     def leaf_named(self, name: bytes) -> Leaf | None:
@@ -252,11 +280,25 @@ class NodeReader:
         with self._lock:
             if name not in self._nodes:
                 self._nodes[name] = node
-                self._bytes += _weight(node)
-            while self._bytes > self._limit and len(self._nodes) > 1:
-                _, dropped = self._nodes.popitem(last=False)
-                self._bytes -= _weight(dropped)
+                self._weigh(name, node.nbytes if isinstance(node, Leaf) else _INNER_BYTES * len(node))
+                if isinstance(node, Leaf):
+                    node.grown = partial(self._grown, name, node)
         return node
+
+    def _grown(self, name: bytes, leaf: Leaf, added: int) -> None:
+        """Take note that more of a leaf is kept than when it was read."""
+        with self._lock:
+            if self._nodes.get(name) is leaf:
+                self._weigh(name, added)
+
+    def _weigh(self, name: bytes, added: int) -> None:
+        self._weights[name] = self._weights.get(name, 0) + added
+        self._bytes += added
+        while self._bytes > self._limit and len(self._nodes) > 1:
+            dropped, node = self._nodes.popitem(last=False)
+            self._bytes -= self._weights.pop(dropped)
+            if isinstance(node, Leaf):
+                node.grown = None
 
 
 def node_extent(ref: NodeRef, schema: ColumnSchema | None) -> Extent[Any]:
@@ -284,17 +326,16 @@ def node_extent(ref: NodeRef, schema: ColumnSchema | None) -> Extent[Any]:
             raise CorruptDataError("an inner node was rewritten, which none ever is")
         leaf = decode_leaf(data, schema, ref.count)
         if fetched:
-            rows = leaf.entries()
             # Without a literal that was purged nobody can make the digest; the checksum of its move was right.
-            excused = rewritten and any(lacks_literal(row) for _, row in rows)
-            if not excused and leaf_digest(rows) != ref.digest:
+            excused = rewritten and any(lacks_literal(row) for row in leaf.rows())
+            if not excused and digest_of_leaf(leaf) != ref.digest:
                 raise CorruptDataError("a record leaf does not match its digest")
         return leaf
 
     def decode_rewritten(data: memoryview, _: bool) -> Node:
         return decode(data, True, True)
 
-    return Extent(records_path(place.object), place.offset, place.length, verify, decode_rewritten)
+    return Extent(records_path(place.object), place.offset, place.length, verify, decode_rewritten, once=True)
 
 
 def _check_children(ref: NodeRef, children: Sequence[NodeRef]) -> None:
@@ -323,7 +364,3 @@ def _first(ref: NodeRef) -> bytes:
 
 def _sample(key: RowKey) -> KeyType:
     return key[0] if isinstance(key, tuple) else key
-
-
-def _weight(node: Node) -> int:
-    return node.nbytes if isinstance(node, Leaf) else _INNER_BYTES * len(node)

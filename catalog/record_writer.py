@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import xxhash
 from blake3 import blake3
 
+from hangar_cloud.catalog.leaf import Leaf
+from hangar_cloud.catalog.leaf_digests import digest_of_leaf
+from hangar_cloud.catalog.leaf_edit import edited_leaf
 from hangar_cloud.catalog.node_reader import NodeReader
 from hangar_cloud.catalog.parquet_footer import combine_segments, read_footer
 from hangar_cloud.catalog.records import (
-    LeafEntry,
     NodeRef,
     Row,
     SegmentPlace,
@@ -20,6 +22,7 @@ from hangar_cloud.catalog.records import (
     records_path,
 )
 from hangar_cloud.catalog.schema import ColumnSchema
+from hangar_cloud.catalog.segment_file import write_segment
 from hangar_cloud.catalog.segments import decode_leaf, encode_inner, encode_leaf
 from hangar_cloud.catalog.tree_edit import Entry, edit_tree
 
@@ -41,6 +44,11 @@ class RecordWriter:
         self._leaves: dict[NodeName, bytes] = {}
         self._inner: dict[NodeName, list[NodeRef]] = {}
         self._placed: dict[NodeName, SegmentPlace] = {}
+        self._known: dict[NodeName, NodeRef] = {}
+
+    def know(self, schema: ColumnSchema, leaves: Iterable[NodeRef]) -> None:
+        """Take leaves that are stored already in place of equal ones that edits make: nothing of them is written."""
+        self._known.update(((schema, ref.digest), ref) for ref in leaves)
 
     def edit(
         self, root: NodeRef | None, schema: ColumnSchema, changes: Sequence[tuple[bytes, Row | None]]
@@ -67,6 +75,10 @@ class RecordWriter:
                 self._reach(schema, root, leaves, inner)
         self._write_leaves(list(leaves), put)
         self._write_inner(inner, put)
+        for (schema, digest), level in inner.items():
+            children = [self._resolve(schema, child) for child in self._inner[schema, digest]]
+            count = sum(child.count for child in children)
+            self._reader.keep(NodeRef(level, children[0].first, count, digest, self._placed[schema, digest]), children)
         return {
             column: None if root is None else self._resolve(schema, root) for column, (schema, root) in roots.items()
         }
@@ -134,7 +146,7 @@ class _ColumnNodes:
 
     def load(self, ref: NodeRef) -> Sequence[Entry]:
         if ref.level == 0:
-            return self._leaf_entries(ref)
+            return self._leaf(ref).entries()
         children = (
             self._writer._inner[self._schema, ref.digest]
             if ref.place == _UNPLACED
@@ -145,17 +157,31 @@ class _ColumnNodes:
     def save(self, level: int, entries: list[Entry]) -> NodeRef:
         if level == 0:
             digest = leaf_digest(entries)
-            self._writer._leaves[self._schema, digest] = encode_leaf(entries, self._schema)
-            return NodeRef(0, entries[0][0], len(entries), digest, _UNPLACED)
+            return self._keep(entries[0][0], len(entries), digest, lambda: encode_leaf(entries, self._schema))
         children = [child for _, child in entries]
         digest = inner_digest(level, children)
         self._writer._inner[self._schema, digest] = children
         return NodeRef(level, entries[0][0], sum(child.count for child in children), digest, _UNPLACED)
 
-    def _leaf_entries(self, ref: NodeRef) -> list[LeafEntry]:
+    def edit_leaf(self, ref: NodeRef, edits: Sequence[Entry]) -> NodeRef | None:
+        leaf = edited_leaf(self._leaf(ref), self._schema, edits)
+        if leaf is None:
+            return None
+        return self._keep(leaf.first, len(leaf), digest_of_leaf(leaf), lambda: write_segment(leaf.table))
+
+    def _keep(self, first: bytes, count: int, digest: bytes, encode: Callable[[], bytes]) -> NodeRef:
+        name = (self._schema, digest)
+        known = self._writer._known.get(name)
+        if known is not None and (known.first, known.count) == (first, count):
+            return known
+        if name not in self._writer._leaves:
+            self._writer._leaves[name] = encode()
+        return NodeRef(0, first, count, digest, _UNPLACED)
+
+    def _leaf(self, ref: NodeRef) -> Leaf:
         if ref.place == _UNPLACED:
-            return decode_leaf(self._writer._leaves[self._schema, ref.digest], self._schema, ref.count).entries()
-        return self._writer._reader.leaf(ref, self._schema).entries()
+            return decode_leaf(self._writer._leaves[self._schema, ref.digest], self._schema, ref.count)
+        return self._writer._reader.leaf(ref, self._schema)
 
 
 def _parquet_schema(segment: bytes) -> str:

@@ -29,8 +29,8 @@ def seal(data: dict[str, Any]) -> bytes:
     Raises:
         ObjectTooLargeError: no reader would take an object of that size.
     """
-    body = {**data, "format": FORMAT_VERSION}
-    text = canonical({**body, "checksum": _checksum(body)}) + b"\n"
+    members = _members({**data, "format": FORMAT_VERSION})
+    text = _sealed(members, _checksum(members))
     excess = _excess(text)
     if excess:
         raise ObjectTooLargeError(
@@ -58,7 +58,8 @@ def unseal(text: bytes, what: str) -> dict[str, Any]:
     except (KeyError, TypeError, AttributeError) as error:
         raise CorruptDataError(f"{what} is damaged: it is not the JSON text that was written") from error
     try:
-        intact = claimed == _checksum(data) and canonical({**data, "checksum": claimed}) + b"\n" == text
+        members = _members(data)
+        intact = claimed == _checksum(members) and _sealed(members, claimed) == text
     except (ValueError, RecursionError):
         intact = False
     if not intact:
@@ -104,5 +105,19 @@ def _excess(text: bytes) -> str | None:
     return f"{values:,} values, where at most {_MAX_VALUES:,} are read" if values > _MAX_VALUES else None
 
 
-def _checksum(data: Any) -> str:
-    return blake3(canonical(data)).hexdigest(length=_CHECKSUM_BYTES)
+def _members(data: dict[str, Any]) -> dict[str, bytes]:
+    """The canonical text of each member: made once for the checksum and for the object."""
+    return {name: canonical(value) for name, value in data.items()}
+
+
+def _joined(members: dict[str, bytes]) -> bytes:
+    """The canonical text of an object of these members."""
+    return b"{%b}" % b",".join(b"%b:%b" % (canonical(name), members[name]) for name in sorted(members))
+
+
+def _checksum(members: dict[str, bytes]) -> str:
+    return blake3(_joined(members)).hexdigest(length=_CHECKSUM_BYTES)
+
+
+def _sealed(members: dict[str, bytes], checksum: str) -> bytes:
+    return _joined({**members, "checksum": canonical(checksum)}) + b"\n"

@@ -20,7 +20,7 @@ from hangar_cloud.catalog.schema import ColumnSchema
 from hangar_cloud.catalog.segment_file import DELTA_COLUMNS, read_segment, write_segment
 
 if TYPE_CHECKING:
-    pass
+    import pyarrow as pa
 
 _TYPED_KINDS: Final = "biuf"
 _OBJECT_ID_LENGTH: Final = 16
@@ -28,6 +28,11 @@ _OBJECT_ID_LENGTH: Final = 16
 
 def encode_leaf(entries: Sequence[LeafEntry], schema: ColumnSchema) -> bytes:
     """A leaf as Parquet bytes; which columns there are depends on the rows alone."""
+    return write_segment(leaf_table(entries, schema))
+
+
+def leaf_table(entries: Sequence[LeafEntry], schema: ColumnSchema) -> pa.Table:
+    """The columns of a leaf."""
     import pyarrow as pa
 
     keys = [decode_key(key) for key, _ in entries]
@@ -45,7 +50,7 @@ def encode_leaf(entries: Sequence[LeafEntry], schema: ColumnSchema) -> bytes:
         _add_places(columns, rows)
     if any(row.value is not None for row in rows):
         _add_values(columns, [row.value for row in rows], schema)
-    return write_segment(pa.table(columns))
+    return pa.table(columns)
 
 
 def encode_inner(children: Sequence[NodeRef]) -> bytes:

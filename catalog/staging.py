@@ -9,7 +9,6 @@ are recorded, so after a crash the log is true and what lies behind its last ext
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
@@ -19,7 +18,6 @@ from typing import Any, Final, NamedTuple
 
 from hangar_cloud.backends.blocks import Place
 from hangar_cloud.backends.packs import BlockExtent, staged_pack_number
-from hangar_cloud.backends.store.durable_files import disk_errors_told
 from hangar_cloud.catalog.errors import StagingError
 from hangar_cloud.catalog.keys import RowKey, check_name
 from hangar_cloud.catalog.records import Row
@@ -34,7 +32,7 @@ from hangar_cloud.catalog.staged_rows import (
     samples_table,
     spares_table,
 )
-from hangar_cloud.catalog.staging_database import connect, create, told
+from hangar_cloud.catalog.staging_database import StagingDatabase, told
 from hangar_cloud.catalog.uninterrupted import uninterrupted
 
 _SCHEMA = """
@@ -75,7 +73,7 @@ class SampleEvents(NamedTuple):
     rows: list[tuple[RowKey, Row | None]]
 
 
-class StagingArea:
+class StagingArea(StagingDatabase):
     """One writer's staged changes on disk.
 
     Args:
@@ -86,35 +84,12 @@ class StagingArea:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._depth = 0
-        self.open()
-
-    def open(self) -> None:
-        """Open the database; again after `close`, when the folder may be another one. Raises StagingError."""
-        path = self.folder / "staging.duckdb"
-        with disk_errors_told(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            if not path.exists():
-                create(path)
-        self._connection = connect(path)
-        self._execute(_SCHEMA)
-        self._sequence = self._next_sequence()
+        super().__init__(folder, _SCHEMA)
 
     @property
     def dirty(self) -> bool:
         """True if anything is staged."""
         return self._sequence > 0
-
-    def setting(self, name: str) -> str | None:
-        """A recorded setting ("branch", "base", "landing", "unfinished" …), None if it was never set."""
-        rows = self._query("SELECT value FROM settings WHERE name = ?", [name])
-        return rows[0][0] if rows else None
-
-    def set_settings(self, **values: str | None) -> None:
-        """Record settings, all or none."""
-        with self._transaction():
-            self._set(values)
 
     def landings(self) -> dict[str, int]:
         """Commits that were about to land and may have: how many changes were staged when each was made."""
@@ -193,13 +168,15 @@ class StagingArea:
     def extents(self) -> dict[int, list[BlockExtent]]:
         """The recorded extents of every staging pack, by its number."""
         found: dict[int, list[BlockExtent]] = {}
-        for pack, offset, stored in self._query('SELECT pack, "offset", stored FROM extents ORDER BY pack, "offset"'):
+        for pack, offset, stored in self._rows(
+            "extents", 'SELECT pack, "offset", stored FROM extents ORDER BY pack, "offset"'
+        ):
             found.setdefault(pack, []).append(BlockExtent(offset, stored))
         return found
 
     def sealed(self) -> dict[int, bytes]:
         """Ids of the staging packs that were sealed, by number."""
-        return {number: bytes(name) for number, name in self._query("SELECT pack, id FROM sealed")}
+        return {number: bytes(name) for number, name in self._rows("sealed", "SELECT pack, id FROM sealed")}
 
     def packs(self) -> set[bytes]:
         """Ids of all packs that staged samples lie in, those of this area and others."""
@@ -220,12 +197,12 @@ class StagingArea:
 
     def spares(self) -> dict[bytes, Place]:
         """Places, in staging packs, of copies of samples whose rows name packs of others; by digest."""
-        rows = self._query('SELECT digest, pack, "offset", stored, start, size FROM spares')
+        rows = self._rows("spares", 'SELECT digest, pack, "offset", stored, start, size FROM spares')
         return {bytes(digest): Place(bytes(pack), *extent) for digest, pack, *extent in rows}
 
     def spare_packs(self) -> set[int]:
         """Numbers of the staging packs that hold nothing but such copies."""
-        packs = (bytes(pack) for (pack,) in self._query("SELECT DISTINCT pack FROM spares"))
+        packs = (bytes(pack) for (pack,) in self._rows("spares", "SELECT DISTINCT pack FROM spares"))
         return {number for number in map(staged_pack_number, packs) if number is not None}
 
     def record_sealed(self, pack: int, name: bytes) -> None:
@@ -238,11 +215,7 @@ class StagingArea:
 
     def clear(self, branch: str, base: str | None) -> None:
         """Forget everything staged, and start over on a branch's commit."""
-        with self._transaction():
-            for table in ("columns", "samples", "extents", "sealed", "spares"):
-                self._execute(f"DELETE FROM {table}")  # noqa: S608 - a name of ours
-            self._set({"branch": branch, "base": base, "landing": None, "dependencies": None, UNFINISHED: None})
-        self._sequence = 0
+        self.empty({"branch": branch, "base": base, "landing": None, "dependencies": None, UNFINISHED: None})
         for path in self.folder.glob("*.pack"):
             path.unlink(missing_ok=True)
 
@@ -263,8 +236,8 @@ class StagingArea:
 
     def size(self) -> tuple[int, int]:
         """How many changes to columns as a whole, and how many rows, are recorded."""
-        counts = [self._query(f"SELECT count(*) FROM {table}")[0][0] for table in ("columns", "samples")]  # noqa: S608 - names of ours
-        return int(counts[0]), int(counts[1])
+        counts = self._query("SELECT (SELECT count(*) FROM columns), (SELECT count(*) FROM samples)")
+        return (int(counts[0][0]), int(counts[0][1])) if counts else (0, 0)
 
     def replace(self, events: Iterable[ColumnEvent | SampleEvents], **settings: str | None) -> None:
         """Record other changes in place of all that are staged, and settings; all or none. Packs stay."""
@@ -279,11 +252,6 @@ class StagingArea:
                     self.stage_samples(event.name, event.rows, {})
             self._set(settings)
 
-    def close(self) -> None:
-        """Close the database; what is staged stays."""
-        with uninterrupted():
-            self._connection.close()
-
     def _flat(self, name: str, key: RowKey, row: Row | None) -> list[Any]:
         if isinstance(key, tuple):
             keys = [*number_or_text(key[0]), *number_or_text(key[1])]
@@ -295,15 +263,12 @@ class StagingArea:
         shape = None if row.shape is None else list(row.shape)
         return [self._sequence, name, *keys, row.identity, *place, row.value, shape]
 
-    def _set(self, values: dict[str, str | None]) -> None:
-        for name, value in values.items():
-            self._execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", [name, value])
-
     def _insert(self, table: str, rows: list[list[Any]], as_arrow: Callable[[list[list[Any]]], Any]) -> None:
         if len(rows) <= 4:  # for which a table costs more than it saves
             for row in rows:
                 self._execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608 - a name of ours
             return
+        self.connect()
         with told(self.folder):
             self._connection.register("incoming", as_arrow(rows))
         try:
@@ -311,60 +276,6 @@ class StagingArea:
         finally:
             with told(self.folder):
                 self._connection.unregister("incoming")
-
-    @contextlib.contextmanager
-    def together(self) -> Iterator[None]:
-        """What a block stages becomes durable at its end, all of it or, whatever ends it early, none."""
-        sequence = self._sequence
-        try:
-            with self._transaction():
-                yield
-        except BaseException:
-            self._sequence = sequence
-            with contextlib.suppress(StagingError):
-                self._sequence = self._next_sequence()  # Control-C may come when all is durable already
-            raise
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """All of a block's statements or, whatever ends it early, none; within another, a part of that."""
-        if self._depth == 0:
-            self._execute("BEGIN")
-        self._depth += 1
-        try:
-            yield
-        except BaseException:
-            self._depth -= 1
-            if self._depth == 0:
-                self._roll_back()
-            raise
-        self._depth -= 1
-        if self._depth == 0:
-            try:
-                self._execute("COMMIT")
-            except BaseException:
-                self._roll_back()
-                raise
-
-    def _next_sequence(self) -> int:
-        row = self._query(
-            "SELECT max(sequence) FROM (SELECT sequence FROM columns UNION ALL SELECT sequence FROM samples)"
-        )[0]
-        return 0 if row[0] is None else int(row[0]) + 1
-
-    def _query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        with uninterrupted():
-            return list(self._execute(sql, parameters).fetchall())
-
-    def _execute(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
-        with told(self.folder):
-            return self._connection.execute(sql, list(parameters))
-
-    def _roll_back(self) -> None:
-        import duckdb
-
-        with contextlib.suppress(duckdb.Error), uninterrupted():
-            self._connection.execute("ROLLBACK")
 
 
 def _column_event(name: str, action: str, text: str) -> ColumnEvent:

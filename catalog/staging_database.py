@@ -1,15 +1,200 @@
-"""Making and opening the database of a staging area."""
+"""The database of a staging area: made, opened once it is needed, and changed in transactions."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from hangar_cloud.backends.store.durable_files import publish_over
+from hangar_cloud.backends.store.durable_files import disk_errors_told, publish_over
 from hangar_cloud.catalog.errors import StagingError
+from hangar_cloud.catalog.staging_clean import Settings, read_note, remove_note, write_note
 from hangar_cloud.catalog.uninterrupted import uninterrupted
+
+_DATABASE: Final = "staging.duckdb"
+_TABLES: Final = ("columns", "samples", "extents", "sealed", "spares")
+_STATE: Final = """SELECT
+    (SELECT max(sequence) FROM (SELECT sequence FROM columns UNION ALL SELECT sequence FROM samples)),
+    EXISTS (SELECT 1 FROM columns), EXISTS (SELECT 1 FROM samples), EXISTS (SELECT 1 FROM extents),
+    EXISTS (SELECT 1 FROM sealed), EXISTS (SELECT 1 FROM spares)"""
+
+
+class StagingDatabase:
+    """A database in which every change is a transaction, and which is not opened while a note says that it is empty.
+
+    Args:
+        folder: made if it is absent.
+        schema: statements that make the tables that are not there.
+
+    Raises:
+        StagingError: the database cannot be opened; says whether another process has it.
+    """
+
+    _connection: Any
+
+    def __init__(self, folder: Path, schema: str) -> None:
+        self.folder = folder
+        self._schema = schema
+        self._depth = 0
+        self.open()
+
+    def open(self) -> None:
+        """Open the database; again after `close`, when the folder may be another one. Raises StagingError."""
+        self._connection = None
+        self._closed = False
+        self._sequence = 0
+        self._filled: set[str] = set()
+        self._known = self._noted = read_note(self.folder / _DATABASE)
+        if self._known is None:
+            self.connect()
+
+    def connect(self) -> None:
+        """Have the database open, where a note made that unnecessary so far. Raises StagingError."""
+        if self._connection is not None:
+            return
+        if self._closed:
+            raise StagingError(f"the staging area {self.folder} was closed; open a checkout with write=True")
+        path, noted = self.folder / _DATABASE, self._known
+        with disk_errors_told(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                create(path)
+            remove_note(path)
+        self._connection = connect(path)
+        self._known = None
+        try:
+            self._execute(self._schema)
+            self._look()
+            if noted is not None:
+                self.set_settings(**noted)
+        except BaseException:
+            self._connection.close()
+            self._connection = None
+            raise
+
+    def close(self) -> None:
+        """Close the database; what is staged stays."""
+        settings = None if self._filled_or_unknown() else self._known
+        if self._connection is not None:
+            with uninterrupted():
+                self._connection.close()
+            self._connection = None
+            self._noted = None
+        self._closed = True
+        if settings is not None and settings != self._noted:
+            write_note(self.folder / _DATABASE, settings)
+
+    def setting(self, name: str) -> str | None:
+        """A recorded setting ("branch", "base", "landing", "unfinished" …), None if it was never set."""
+        return self._settings().get(name)
+
+    def set_settings(self, **values: str | None) -> None:
+        """Record settings, all or none."""
+        with self._transaction():
+            self._set(values)
+
+    def empty(self, settings: Settings) -> None:
+        """Forget all that is recorded, and record settings; all or none."""
+        if self._connection is None and self._known is not None:
+            self._known = {**self._known, **settings}
+            return
+        with self._transaction():
+            for table in _TABLES:
+                if table in self._filled:
+                    self._execute(f"DELETE FROM {table}")  # noqa: S608 - a name of ours
+            self._set(settings)
+        self._filled = set()
+        self._sequence = 0
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """What a block stages becomes durable at its end, all of it or, whatever ends it early, none."""
+        sequence = self._sequence
+        try:
+            with self._transaction():
+                yield
+        except BaseException:
+            self._sequence = sequence
+            with contextlib.suppress(StagingError):
+                self._look()  # Control-C may come when all is durable already
+            raise
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All of a block's statements or, whatever ends it early, none; within another, a part of that."""
+        if self._depth == 0:
+            self._execute("BEGIN")
+        self._depth += 1
+        try:
+            yield
+        except BaseException:
+            self._depth -= 1
+            self._known = None
+            if self._depth == 0:
+                self._roll_back()
+            raise
+        self._depth -= 1
+        if self._depth == 0:
+            try:
+                self._execute("COMMIT")
+            except BaseException:
+                self._known = None
+                self._roll_back()
+                raise
+
+    def _look(self) -> None:
+        """Find out how much is recorded."""
+        last, *there = self._query(_STATE)[0]
+        self._sequence = 0 if last is None else int(last) + 1
+        self._filled = {table for table, is_there in zip(_TABLES, there, strict=True) if is_there}
+
+    def _filled_or_unknown(self) -> bool:
+        return self._connection is not None and (bool(self._filled) or self._known is None)
+
+    def _settings(self) -> Settings:
+        if self._known is None:
+            self._known = dict(self._query("SELECT name, value FROM settings"))
+        return self._known
+
+    def _set(self, values: Settings) -> None:
+        known = self._settings()
+        new = [cell for name, value in values.items() if name not in known for cell in (name, value)]
+        if new:
+            rows = ", ".join(["(?, ?)"] * (len(new) // 2))
+            self._execute(f"INSERT OR REPLACE INTO settings VALUES {rows}", new)  # noqa: S608 - question marks
+        old = {name: value for name, value in values.items() if name in known and known[name] != value}
+        if old:
+            # To replace rows of a table with a key takes three times as long.
+            cases, names = " ".join(["WHEN ? THEN ?"] * len(old)), ", ".join(["?"] * len(old))
+            cells = [*(cell for item in old.items() for cell in item), *old]
+            self._execute(f"UPDATE settings SET value = CASE name {cases} END WHERE name IN ({names})", cells)  # noqa: S608 - question marks
+        self._known = {**known, **values}
+
+    def _rows(self, table: str, sql: str) -> list[tuple[Any, ...]]:
+        """The rows of an answer that is made of one table; none, without asking, where that holds none."""
+        return self._query(sql) if table in self._filled else []
+
+    def _query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """The rows of an answer; none while a note says that there is nothing."""
+        if self._connection is None and self._known is not None:
+            return []
+        with uninterrupted():
+            return list(self._execute(sql, parameters).fetchall())
+
+    def _execute(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
+        self.connect()
+        if sql.startswith("INSERT"):
+            # Told from the statement, so that no way to record something can forget to say so.
+            self._filled |= {table for table in _TABLES if f" INTO {table} " in sql}
+        with told(self.folder):
+            return self._connection.execute(sql, list(parameters))
+
+    def _roll_back(self) -> None:
+        import duckdb
+
+        with contextlib.suppress(duckdb.Error), uninterrupted():
+            self._connection.execute("ROLLBACK")
 
 
 @contextlib.contextmanager

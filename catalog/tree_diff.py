@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from hangar_cloud.catalog.keys import RowKey, encode_key
@@ -23,10 +23,28 @@ class RowChange(NamedTuple):
     after: Row | None
 
 
+Tree = tuple[ColumnSchema, NodeRef | None]
+DiffTrees = Callable[[NodeReader, Tree, Tree], Iterable[RowChange]]
+
+
+class DiffOnce:
+    """`diff_trees` for somebody who needs to know twice: what differs, and what of that is in conflict."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[object, ...], list[RowChange]] = {}
+
+    def __call__(self, nodes: NodeReader, before: Tree, after: Tree) -> list[RowChange]:
+        """The keys whose values differ, in key order. Raises as `diff_trees`."""
+        name = tuple((schema.fingerprint, None if root is None else root.digest) for schema, root in (before, after))
+        if name not in self._found:
+            self._found[name] = list(diff_trees(nodes, before, after))
+        return self._found[name]
+
+
 def diff_trees(
     nodes: NodeReader,
-    before: tuple[ColumnSchema, NodeRef | None],
-    after: tuple[ColumnSchema, NodeRef | None],
+    before: Tree,
+    after: Tree,
 ) -> Iterator[RowChange]:
     """Keys whose values differ, in key order. Reads no sample bytes.
 
@@ -38,7 +56,7 @@ def diff_trees(
         before: schema and root of the one tree.
         after: schema and root of the other.
     """
-    groups = list(_groups(*_differing_leaves(nodes, before[1], after[1])))
+    groups = list(_groups(*differing_leaves(nodes, before[1], after[1])))
     for start in range(0, len(groups), _AT_ONCE):
         part = groups[start : start + _AT_ONCE]
         nodes.prefetch([ref for left, _ in part for ref in left], before[0])
@@ -82,10 +100,10 @@ def _changes_among(old: dict[RowKey, Row], new: dict[RowKey, Row]) -> Iterator[R
             yield RowChange(key, was, now)
 
 
-def _differing_leaves(
+def differing_leaves(
     nodes: NodeReader, before: NodeRef | None, after: NodeRef | None
 ) -> tuple[list[NodeRef], list[NodeRef]]:
-    """The leaves of each tree that the other does not have."""
+    """The leaves of each tree that the other does not have, in key order."""
     left = [] if before is None else [before]
     right = [] if after is None else [after]
     level = max((ref.level for ref in (*left, *right)), default=0)

@@ -27,6 +27,9 @@ class NodeStore(Protocol):
     def save(self, level: int, entries: list[Entry]) -> NodeRef:
         """Make a node of these elements."""
 
+    def edit_leaf(self, ref: NodeRef, edits: Sequence[Entry]) -> NodeRef | None:
+        """Make a leaf of another with changes; None where these move its bounds, or that is not told."""
+
 
 class _Located(NamedTuple):
     ref: NodeRef
@@ -95,6 +98,7 @@ class _LevelEdit:
         self._level = level
         self._removed: dict[bytes, NodeRef] = {}
         self._runs: list[list[Entry]] = []
+        self._made: dict[bytes, NodeRef] = {}
 
     def run(self, edits: Sequence[Entry]) -> list[Entry]:
         i = 0
@@ -102,6 +106,11 @@ class _LevelEdit:
             ref, upper = find_node(self._nodes, self._root, self._level, edits[i][0])
             end = len(edits) if upper is None else bisect_left(edits, upper, lo=i, key=_first)
             self._removed[ref.first] = ref
+            made = self._nodes.edit_leaf(ref, edits[i:end]) if self._level == 0 else None
+            if made is not None:
+                self._made[ref.first] = made
+                i = end
+                continue
             merged = _apply(self._nodes.load(ref), edits[i:end])
             for run in _split(merged, self._level):
                 self._place(run, ref.first)
@@ -114,9 +123,11 @@ class _LevelEdit:
             self._runs.append(run)
             return
         before = _find_node_before(self._nodes, self._root, self._level, min(old_first, run[0][0]))
-        while before is not None and before.first in self._removed and not self._follows(before):
+        while before is not None and self._is_emptied(before):
             before = _find_node_before(self._nodes, self._root, self._level, before.first)
-        if before is not None and before.first not in self._removed:
+        if before is not None and before.first in self._made:
+            self._runs.append([*self._nodes.load(self._made.pop(before.first)), *run])
+        elif before is not None and before.first not in self._removed:
             self._removed[before.first] = before
             self._runs.append([*self._nodes.load(before), *run])
         elif self._runs:
@@ -124,14 +135,15 @@ class _LevelEdit:
         else:
             self._runs.append(run)
 
-    def _follows(self, before: NodeRef) -> bool:
-        """Whether some of what node `before` held is still in the last run."""
-        return bool(self._runs) and self._runs[-1][-1][0] >= before.first
+    def _is_emptied(self, before: NodeRef) -> bool:
+        """Whether nothing of what node `before` held is left in what comes in its place."""
+        if before.first not in self._removed or before.first in self._made:
+            return False
+        return not self._runs or self._runs[-1][-1][0] < before.first
 
     def _changes(self) -> list[Entry]:
         changes: dict[bytes, NodeRef | None] = dict.fromkeys(self._removed)
-        for run in self._runs:
-            node = self._nodes.save(self._level, run)
+        for node in (*self._made.values(), *(self._nodes.save(self._level, run) for run in self._runs)):
             old = self._removed.get(node.first)
             if old is not None and old.digest == node.digest:
                 changes.pop(node.first)

@@ -217,19 +217,41 @@ class BatchReading(FetchingAhead):
         items = rows.gather(spots)
         if items is not None:
             return items
+        missing = [self._row_key(keys[i]) for i in np.flatnonzero(~rows.known(spots)).tolist()]
+        self._load(rows, missing)
+        spots = rows.find(keys)
+        items = rows.gather(spots)
+        if items is not None:
+            return items
         known = rows.known(spots)
         here = rows.gather(spots[known])
         if here is None:  # dropped meanwhile
             known[:] = False
-        missing = [self._row_key(keys[i]) for i in np.flatnonzero(~known).tolist()]
-        read = self._read_items(missing)
-        if self._warm is not None:
-            self._learned(self._warm, missing, rows)
-        if len(missing) == len(keys):
+        read = self._read_items([self._row_key(keys[i]) for i in np.flatnonzero(~known).tolist()])
+        if not known.any():
             return read
         items = np.empty(len(keys), read.dtype)
         items[known], items[~known] = here, read
         return items
+
+    def _load(self, rows: RowSpots, keys: Sequence[RowKey]) -> None:
+        """Have samples in memory where they can be gathered. What cannot be read is left to be told of later."""
+        warm = self._warm
+        assert warm is not None
+        places = [warm.locate(key) for key in keys]
+        unknown = [key for key, place in zip(keys, places, strict=True) if place is None]
+        if unknown:
+            self._find_all(unknown)
+            for key in unknown:
+                warm.learn(key)
+            places = [warm.locate(key) for key in keys]
+        found = [place for place in places if place is not None]
+        self._follow_places(found, len(keys))
+        if rows.sample_size <= MOST_SHARED:
+            warm.load_rows(found, self._can_fetch)
+        for leaf, first, row in found:
+            rows.add_leaf(leaf, first)
+            rows.add_row(leaf, first, row)
 
     def _read_items(self, keys: Sequence[RowKey]) -> npt.NDArray[np.void]:
         size = self._entry.schema.fixed_size or 0
@@ -254,22 +276,20 @@ class BatchReading(FetchingAhead):
             payloads[i] = payload
         return cast("list[bytes | memoryview]", payloads)
 
-    def _learned(self, warm: WarmReads, keys: Sequence[RowKey], rows: RowSpots | None = None) -> None:
+    def _learned(self, warm: WarmReads, keys: Sequence[RowKey]) -> None:
         """Remember where keys are that were just read, for next time; and fetch ahead if they were read in order."""
-        low, high = -1, -1
         for key in keys:
             warm.learn(key)
-            place = warm.locate(key)
-            if place is None:
-                continue
-            leaf, first, row = place
-            if rows is not None:
-                rows.add_leaf(leaf, first)
-                rows.add_row(leaf, first, row)
-            low = first + row if low < 0 else low
-            high = first + row
-        if high >= 0 and high - low == len(keys) - 1:
-            self._follow(low, high + 1)
+        ends = [place for key in (*keys[:1], *keys[-1:]) if (place := warm.locate(key)) is not None]
+        self._follow_places(ends, len(keys))
+
+    def _follow_places(self, places: Sequence[tuple[Leaf, int, int]], count: int) -> None:
+        """So many rows are being read, from the first to the last of some places: follow them if none lies between."""
+        if places:
+            (_, low_leaf, low_row), (_, high_leaf, high_row) = places[0], places[-1]
+            low, high = low_leaf + low_row, high_leaf + high_row
+            if high - low == count - 1:
+                self._follow(low, high + 1)
 
     def _values_of(self, keys: Keys) -> list[Any]:
         wanted = [self._row_key(key) for key in keys]

@@ -17,7 +17,7 @@ from hangar_cloud.catalog.normal_form import same_setup
 from hangar_cloud.catalog.receipts import is_reserved
 from hangar_cloud.catalog.records import Row
 from hangar_cloud.catalog.schema import ColumnSchema
-from hangar_cloud.catalog.tree_diff import RowChange, diff_trees
+from hangar_cloud.catalog.tree_diff import DiffOnce, DiffTrees, RowChange, diff_trees
 from hangar_cloud.catalog.working_set import WorkingColumn, WorkingSet
 from hangar_cloud.storage import Storage
 
@@ -93,14 +93,14 @@ class DiffAndConflicts(NamedTuple):
     conflict: Conflicts
 
 
-def diff_columns(storage: Storage, before: Columns, after: Columns) -> Diff:
+def diff_columns(storage: Storage, before: Columns, after: Columns, diff: DiffTrees = diff_trees) -> Diff:
     """What changes from one set of columns to another; reads no sample bytes, and only tree nodes
     that differ."""
     added, deleted, mutated = _Collector(), _Collector(), _Collector()
     for name in sorted({*before, *after}):
         old, new = before.get(name), after.get(name)
         if old is not None and new is not None and old.schema.has_same_rows(new.schema):
-            for change in diff_trees(storage.nodes, (old.schema, old.root), (new.schema, new.root)):
+            for change in diff(storage.nodes, (old.schema, old.root), (new.schema, new.root)):
                 into = added if change.before is None else deleted if change.after is None else mutated
                 into.add_keys(name, [change.key])
             if old.schema != new.schema:
@@ -189,11 +189,12 @@ def _has_changed_rows(nodes: NodeReader, base: ColumnEntry, column: WorkingColum
 def diff_commits(storage: Storage, master: str, dev: str) -> DiffAndConflicts:
     """The diff of merging commit `dev` into commit `master`."""
     ours, theirs = storage.commit(master).trees, storage.commit(dev).trees
-    diff = diff_columns(storage, ours, theirs)
+    once = DiffOnce()
+    diff = diff_columns(storage, ours, theirs, once)
     bases = history.merge_bases(master, dev, storage.commit)
     if bases in ([master], [dev]):
         return DiffAndConflicts(diff, no_conflicts())
-    merge = merge_columns(storage.nodes, [storage.commit(base).trees for base in bases], ours, theirs)
+    merge = merge_columns(storage.nodes, [storage.commit(base).trees for base in bases], ours, theirs, once)
     return DiffAndConflicts(diff, conflicts_of(merge))
 
 

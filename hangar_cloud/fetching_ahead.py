@@ -8,12 +8,14 @@ from functools import cached_property
 from typing import Any, Final
 
 from hangar_cloud.alive import Alive
+from hangar_cloud.backends.arenas import BlockName
 from hangar_cloud.backends.pack_reader import PackedSample, PackReader
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.keys import KeyType, RowKey, key_range
 from hangar_cloud.catalog.leaf import Leaf
 from hangar_cloud.catalog.node_reader import NodeReader
 from hangar_cloud.catalog.records import Row
+from hangar_cloud.neighbours import blocks_between
 from hangar_cloud.prefetching import Part, Prefetch, parts_of, read_ahead_bytes
 from hangar_cloud.storage import Storage
 
@@ -117,20 +119,29 @@ class FetchingAhead:
         for start in range(0, len(keys), _KEYS_AT_ONCE):
             some = keys[start : start + _KEYS_AT_ONCE]
             self._nodes.prefetch_keys(entry.root, entry.schema, some)
-            blocks: dict[tuple[bytes, int], PackedSample] = {}
+            blocks: dict[BlockName, PackedSample] = {}
+            leaves: dict[int, Leaf] = {}
             for key in some:
-                for row in self._rows_of(key, entry):
-                    if row.place is not None:
-                        blocks.setdefault(row.place[:2], self._packed(row))
+                for leaf, i in self._rows_of(key, entry):
+                    row = leaf.row(i)
+                    if row.place is not None and row.place[:2] not in blocks:
+                        leaves[id(leaf)] = leaf
+                        blocks[row.place[:2]] = self._packed(row)
+            wanted = [s.place for s in blocks.values() if not self._packs.seems_local(s.place)]
+            for name, (leaf, i) in blocks_between(wanted, leaves.values()).items():
+                blocks.setdefault(name, self._packed(leaf.row(i)))
             yield from parts_of([blocks[name] for name in sorted(blocks)])
 
-    def _rows_of(self, key: RowKey, entry: ColumnEntry) -> Iterator[Row]:
+    def _rows_of(self, key: RowKey, entry: ColumnEntry) -> Iterator[tuple[Leaf, int]]:
+        """The rows that a key names, as leaves and numbers in them."""
+        keys: Iterable[RowKey] = [key]
         if entry.schema.column_layout == "nested" and not isinstance(key, tuple):
-            yield from (row for _, row in self._nodes.range(entry.root, entry.schema, *key_range(key)))
-            return
-        row = self._nodes.find(entry.root, entry.schema, key)
-        if row is not None:
-            yield row
+            keys = (pair for pair, _ in self._nodes.range(entry.root, entry.schema, *key_range(key)))
+        for one in keys:
+            leaf = self._nodes.leaf_of(entry.root, entry.schema, one)
+            row = None if leaf is None else leaf.positions.get(one)
+            if leaf is not None and row is not None:
+                yield leaf, row
 
     def _parts_from(self, row: int, entry: ColumnEntry) -> Iterator[Part]:
         """All that is not here, from a row on; a part for each leaf at least, which brings the leaf too."""
@@ -149,18 +160,7 @@ class FetchingAhead:
 
     def _absent_blocks(self, leaf: Leaf, start: int) -> list[PackedSample]:
         """A sample of each block that a leaf's rows from `start` on refer to and that is not on this machine."""
-        packed = leaf.packed
-        if packed is None or all(self._packs.is_whole(pack) for pack in leaf.packs()):
+        if all(self._packs.is_whole(pack) for pack in leaf.packs()):
             return []
-        _, names, offsets, _, _, _ = packed
-        seen: dict[tuple[bytes, int], PackedSample] = {}
-        last = (b"", -1)
-        for i in range(start, len(leaf)):
-            name = names[i * 16 : i * 16 + 16], offsets[i]
-            if name == last or offsets[i] < 0 or name in seen:
-                continue
-            last = name
-            sample = self._packed(leaf.row(i))
-            if not self._packs.seems_local(sample.place):
-                seen[name] = sample
-        return list(seen.values())
+        samples = [self._packed(leaf.row(row)) for _, _, _, row in leaf.blocks if row >= start]
+        return [sample for sample in samples if not self._packs.seems_local(sample.place)]

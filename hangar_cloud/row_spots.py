@@ -109,20 +109,8 @@ class RowSpots:
         """Learn where a row of a leaf is, if it is in memory and was compared with its digest; rows beside it too."""
         if not self.useful or self._arenas.holds(int(self._spots[first + row])):
             return
-        low, high = row, row + 1
-        packed = leaf.packed
-        if packed is not None and packed[2][row] >= 0:
-            _, names, offsets, _, _, _ = packed
-            name, offset = names[row * 16 : row * 16 + 16], offsets[row]
-            block = self._packs.decoded.get((name, offset))
-            if block is None:
-                return
-            if not (block.spot and self._arenas.holds(block.spot)):
-                while low and offsets[low - 1] == offset and names[low * 16 - 16 : low * 16] == name:
-                    low -= 1
-                while high < len(offsets) and offsets[high] == offset and names[high * 16 : high * 16 + 16] == name:
-                    high += 1
-        self.add_rows(leaf, first, low, high)
+        is_packed = leaf.packed is not None and leaf.packed[2][row] >= 0
+        self.add_rows(leaf, first, *(leaf.block_around(row) if is_packed else (row, row + 1)))
 
     def add_rows(self, leaf: Leaf, first: int, start: int, end: int) -> None:
         """Learn of rows of a leaf what `add_row` learns of one."""

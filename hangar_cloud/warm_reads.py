@@ -7,12 +7,13 @@ a key that cannot be, arrays whose shape varies) is left to the long way.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
 
+from hangar_cloud.backends.arenas import BlockName
 from hangar_cloud.backends.fork_lock import ForkLock
 from hangar_cloud.backends.pack_reader import SHARED_BLOCK_LIMIT, UNREADABLE, DecodedBlock, PackedSample, PackReader
 from hangar_cloud.catalog.commits import ColumnEntry
@@ -20,6 +21,7 @@ from hangar_cloud.catalog.keys import MAX_INT_KEY, RowKey, encode_key
 from hangar_cloud.catalog.leaf import Leaf
 from hangar_cloud.catalog.node_reader import NodeReader, Span
 from hangar_cloud.catalog.schema import ColumnSchema
+from hangar_cloud.neighbours import Neighbours
 
 _MOST_SPANS: Final = 65_536
 MOST_SHARED: Final = SHARED_BLOCK_LIMIT // 2
@@ -52,6 +54,7 @@ class WarmReads:
         self._spans: list[Span] = []
         self.take = _taker(entry, packs)
         self._lock = ForkLock()
+        self._neighbours = Neighbours(packs)
 
     def get(self, key: RowKey) -> Any:
         """The value of a key, None where it takes more than memory to tell."""
@@ -128,6 +131,54 @@ class WarmReads:
                     starts[row], sizes[row], digests[row * 32 : row * 32 + 32], fixed or prefix(leaf.row(row).shape)
                 )
 
+    def load_rows(self, places: Sequence[tuple[Leaf, int, int]], fetching: bool) -> None:
+        """The same for rows of any leaves, given as `locate` does.
+
+        Where samples may have to be fetched, some of what lies near is fetched too; see `Neighbours`.
+        """
+        missing: dict[BlockName, PackedSample] = {}
+        numbered: dict[int, Leaf] = {}
+        for leaf, first, row in places:
+            name = _block_name(leaf, row)
+            if name is not None and name not in self._blocks and name not in missing:
+                self._add_sample(missing, name, leaf, row)
+                numbered[first] = leaf
+        if fetching and missing:
+            absent = [s.place for s in missing.values() if not self._packs.seems_local(s.place)]
+            for name, (leaf, row) in self._neighbours.of(absent, numbered).items():
+                if name not in self._blocks and name not in missing:
+                    self._add_sample(missing, name, leaf, row)
+        with suppress(*UNREADABLE):
+            self._packs.read_many(list(missing.values()))
+        for leaf, _, row in places:
+            name = _block_name(leaf, row)
+            block = None if name is None else self._blocks.get(name)
+            if block is not None and leaf.packed is not None and leaf.packed[4][row] not in block.proven:
+                # Whose second sample is wanted is likely to be read as a whole, and the loop over it costs a fraction.
+                self._prove(leaf, *leaf.block_around(row), block)
+
+    def _prove(self, leaf: Leaf, low: int, high: int, block: DecodedBlock) -> None:
+        """Compare the samples of rows that lie in one block with their digests."""
+        assert leaf.packed is not None
+        digests, _, _, _, starts, sizes = leaf.packed
+        prefix = self._entry.schema.prefix
+        fixed = None if leaf.shapes else prefix(None)
+        for row in range(low, high):
+            if starts[row] not in block.proven:
+                shape_prefix = fixed or prefix(leaf.row(row).shape)
+                block.prove(starts[row], sizes[row], digests[row * 32 : row * 32 + 32], shape_prefix)
+
+    def _add_sample(self, samples: dict[BlockName, PackedSample], name: BlockName, leaf: Leaf, row: int) -> None:
+        """Add what is to be read of a block, unless that is better left to the long way."""
+        sample = self._sample(leaf, row)
+        if sample.place.size <= MOST_SHARED and not self._packs.is_purged(sample.digest):
+            samples[name] = sample
+
+    def _sample(self, leaf: Leaf, row: int) -> PackedSample:
+        found = leaf.row(row)
+        assert found.place is not None
+        return PackedSample(found.place, found.identity[1:], self._entry.schema.prefix(found.shape))
+
     def learn(self, key: RowKey) -> None:
         """Remember where the leaf of a key is, which the long way has just read."""
         encoded = encode_key(key)
@@ -184,6 +235,12 @@ def _text_taker(schema: ColumnSchema, packs: PackReader) -> Take:
         return None if payload is None else decode(payload, None)
 
     return take
+
+
+def _block_name(leaf: Leaf, row: int) -> BlockName | None:
+    """The block that a row's sample lies in, None where it stands in the leaf."""
+    packed = leaf.packed
+    return None if packed is None or packed[2][row] < 0 else (packed[1][row * 16 : row * 16 + 16], packed[2][row])
 
 
 def _payload(leaf: Leaf, row: int, block_of: BlockOf) -> bytes | memoryview | None:

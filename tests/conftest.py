@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 
 import pytest
+from hypothesis import settings
 
 from tests.servers import (
     gcs_options,
@@ -27,6 +28,10 @@ __all__ = [
     "s3_server",
     "s3_url",
 ]
+
+# No clock: an example that takes its time on a busy machine is not a failure.
+settings.register_profile("suite", deadline=None)
+settings.load_profile("suite")
 
 
 @pytest.fixture

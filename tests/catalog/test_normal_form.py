@@ -274,7 +274,7 @@ def test_killed_at_any_step_it_is_on_the_old_commit_or_the_new(tmp_path: Path) -
     assert len(seen) > 5
 
 
-@pytest.mark.parametrize("statement", ["DELETE FROM samples", "INSERT INTO columns", "INSERT OR REPLACE INTO settings"])
+@pytest.mark.parametrize("statement", ["DELETE FROM samples", "INSERT INTO columns", "UPDATE settings"])
 def test_a_disk_that_fails_leaves_everything_on_the_old_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, statement: str
 ) -> None:

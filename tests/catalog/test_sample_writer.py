@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -302,6 +303,35 @@ def test_many_runs_are_merged_and_nothing_is_lost(tmp_path):
     assert len(other.find([entry(i)[0] for i in range(60)])) == 60
     assert len(list(tmp_path.glob(f"*{digest_index._SUFFIX}"))) <= digest_index._MERGE_ABOVE + 1
     assert len(index.find([entry(i)[0] for i in range(60)])) == 60
+
+
+def test_small_commits_do_not_write_a_long_run_anew(tmp_path):
+    index = DigestIndex(tmp_path)
+    index.add([entry(i) for i in range(10_000)])
+    long = next(tmp_path.glob(f"*{digest_index._SUFFIX}"))
+    for i in range(10_000, 10_100):
+        index.add([entry(i)])
+        assert index.find([entry(i)[0], entry(5)[0]]) == dict([entry(i), entry(5)])
+    assert long.exists()
+    assert len(list(tmp_path.glob(f"*{digest_index._SUFFIX}"))) <= digest_index._MERGE_ABOVE + 1
+    every = [entry(i)[0] for i in range(10_100)]
+    assert len(index.find(every)) == len(DigestIndex(tmp_path).find(every)) == 10_100
+
+
+def test_marks_of_covered_trees_do_not_grow_without_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(digest_index, "_MOST_MARKS", 40)
+    roots = [i.to_bytes(2, "big") * 16 for i in range(300)]
+    for i, root in enumerate(roots):
+        DigestIndex(tmp_path).add([], [root])
+        os.utime(tmp_path / f"{root.hex()}.covered", (i, i))
+        assert DigestIndex(tmp_path).covers(root)
+    index = DigestIndex(tmp_path)
+    assert len(list(tmp_path.glob("*.covered"))) <= 41
+    assert all(index.covers(root) for root in roots[-20:])
+    assert not index.covers(roots[0])
+    for root in roots:
+        index.add([], [root])
+    assert len(list(tmp_path.glob("*.covered"))) <= 60
 
 
 def test_a_damaged_index_misses_and_never_lies(tmp_path):

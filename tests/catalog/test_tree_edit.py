@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,6 +20,8 @@ from hangar_cloud.backends.store.local import LocalStore
 from hangar_cloud.backends.values import sample_identity
 from hangar_cloud.catalog import records
 from hangar_cloud.catalog.keys import encode_key, sort_keys
+from hangar_cloud.catalog.leaf import Leaf
+from hangar_cloud.catalog.leaf_edit import keeps_bounds
 from hangar_cloud.catalog.node_reader import NodeReader
 from hangar_cloud.catalog.record_writer import RecordWriter
 from hangar_cloud.catalog.records import NodeRef, Row, SegmentPlace, inner_digest, leaf_digest, starts_node
@@ -65,6 +68,12 @@ class MemoryNodes:
             digest, count = inner_digest(level, children), sum(child.count for child in children)
         self.nodes[level, digest] = list(entries)
         return NodeRef(level, entries[0][0], count, digest, SegmentPlace(b"", 0, 0, 0))
+
+    def edit_leaf(self, ref: NodeRef, edits: Sequence[Any]) -> NodeRef | None:
+        if not all(keeps_bounds(key, element, ref.first) for key, element in edits):
+            return None
+        changed = {**dict(self.load(ref)), **dict(edits)}
+        return self.save(0, sorted((key, element) for key, element in changed.items() if element is not None))
 
     def contents(self, root: NodeRef | None) -> dict[bytes, Row]:
         if root is None:
@@ -316,6 +325,56 @@ def test_decoded_nodes_stay_under_their_bound(big):
         nodes.leaf(ref, LABELS)
     assert nodes._bytes <= 2_000_000
     assert len(nodes._nodes) > 1
+
+
+def test_leaves_that_grow_as_they_are_looked_into_stay_under_the_bound_too(big):
+    stored, root = big
+    nodes = NodeReader(ObjectSource(stored.folder), memory_limit=2_000_000)
+    refs = list(nodes.leaves(root))
+    nodes.prefetch(refs, LABELS)
+    kept = [leaf for leaf in nodes._nodes.values() if isinstance(leaf, Leaf)]
+    assert len(kept) > 20, "as tables they are small"
+    for leaf in kept:
+        assert len(leaf.positions) == len(leaf.rows()) == len(leaf)
+    assert nodes._bytes <= 2_000_000
+    assert nodes._bytes == sum(nodes._weights.values())
+    assert nodes._weights.keys() == nodes._nodes.keys()
+    assert 1 < len(nodes._nodes) < len(kept)
+    nodes.forget()
+    assert (nodes._bytes, nodes._weights) == (0, {})
+    assert kept[0].find(kept[0].keys[0]) is not None, "a leaf that is not kept any more can still be read"
+
+
+def test_no_map_of_records_is_kept_in_memory(big):
+    stored, root = big
+    source = ObjectSource(stored.folder)
+    nodes = NodeReader(source)
+    assert sum(nodes.leaf(ref, LABELS).row(0) is not None for ref in nodes.leaves(root)) > 50
+    assert len(source._files._maps) == 0
+
+
+def test_what_arrow_holds_of_leaves_is_what_they_weigh(big):
+    stored, root = big
+    nodes = NodeReader(ObjectSource(stored.folder))
+    before = pa.total_allocated_bytes()
+    for ref in nodes.leaves(root):
+        leaf = nodes.leaf(ref, LABELS)
+        assert leaf.uniform is not None
+        assert leaf.find(leaf.keys[-1]) is not None
+    tables = sum(leaf.table.nbytes for leaf in nodes._nodes.values() if isinstance(leaf, Leaf))
+    assert pa.total_allocated_bytes() - before < 1.3 * tables < nodes._bytes
+
+
+def test_many_keys_are_found_as_each_of_them_is(big):
+    stored, root = big
+    nodes = stored.reader()
+    keys = [*range(0, ROWS, 5_000), *range(100, 700), "text", ROWS, 3, 2**62]
+    assert nodes.find_all(root, LABELS, keys) == [nodes.find(root, LABELS, key) for key in keys]
+    assert nodes.find_all(None, LABELS, keys) == [None] * len(keys)
+    ahead = stored.edit(None, [(encode_key(key), row(1)) for key in (50, 60, "a")])
+    assert nodes.find_all(ahead, LABELS, [1, 50, 55, 60, 61, "a", "b"]) == [
+        None, row(1), None, row(1), None, row(1), None
+    ]  # fmt: skip
 
 
 def test_every_damaged_segment_of_an_object_is_noticed_and_no_other(tmp_path, monkeypatch):

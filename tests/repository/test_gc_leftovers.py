@@ -87,7 +87,7 @@ def test_a_staging_area_whose_database_was_never_made_is_no_damage(committed):
     writer["text", 77] = "goes on"
     writer.commit("goes on")
     writer.close()
-    assert sorted(path.name for path in area.iterdir()) == ["staging.duckdb"]
+    assert sorted(path.name for path in area.iterdir()) == ["clean.json", "staging.duckdb"]
 
 
 def test_what_was_to_be_deleted_of_a_stash(committed):

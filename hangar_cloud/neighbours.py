@@ -1,0 +1,88 @@
+"""Blocks that lie between others which are about to be fetched: the request that fetches those brings them too."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Final
+
+from hangar_cloud.backends.arenas import BlockName
+from hangar_cloud.backends.blocks import Place
+from hangar_cloud.backends.pack_reader import PackReader
+from hangar_cloud.backends.store.ranges import DEFAULT_JOIN_GAP
+from hangar_cloud.catalog.leaf import Leaf
+
+_MOST_GAP: Final = 1024 * 1024
+_SHARE: Final = 4
+_MANY_BLOCKS: Final = 16
+
+
+class Neighbours:
+    """Which blocks to fetch together with those that a batch of a column wants.
+
+    One batch alone wants its samples, and gets what a store reads anyway to answer it. Who reads batch after batch is
+    going to read what is near as well, and a request costs as much as some hundred kilobytes. So gaps are bridged that
+    grow with each batch that has to be fetched; and of a leaf of which a quarter was fetched, the rest comes too.
+    """
+
+    def __init__(self, packs: PackReader) -> None:
+        self._packs = packs
+        self._gap = DEFAULT_JOIN_GAP
+        self._fetched: Counter[int] = Counter()
+
+    def of(self, wanted: Sequence[Place], leaves: Mapping[int, Leaf]) -> dict[BlockName, tuple[Leaf, int]]:
+        """More blocks to fetch, and a row of each.
+
+        Args:
+            wanted: places of different blocks that are not on this machine.
+            leaves: the records that name these, by the number of their first row.
+        """
+        found = blocks_between(wanted, leaves.values(), self._gap)
+        if len(wanted) >= _MANY_BLOCKS:
+            self._gap = min(self._gap * 4, _MOST_GAP)
+        names = {(place.pack, place.offset) for place in wanted} | found.keys()
+        for first, leaf in leaves.items():
+            blocks = leaf.blocks
+            before = self._fetched[first]
+            if before <= len(blocks):
+                self._fetched[first] += sum((pack, offset) in names for pack, offset, _, _ in blocks)
+                if before * _SHARE >= len(blocks) and self._fetched[first] > before:
+                    self._fetched[first] = len(blocks) + 1  # done with it
+                    found.update({(pack, offset): (leaf, row) for pack, offset, _, row in blocks})
+        return {name: place for name, place in found.items() if not self._is_here(*place)}
+
+    def _is_here(self, leaf: Leaf, row: int) -> bool:
+        place = leaf.row(row).place
+        return place is None or self._packs.seems_local(place)
+
+
+def blocks_between(
+    wanted: Collection[Place], leaves: Iterable[Leaf], gap: int = DEFAULT_JOIN_GAP
+) -> dict[BlockName, tuple[Leaf, int]]:
+    """Blocks in the gaps between some places; with a row of each.
+
+    Args:
+        wanted: places of different blocks.
+        leaves: the records whose blocks are looked at.
+        gap: bytes of the largest gap; by default of those that a store bridges anyway, to send one request.
+    """
+    gaps: dict[bytes, list[tuple[int, int]]] = {}
+    for one, two in pairwise(sorted(wanted)):
+        end = one.offset + one.stored
+        if one.pack == two.pack and end < two.offset <= end + gap:
+            gaps.setdefault(one.pack, []).append((end, two.offset))
+    if not gaps:
+        return {}
+    between: dict[BlockName, tuple[Leaf, int]] = {}
+    for leaf in leaves:
+        for pack, offset, stored, row in leaf.blocks:
+            if pack in gaps and _lies_in(gaps[pack], offset, offset + stored):
+                between[pack, offset] = leaf, row
+    return between
+
+
+def _lies_in(gaps: list[tuple[int, int]], start: int, end: int) -> bool:
+    i = bisect_right(gaps, (start, end)) - 1
+    return any(low <= start and end <= high for low, high in gaps[max(i, 0) : i + 2])
