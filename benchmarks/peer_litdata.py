@@ -39,12 +39,11 @@ def cold(bench):
     with served() as server:
         upload(server, folder, "chunks")
         os.environ.update(AWS_ACCESS_KEY_ID=server["key"], AWS_SECRET_ACCESS_KEY=server["secret"])
-        os.environ.update(AWS_REGION="us-east-1", AWS_DEFAULT_REGION="us-east-1")
+        os.environ.update(AWS_REGION="us-east-1", AWS_DEFAULT_REGION="us-east-1", AWS_ALLOW_HTTP="true")
         options = {
             "aws_access_key_id": server["key"],
             "aws_secret_access_key": server["secret"],
             "endpoint_url": server["slow"],
-            "allow_http": "true",
         }
         with bench.timed(60_000):
             url, cache = f"s3://{server['bucket']}/chunks", os.path.join(bench.folder, "cache")

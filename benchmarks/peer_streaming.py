@@ -1,9 +1,29 @@
 """The same epochs with mosaicml-streaming."""
 
 import os
+import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 
 from serving import served, upload
 from torch.utils.data import DataLoader
+
+
+def _without_torchvision():
+    """Its image datasets import torchvision, which must be of the very build of torch; none of that is used here."""
+    for name, wanted in (
+        ("", ()),
+        (".datasets", ("VisionDataset",)),
+        (".transforms", ()),
+        (".transforms.functional", ()),
+    ):
+        module = sys.modules[f"torchvision{name}"] = ModuleType(f"torchvision{name}")
+        module.__spec__ = ModuleSpec(module.__name__, None)
+        for each in (*wanted, "to_tensor"):
+            setattr(module, each, type(each, (), {}))
+
+
+_without_torchvision()
 
 
 def _shards(bench):
