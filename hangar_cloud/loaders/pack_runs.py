@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from hangar_cloud.backends.errors import HangarError
 from hangar_cloud.backends.object_source import Extent
 from hangar_cloud.backends.pack_reader import PackedSample, PackReader
-from hangar_cloud.backends.packs import pack_path
 
 _RUN_BYTES: Final = 2 * 1024 * 1024
 
@@ -23,31 +22,36 @@ def read_blocks(packs: PackReader, samples: Sequence[PackedSample]) -> list[memo
     Raises:
         as `PackReader.read`, without saying which sample it is about.
     """
-    runs = _runs(samples)
-    if len(runs) == len(samples):
-        return packs._source.read_many([packs.extent(sample) for sample in samples])
-    found: list[Any] = []
-    missing: list[tuple[int, list[PackedSample]]] = []
-    for run in runs:
-        try:
-            found.append(packs._source.read_local(_extent(packs, run)))
-        except HangarError:
-            missing.append((len(found), run))
-            found.append(None)
-    # Where some blocks of a run are here, the others are fetched one by one.
-    extents = [
-        [packs.extent(sample) for sample in run] if _some_here(packs, run) else [_extent(packs, run)]
-        for _, run in missing
-    ]
+    runs = [_Run(packs, members) for members in _neighbours(samples)]
+    found: list[list[memoryview] | None] = [_read_local(packs, run) for run in runs]
+    missing = [i for i, blocks in enumerate(found) if blocks is None]
     if missing:
-        fetched = iter(packs._source.read_many([extent for those in extents for extent in those]))  # type: ignore[misc]
-        for (place, run), those in zip(missing, extents, strict=True):
-            parts: list[Any] = [next(fetched) for _ in those]
-            found[place] = parts[0] if len(parts) != len(run) or isinstance(parts[0], list) else parts
-    return [block for blocks in found for block in blocks]
+        # Where some blocks of a run are here, the others are fetched one by one.
+        asked = [
+            [_single(part) for part in runs[i].parts] if _some_here(packs, runs[i]) else [runs[i].extent]
+            for i in missing
+        ]
+        came = iter(packs._source.read_many([extent for extents in asked for extent in extents]))
+        for i, extents in zip(missing, asked, strict=True):
+            found[i] = [block for _ in extents for block in next(came)]
+    return [block for blocks in found if blocks is not None for block in blocks]
 
 
-def _runs(samples: Sequence[PackedSample]) -> list[list[PackedSample]]:
+class _Run:
+    """Blocks that follow each other: the part of a pack that holds them, with the checks of each."""
+
+    def __init__(self, packs: PackReader, samples: Sequence[PackedSample]) -> None:
+        self.samples = samples
+        self.parts = [packs.extent(sample) for sample in samples]
+        first, last = self.parts[0], self.parts[-1]
+        self.extent = Extent(first.path, first.offset, last.offset + last.length - first.offset, self._verify)
+
+    def _verify(self, data: memoryview, fetched: bool) -> list[memoryview]:
+        first = self.parts[0].offset
+        return [e.verify(data[e.offset - first : e.offset - first + e.length], fetched) for e in self.parts]
+
+
+def _neighbours(samples: Sequence[PackedSample]) -> list[list[PackedSample]]:
     runs: list[list[PackedSample]] = []
     end, size = (b"", -1), 0
     for sample in samples:
@@ -60,17 +64,20 @@ def _runs(samples: Sequence[PackedSample]) -> list[list[PackedSample]]:
     return runs
 
 
-def _extent(packs: PackReader, run: Sequence[PackedSample]) -> Extent[list[memoryview]]:
-    """The part of a pack that holds a run, with the checks of its blocks."""
-    extents = [packs.extent(sample) for sample in run]
-    first = extents[0].offset
-
-    def verify(data: memoryview, fetched: bool) -> list[memoryview]:
-        return [e.verify(data[e.offset - first : e.offset - first + e.length], fetched) for e in extents]
-
-    return Extent(pack_path(run[0].place.pack), first, extents[-1].offset + extents[-1].length - first, verify)
+def _read_local(packs: PackReader, run: _Run) -> list[memoryview] | None:
+    try:
+        return packs._source.read_local(run.extent)
+    except HangarError:
+        return None
 
 
-def _some_here(packs: PackReader, run: Sequence[PackedSample]) -> bool:
+def _single(part: Extent[memoryview]) -> Extent[list[memoryview]]:
+    """An extent whose value is a list of one block."""
+    return Extent(part.path, part.offset, part.length, lambda data, fetched: [part.verify(data, fetched)])
+
+
+def _some_here(packs: PackReader, run: _Run) -> bool:
     """Whether blocks of a run that cannot be read as a whole are on this machine, judged by three of them."""
-    return any(packs.is_local(sample) for sample in {id(s): s for s in (run[0], run[len(run) // 2], run[-1])}.values())
+    if len(run.parts) == 1:
+        return False
+    return any(packs._source.is_local(run.parts[i]) for i in {0, len(run.parts) // 2, len(run.parts) - 1})

@@ -137,6 +137,9 @@ def _common_keys(columns: dict[str, ColumnReader]) -> tuple[list[SampleKey], boo
 def _keys_of(column: ColumnReader) -> Iterable[KeyType]:
     if column.contains_subsamples:
         return column.keys()  # type: ignore[attr-defined, no-any-return]
+    if not column._storage.holds_everything:
+        # Together, and not each when it is come to, which is a round trip for each.
+        column._nodes.prefetch(list(column._nodes.leaves(column._entry.root)), column._entry.schema)
     # Without making rows, of which the keys of a column do.
     return (key for leaf in column._leaves() for key in leaf.keys)  # type: ignore[misc]
 
