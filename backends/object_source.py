@@ -180,8 +180,7 @@ class ObjectSource:
                 problem = CorruptDataError(f"{error} (as read from {remote.url})")
                 problem.__cause__ = error
                 continue
-            with contextlib.suppress(OSError):  # a full disk is no reason not to read
-                self._kept.keep_whole(path, data)
+            self.keep_whole(path, data)
             return value
         raise problem or self._nowhere(path, reason, remotes)
 
@@ -225,6 +224,11 @@ class ObjectSource:
     def let_go(self) -> None:
         """Every now and then, close files that another process evicted; reading does so too."""
         self._kept.let_go()
+
+    def keep_whole(self, path: str, data: bytes) -> None:
+        """Keep a small whole object that was verified, if there is room for it."""
+        with contextlib.suppress(OSError):  # a full disk is no reason not to read
+            self._kept.keep_whole(path, data)
 
     def was_moved(self, path: str) -> bool:
         """Whether a local object that is not here was moved elsewhere in the local store, or some of it was."""
