@@ -71,6 +71,9 @@ def human(value: float) -> str:
 
 def line(row: Row, ours: float, peer: float | None) -> str:
     """A line of the table."""
+    if row.measure:
+        met = ours <= row.seconds
+        return f"{row.name:<44} {ours:>10,.0f} {row.measure:<38} <= {row.seconds:<9,.0f} {'met' if met else 'NOT MET'}"
     if peer is None or row.peer is None:
         met, compared, bar = ours <= row.seconds, "", f"<= {human(row.seconds)}"
     else:

@@ -23,6 +23,7 @@ class Row(NamedTuple):
         peer: the same work by another, None where the bar is a time.
         factor: the bar: as many times as fast as the peer (below 1: so much slower at most).
         seconds: the bar where there is no peer: at most so long.
+        measure: what is measured where it is not seconds, such as bytes; the bar is at most so many.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Row(NamedTuple):
     peer: Work | None = None
     factor: float = 0
     seconds: float = 0
+    measure: str = ""
 
 
 OURS: Final = "hangar-cloud"
@@ -65,8 +67,8 @@ def _batches(name: str, function: str, peer: Work, factor: float, unit: str = "b
     return Row(name, unit, Work(OURS, "work_read.py", function), peer, factor)
 
 
-def _history(name: str, function: str, limit: float) -> Row:
-    return Row(name, "time", Work(OURS, "work_history.py", function), seconds=limit)
+def _history(name: str, function: str, limit: float, measure: str = "") -> Row:
+    return Row(name, "time", Work(OURS, "work_history.py", function), seconds=limit, measure=measure)
 
 
 ROWS: Final = [
@@ -100,9 +102,14 @@ ROWS: Final = [
     ),
     _batches("256 random images, compressed: Lance", "batch_compressed", Work("lance", "peer_lance.py", "batch"), 4),
     _history("change one of 10^6 and commit", "change_one", 30 * _MS),
+    _history("change one of 10^6: new in the store", "new_bytes", 200_000, "bytes"),
     _history("create a branch at 10^6", "create_branch", 5 * _MS),
     _history("open for writing at 10^6", "open_writer", 30 * _MS),
     _history("fresh process to first sample of 10^6", "first_sample", 30 * _MS),
+    _history("fresh process to first sample of MNIST", "first_image", 15 * _MS),
+    _history("reader of 10^7 rows, 1,000 random reads", "memory_of_ten_million", 300e6, "bytes"),
+    _history("import hangar_cloud", "import_library", 0.2),
+    _history("hangar --help", "command_help", 0.4),
     _history("diff of 10^6, 100 + 100 scattered", "diff_scattered", 200 * _MS),
     _history("diff of 10^6, 100 + 100 together", "diff_together", 20 * _MS),
     _history("merge of 10^6, 100 + 100 scattered", "merge_scattered", 400 * _MS),

@@ -182,8 +182,10 @@ class Leaf:
         """Ids of the packs that the leaf's rows refer to."""
         if "pack" not in self._names:
             return set()
-        named = self._table.column("pack").unique().to_pylist()
-        return {bytes(pack) for pack in named if pack not in (None, NO_PACK)}
+        import pyarrow as pa
+
+        named = fixed_width(pa.chunked_array([self._table.column("pack").unique().drop_null()]), "V16").tobytes()
+        return {named[i : i + 16] for i in range(0, len(named), 16)} - {NO_PACK}
 
     def extents(self) -> Iterator[tuple[bytes, int, int, bytes]]:
         """Pack, offset, length, and digest of one of its samples, of each extent that the rows refer to, each once."""
