@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from functools import partial
 
 from hangar_cloud.backends.background import MOST_THREADS, Background
 from hangar_cloud.backends.fork_lock import ForkLock
@@ -27,7 +28,7 @@ def test_a_few_at_a_time_in_order_and_no_thread_stays():
         assert gate.wait(60)
 
     for n in range(20):
-        assert background.submit(lambda n=n: work(n))
+        assert background.submit(partial(work, n))
     wait_until(lambda: len(begun) == MOST_THREADS)
     assert threading.active_count() == before + MOST_THREADS
     gate.set()
