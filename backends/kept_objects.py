@@ -47,6 +47,10 @@ class KeptObjects:
                 "without one"
             )
 
+    def keeps(self, size: int) -> bool:
+        """Whether so many bytes of parts of objects would be kept."""
+        return self._partial is not None and (self._limit is None or self._limit.fits(size))
+
     def keep_parts(
         self,
         parts: Sequence[Part],

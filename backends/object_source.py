@@ -234,6 +234,10 @@ class ObjectSource:
         """Whether a local object that is not here was moved elsewhere in the local store, or some of it was."""
         return self._moves.moved_in_folder(self.store, path)
 
+    def keeps(self, size: int) -> bool:
+        """Whether the cache can hold so many bytes of parts of objects."""
+        return self._kept.keeps(size)
+
     def refuse_to_keep(self, size: int) -> None:
         """Raises StoreError if the cache cannot hold `size` bytes of parts of objects, which were asked to be kept."""
         self._kept.refuse_too_much(size)

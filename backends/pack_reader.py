@@ -229,6 +229,10 @@ class PackReader:
         name = place.pack, place.offset
         return name in self.decoded or self._source.seems_local(pack_path(place.pack), place.offset, place.stored)
 
+    def keeps(self, size: int) -> bool:
+        """Whether so many bytes of what is fetched are kept on this machine."""
+        return self._source.keeps(size)
+
     def is_whole(self, pack: bytes) -> bool:
         """True if the whole pack is on this machine."""
         # Looked up each time: another process may have evicted it, or it was found damaged.

@@ -45,6 +45,7 @@ def seconds(work: Work, options: argparse.Namespace) -> float:
     environment = {
         **os.environ,
         "PYTHONWARNINGS": "ignore",
+        "BENCH_PYTHON": sys.executable,
         "PYTHONPATH": str(HERE.parent) if work.who in (OURS, PLAIN) else "",
     }
     with tempfile.TemporaryDirectory(prefix="hangar-bench-") as folder:

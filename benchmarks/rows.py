@@ -50,6 +50,10 @@ PEERS: Final[dict[str, list[str]]] = {
     ],
     "lance": ["pylance", "numpy"],
     "numpy": ["numpy"],
+    # Of the same version as ours, which the extra "bench" brings.
+    "torch": ["torch==2.13.0", "numpy"],
+    "litdata": ["litdata", "torch==2.13.0", "numpy", "boto3"],
+    "streaming": ["mosaicml-streaming", "torch==2.13.0", "numpy", "boto3"],
 }
 """What is installed for each peer. Hangar needs Python 3.11 or older."""
 
@@ -77,6 +81,11 @@ def _history(name: str, function: str, limit: float, measure: str = "") -> Row:
 def _wire(name: str, unit: str, function: str) -> Row:
     ours, plain = Work(OURS, "work_wire.py", function), Work(PLAIN, "work_wire.py", f"{function}_plain")
     return Row(name, unit, ours, plain, 0.8)
+
+
+def _load(name: str, function: str, who: str, theirs: str, factor: float) -> Row:
+    peer = "work_loaders.py" if who == OURS else f"peer_{who}.py"
+    return Row(name, "sample", Work(OURS, "work_loaders.py", function), Work(who, peer, theirs), factor)
 
 
 ROWS: Final = [
@@ -142,4 +151,12 @@ ROWS: Final = [
         seconds=6,
         measure="round trips",
     ),
+    _load("loader: shuffled epoch, warm: TensorDataset", "warm", "torch", "warm", 0.5),
+    _load("loader: shuffled epoch, warm: Lance", "warm", "lance", "warm", 5),
+    _load("loader: shuffled epoch, warm: litdata", "warm", "litdata", "warm", 5),
+    _load("loader: 100 kB samples, 2 workers: none", "workers_two", OURS, "workers_none", 1),
+    _load("loader: cold behind 30 ms, 100 kB: raw GETs", "cold_large", OURS, "raw_large", 0.7),
+    _load("loader: cold behind 30 ms: litdata", "cold", "litdata", "cold", 1),
+    _load("loader: cold behind 30 ms: streaming", "cold", "streaming", "cold", 1),
+    Row("loader: go on in 10^6 samples", "time", Work(OURS, "work_loaders.py", "resume"), seconds=1),
 ]

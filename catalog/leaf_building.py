@@ -75,9 +75,9 @@ def encode_rows(rows: RowBatch, encoded: Sequence[bytes], schema: ColumnSchema) 
     """What `encode_leaf` gives, byte for byte; quicker where keys are numbers, shapes fixed, and all rows alike."""
     import pyarrow as pa
 
-    if not (rows.alike and rows.shapes is None and are_numbers(rows.keys)):
+    if not (rows.alike and rows.shapes is None and are_numbers(rows.row_keys)):
         return encode_leaf(list(zip(encoded, rows.rows(), strict=True)), schema)
-    columns: dict[str, Any] = {"key_int": pa.array(np.array(rows.keys, np.int64))}
+    columns: dict[str, Any] = {"key_int": pa.array(np.array(rows.row_keys, np.int64))}
     places = rows.places
     if places is None:
         name, values = values_column(list(rows.values or ()), schema)

@@ -38,7 +38,8 @@ class RowBatch(Sequence[tuple[RowKey, Row]]):
         values: Sequence[bytes | None] | None,
         shapes: Sequence[Shape | None] | None,
     ) -> None:
-        self.keys = keys
+        # Not `keys`: `dict.update` would take the batch for a mapping.
+        self.row_keys = keys
         self.identities = identities
         self.places = places
         self.values = values
@@ -52,7 +53,7 @@ class RowBatch(Sequence[tuple[RowKey, Row]]):
         return self.places is None or self.packed is None
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return len(self.row_keys)
 
     @overload
     def __getitem__(self, i: int) -> tuple[RowKey, Row]: ...
@@ -60,11 +61,11 @@ class RowBatch(Sequence[tuple[RowKey, Row]]):
     def __getitem__(self, i: slice) -> Sequence[tuple[RowKey, Row]]: ...
     def __getitem__(self, i: int | slice) -> Any:
         if isinstance(i, slice):
-            return [(self.keys[n], self.row(n)) for n in range(*i.indices(len(self)))]
-        return self.keys[i], self.row(i)
+            return [(self.row_keys[n], self.row(n)) for n in range(*i.indices(len(self)))]
+        return self.row_keys[i], self.row(i)
 
     def __iter__(self) -> Iterator[tuple[RowKey, Row]]:
-        return zip(self.keys, self.rows(), strict=True)
+        return zip(self.row_keys, self.rows(), strict=True)
 
     def row(self, i: int) -> Row:
         """Row number i."""
@@ -98,7 +99,7 @@ class RowBatch(Sequence[tuple[RowKey, Row]]):
             else:
                 places = places.take(rows)
         return RowBatch(
-            [self.keys[i] for i in order],
+            [self.row_keys[i] for i in order],
             [self.identities[i] for i in order],
             packed,
             places,
@@ -119,7 +120,7 @@ class RowBatch(Sequence[tuple[RowKey, Row]]):
         elif places is not None:
             places = places.take(here)
         return RowBatch(
-            self.keys[here],
+            self.row_keys[here],
             self.identities[here],
             packed,
             places,
@@ -133,7 +134,7 @@ class RowBatch(Sequence[tuple[RowKey, Row]]):
             return self
         used = self.places.used()
         places = self.places._replace(packs=[rename(pack) if pack in used else pack for pack in self.places.packs])
-        return RowBatch(self.keys, self.identities, self.packed, places, self.values, self.shapes)
+        return RowBatch(self.row_keys, self.identities, self.packed, places, self.values, self.shapes)
 
     @staticmethod
     def of(rows: Sequence[tuple[RowKey, Row]]) -> RowBatch:
@@ -161,7 +162,7 @@ class RowBatch(Sequence[tuple[RowKey, Row]]):
         values = None if all(part.values is None for part in parts) else _flat(parts, lambda part: part.values)
         shapes = None if all(part.shapes is None for part in parts) else _flat(parts, lambda part: part.shapes)
         return RowBatch(
-            [key for part in parts for key in part.keys],
+            [key for part in parts for key in part.row_keys],
             [identity for part in parts for identity in part.identities],
             packed,
             Places.joined(places) if places else None,
@@ -179,7 +180,7 @@ class SortedRows(Sequence[tuple[bytes, Row]]):
     """The rows of a batch by encoded key, in key order: what changes a record tree."""
 
     def __init__(self, batch: RowBatch) -> None:
-        encoded = encode_keys(batch.keys)
+        encoded = encode_keys(batch.row_keys)
         if encoded == sorted(encoded):
             self.batch, self.encoded = batch, encoded
         else:

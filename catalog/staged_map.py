@@ -46,9 +46,9 @@ class StagedRows(MutableMapping[RowKey, Row | None]):
     def take(self, batch: RowBatch) -> None:
         """Set all rows of a batch."""
         if len(batch) < _FEW_ROWS:
-            self.cells.update(iter(batch))
+            self.cells.update(batch)
             return
-        self.cells.update(zip(batch.keys, range(self._end, self._end + len(batch)), strict=True))
+        self.cells.update(zip(batch.row_keys, range(self._end, self._end + len(batch)), strict=True))
         self._batches.append(batch)
         self._starts.append(self._end)
         self._end += len(batch)

@@ -34,7 +34,7 @@ def batch_table(sequence: int, name: str, batch: RowBatch) -> Any:
     import pyarrow as pa
 
     count = len(batch)
-    keys = batch.keys
+    keys = batch.row_keys
     subs: list[Any] = [pa.nulls(count, pa.int64()), pa.nulls(count, pa.string())]
     if type(keys[0]) is tuple:
         subs = _key_columns([key[1] for key in keys])  # type: ignore[index]

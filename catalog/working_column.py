@@ -130,12 +130,12 @@ class WorkingColumn:
         """Take values as staged, now that they are durable; those that were kept in memory are dropped from there."""
         self._count_up()
         if not kept:
-            self._count_all(rows.keys, len(rows))
+            self._count_all(rows.row_keys, len(rows))
         if len(rows) <= MOST_LOOSE:
             self._note_loose(rows)
         self.staged.take(rows)
-        self._note_numbers(rows.keys)
-        self._drop_pending(rows.keys)
+        self._note_numbers(rows.row_keys)
+        self._drop_pending(rows.row_keys)
 
     @property
     def has_many_loose(self) -> bool:

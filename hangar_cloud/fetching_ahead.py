@@ -99,6 +99,9 @@ class FetchingAhead:
 
     def _read_ahead_from(self, row: int) -> Prefetch | None:
         window = read_ahead_bytes()
+        while window and not self._packs.keeps(4 * window):
+            # What a small cache loses before it is read would be fetched twice.
+            window //= 2
         if not window or not self._can_fetch or row >= self._entry.count:
             return None
         return Prefetch(self._parts_from(row, self._entry, part_sizes(window)), self._packs, self._still_open, window)

@@ -98,8 +98,11 @@ class Prefetch:
             return
         with self._lock:
             while not self._ended and self._running < _LANES and self._has_room():
+                if not BACKGROUND.submit(self._go_on):
+                    self._ended = True
+                    self._over.set()
+                    return
                 self._running += 1
-                BACKGROUND.submit(self._go_on)
 
     def _has_room(self) -> bool:
         return self._window is None or (self._bytes < self._window and len(self._ahead) < _MOST_PARTS)

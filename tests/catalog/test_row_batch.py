@@ -140,6 +140,7 @@ def test_parts_and_other_orders_and_joins_have_the_rows_that_they_should(bench, 
     parts = [batch.part(0, 30), batch.take(range(30, 60)), RowBatch.of(rows[60:])]
     assert list(RowBatch.joined(parts)) == rows
     assert list(RowBatch.of(rows)) == rows
+    assert dict(batch) == dict(rows)
 
 
 class TestStagedRows:
@@ -162,7 +163,7 @@ class TestStagedRows:
         assert dict(staged.copy()) == plain
         batch = staged.as_batch()
         if batch is not None:
-            assert dict(iter(batch)) == plain
+            assert dict(batch) == plain
             assert len(batch) == len(plain)
 
     def row(self, key: int, number: int) -> Row:

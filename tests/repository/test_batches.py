@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from hangar_cloud import Repository
+from hangar_cloud.catalog.leaf_blocks import block_around, block_name, block_rows
 from hangar_cloud.errors import CorruptDataError, InvalidArgumentError
 from tests.project.source_rules import ROOT
 from tests.project.test_docs import blocks
@@ -382,6 +383,24 @@ def test_files_that_are_gone_are_let_go_of(tmp_path):
     assert not arenas.memory
     pack.with_suffix(".away").rename(pack)
     assert np.array_equal(column.get_batch(range(20)), found)
+
+
+@pytest.mark.parametrize("name", ["pixels", "raw", "label", "long"])
+def test_the_blocks_of_a_leaf_are_those_of_its_rows(made, name):
+    for leaf in column_of(made, name)._leaves():
+        rows = [leaf.row(i).place for i in range(len(leaf))]
+        parts = list(block_rows(leaf))
+        assert [part.first for part in parts] == sorted(part.first for part in parts)
+        covered = {row: part for part in parts for row in range(part.first, part.end)}
+        assert set(covered) == {i for i, place in enumerate(rows) if place is not None}
+        for i, part in covered.items():
+            assert (part.pack, part.offset, part.stored) == rows[i][:3]
+            assert block_name(leaf, i) == rows[i][:2]
+            assert block_around(leaf, i) == (part.first, part.end)
+        middle = len(leaf) // 2
+        some = {row for part in block_rows(leaf, 3, middle) for row in range(part.first, part.end)}
+        assert some == {row for row in covered if 3 <= row < middle}
+        assert list(block_rows(leaf, 5, 5)) == []
 
 
 def test_the_page_about_batches_runs(tmp_path, monkeypatch):

@@ -251,6 +251,16 @@ def test_who_stops_early_has_fetched_little_and_who_goes_on_sends_few_requests(c
     assert counting.requests["get_range"] < 60, "of 150 blocks"
 
 
+def test_a_small_cache_is_not_flooded(clone):
+    """What it loses before it is read would be fetched twice."""
+    small = Repository(clone.path, cache_size=400_000)
+    counting = counted(small)
+    for n, value in enumerate(small.checkout()["big"].values()):
+        assert same(value, noise(n, 50_000))
+    assert n == 19
+    assert counting.bytes_received < 1_300_000, "of 1,000,000"
+
+
 def test_reading_at_random_reads_nothing_ahead(clone):
     counting = counted(clone)
     column = clone.checkout()["images"]

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from hangar_cloud import set_request_limit
 from hangar_cloud.backends.store.in_flight import DEFAULT_REQUESTS, REQUESTS
-from hangar_cloud.request_limit import set_request_limit
 
 
 @pytest.fixture(autouse=True)
