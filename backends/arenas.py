@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from hangar_cloud.backends.fork_lock import ForkLock
 
-_OFFSET_BITS: Final = 40
-_OFFSET: Final = (1 << _OFFSET_BITS) - 1
+OFFSET_BITS: Final = 40
+OFFSET: Final = (1 << OFFSET_BITS) - 1
 
 Spots = npt.NDArray[np.int64]
 BlockName = tuple[bytes, int]
@@ -47,11 +47,14 @@ class Arenas:
     Args:
         limit: bytes of the chunks that blocks are copied into; the oldest are dropped beyond. Memory maps do not
             count: the system takes their pages back when it needs them.
+
+    `memory` is that of each arena by its number.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._arenas: dict[int, _Arena] = {}
+        self.memory: dict[int, memoryview] = {}
         self._chunks: OrderedDict[int, _Arena] = OrderedDict()
         self._maps: dict[int, tuple[int, Any]] = {}
         self._last = 0
@@ -65,7 +68,7 @@ class Arenas:
 
     def holds(self, spot: int) -> bool:
         """Whether a spot is still one."""
-        return spot >> _OFFSET_BITS in self._arenas
+        return spot >> OFFSET_BITS in self._arenas
 
     def place(self, raw: memoryview, name: BlockName | None = None) -> tuple[int, memoryview, list[BlockName]]:
         """Bring some bytes into an arena; what is part of a memory map is in one already.
@@ -77,7 +80,7 @@ class Arenas:
         owner = raw.obj
         if isinstance(owner, mmap.mmap) and len(raw):
             number, start = self._map(owner)
-            return (number << _OFFSET_BITS) + np.frombuffer(raw, np.uint8).ctypes.data - start, raw, []
+            return (number << OFFSET_BITS) + np.frombuffer(raw, np.uint8).ctypes.data - start, raw, []
         size = len(raw)
         with self._lock:
             dropped: list[BlockName] = []
@@ -86,17 +89,17 @@ class Arenas:
             chunk.memory[start : start + size] = np.frombuffer(raw, np.uint8)
             if name is not None:
                 chunk.names.append(name)
-        return (number << _OFFSET_BITS) + start, chunk.memory.data[start : start + size].toreadonly(), dropped
+        return (number << OFFSET_BITS) + start, chunk.memory.data[start : start + size].toreadonly(), dropped
 
     def gather(self, spots: Spots, size: int) -> npt.NDArray[np.void] | None:
         """Copies of `size` bytes from each spot, in order; None if any spot is none (0, or of a dropped arena)."""
         if not len(spots):
             return np.empty(0, f"V{size}")
-        numbers = spots >> _OFFSET_BITS
+        numbers = spots >> OFFSET_BITS
         first = numbers[0]
         if (numbers == first).all():
             arena = self._arenas.get(int(first))
-            return None if arena is None else arena.view(size)[spots & _OFFSET]
+            return None if arena is None else arena.view(size)[spots & OFFSET]
         order = np.argsort(numbers, kind="stable")
         ends = np.flatnonzero(np.diff(numbers[order])) + 1
         result = np.empty(len(spots), f"V{size}")
@@ -104,24 +107,25 @@ class Arenas:
             arena = self._arenas.get(int(numbers[part[0]]))
             if arena is None:
                 return None
-            result[part] = arena.view(size)[spots[part] & _OFFSET]
+            result[part] = arena.view(size)[spots[part] & OFFSET]
         return result
 
     def known(self, spots: Spots) -> npt.NDArray[np.bool_]:
         """Which spots are ones."""
-        return np.isin(spots >> _OFFSET_BITS, list(self._arenas))
+        return np.isin(spots >> OFFSET_BITS, list(self._arenas))
 
     def drop_map(self, owner: Any) -> None:
         """Let go of a memory map: the file of one that was evicted takes room on the disk until then."""
         with self._lock:
             known = self._maps.pop(id(owner), None)
             if known is not None:
-                del self._arenas[known[0]]
+                self._drop(known[0])
 
     def forget(self) -> None:
         """Drop everything."""
         with self._lock:
             self._arenas.clear()
+            self.memory.clear()
             self._chunks.clear()
             self._maps.clear()
             self._bytes = 0
@@ -149,10 +153,15 @@ class Arenas:
             oldest, dropped = self._chunks.popitem(last=False)
             self._bytes -= dropped.used
             names += dropped.names
-            del self._arenas[oldest]
+            self._drop(oldest)
         return number, chunk
 
     def _add(self, arena: _Arena) -> int:
         self._last += 1
         self._arenas[self._last] = arena
+        self.memory[self._last] = arena.memory.data
         return self._last
+
+    def _drop(self, number: int) -> None:
+        del self._arenas[number]
+        del self.memory[number]

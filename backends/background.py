@@ -33,13 +33,21 @@ class Background:
         self._waiting: deque[Callable[[], None]] = deque()
         self._running = 0
 
-    def submit(self, work: Callable[[], None]) -> None:
-        """Have `work` done. What it raises is logged, without its words, at the level of debugging."""
+    def submit(self, work: Callable[[], None]) -> bool:
+        """Have `work` done. What it raises is logged, without its words, at the level of debugging.
+
+        Returns:
+            False if it will not be done: an interpreter that ends starts no threads.
+        """
         with self._lock:
-            self._waiting.append(work)
             if self._running < self._most:
+                try:
+                    threading.Thread(target=self._go_on, name="hangar-background", daemon=True).start()
+                except RuntimeError:
+                    return False
                 self._running += 1
-                threading.Thread(target=self._go_on, name="hangar-background", daemon=True).start()
+            self._waiting.append(work)
+            return True
 
     def _go_on(self) -> None:
         while True:

@@ -19,14 +19,14 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from benchmarks.rows import OURS, PEERS, ROWS, Row, Work
+from benchmarks.rows import OURS, PEERS, PLAIN, ROWS, Row, Work
 
 HERE: Final = Path(__file__).resolve().parent
 
 
 def python_of(who: str, peers: Path) -> Path:
     """The Python of a peer; its virtual environment is made first where there is none."""
-    if who == OURS:
+    if who in (OURS, PLAIN):
         return Path(sys.executable)
     python = peers / who / "bin" / "python"
     if not python.exists():
@@ -46,7 +46,7 @@ def seconds(work: Work, options: argparse.Namespace) -> float:
         **os.environ,
         "PYTHONWARNINGS": "ignore",
         "BENCH_PYTHON": sys.executable,
-        "PYTHONPATH": str(HERE.parent) if work.who == OURS else "",
+        "PYTHONPATH": str(HERE.parent) if work.who in (OURS, PLAIN) else "",
     }
     with tempfile.TemporaryDirectory(prefix="hangar-bench-") as folder:
         command = [str(python), str(HERE / "kit.py"), str(HERE / work.file), work.function, folder, str(options.data)]
@@ -76,6 +76,9 @@ def human(value: float) -> str:
 
 def line(row: Row, ours: float, peer: float | None) -> str:
     """A line of the table."""
+    if row.measure:
+        met = ours <= row.seconds
+        return f"{row.name:<44} {ours:>10,.0f} {row.measure:<38} <= {row.seconds:<9,.0f} {'met' if met else 'NOT MET'}"
     if peer is None or row.peer is None:
         met, compared, bar = ours <= row.seconds, "", f"<= {human(row.seconds)}"
     else:

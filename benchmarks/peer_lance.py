@@ -18,6 +18,18 @@ def batch(bench):
     bench.each(lambda wanted: np.asarray(dataset.take(wanted)["image"].combine_chunks().flatten()), keys)
 
 
+def scan(bench):
+    dataset = _dataset(bench)
+
+    def read():
+        for batch in dataset.to_batches(batch_size=256):
+            batch["image"].flatten().to_numpy(zero_copy_only=False).reshape(-1, 784)
+
+    read()
+    bench.median(read, 5)
+    bench.seconds /= 60_000
+
+
 def warm(bench):
     dataset = _dataset(bench)
     dataset.to_table()

@@ -23,6 +23,7 @@ class Row(NamedTuple):
         peer: the same work by another, None where the bar is a time.
         factor: the bar: as many times as fast as the peer (below 1: so much slower at most).
         seconds: the bar where there is no peer: at most so long.
+        measure: what is measured where it is not seconds, such as bytes; the bar is at most so many.
     """
 
     name: str
@@ -31,9 +32,12 @@ class Row(NamedTuple):
     peer: Work | None = None
     factor: float = 0
     seconds: float = 0
+    measure: str = ""
 
 
 OURS: Final = "hangar-cloud"
+PLAIN: Final = "plain"
+"""Ours too, without a repository: what the same client takes to move the same bytes."""
 PEERS: Final[dict[str, list[str]]] = {
     "hangar": [
         "hangar==0.5.2",
@@ -56,17 +60,27 @@ PEERS: Final[dict[str, list[str]]] = {
 _US, _MS = 1e-6, 1e-3
 
 
-def _ingest(name: str, unit: str, function: str, factor: float) -> Row:
-    ours, peer = Work(OURS, "work_ingest.py", function), Work("hangar", "peer_hangar.py", function)
-    return Row(name, unit, ours, peer, factor)
+def _ingest(name: str, unit: str, function: str, factor: float, ours: str = "") -> Row:
+    """Writing; `ours` is our work where it is not called as the peer's is."""
+    mine, peer = Work(OURS, "work_ingest.py", ours or function), Work("hangar", "peer_hangar.py", function)
+    return Row(name, unit, mine, peer, factor)
 
 
 def _read(name: str, function: str, limit: float) -> Row:
     return Row(name, "sample", Work(OURS, "work_read.py", function), seconds=limit)
 
 
-def _history(name: str, function: str, limit: float) -> Row:
-    return Row(name, "time", Work(OURS, "work_history.py", function), seconds=limit)
+def _batches(name: str, function: str, peer: Work, factor: float, unit: str = "batch") -> Row:
+    return Row(name, unit, Work(OURS, "work_read.py", function), peer, factor)
+
+
+def _history(name: str, function: str, limit: float, measure: str = "") -> Row:
+    return Row(name, "time", Work(OURS, "work_history.py", function), seconds=limit, measure=measure)
+
+
+def _wire(name: str, unit: str, function: str) -> Row:
+    ours, plain = Work(OURS, "work_wire.py", function), Work(PLAIN, "work_wire.py", f"{function}_plain")
+    return Row(name, unit, ours, plain, 0.8)
 
 
 def _load(name: str, function: str, who: str, theirs: str, factor: float) -> Row:
@@ -76,9 +90,13 @@ def _load(name: str, function: str, who: str, theirs: str, factor: float) -> Row
 
 ROWS: Final = [
     _ingest("MNIST, one by one, and the commit", "image", "images_one_by_one", 10),
+    _ingest("MNIST, by one call, and the commit", "image", "images_one_by_one", 25, "images_at_once"),
     _ingest("50,000 labels", "label", "labels", 3),
+    _ingest("50,000 labels, by one call", "label", "labels", 3, "labels_at_once"),
     _ingest("20,000 texts", "text", "texts", 20),
+    _ingest("20,000 texts, by one call", "text", "texts", 20, "texts_at_once"),
     _ingest("10,000 x (3, 64, 64) float32", "tensor", "tensors", 5),
+    _ingest("10,000 x (3, 64, 64) float32, by one call", "tensor", "tensors", 5, "tensors_at_once"),
     _ingest("durable writes without `with`", "image", "naked", 3),
     Row(
         "10,000 x (3, 64, 64) float32, in order",
@@ -92,28 +110,47 @@ ROWS: Final = [
     _read("one random label", "random_label", 2.5 * _US),
     _read("one random text", "random_text", 2.5 * _US),
     _read("images in order", "all_values", 2.5 * _US),
-    Row(
-        "256 random images, uncompressed: numpy",
-        "batch",
-        Work(OURS, "work_read.py", "batch_uncompressed"),
-        Work("numpy", "peer_numpy.py", "batch"),
-        0.5,
+    _batches("images in order: one by one", "all_values", Work(OURS, "work_read.py", "random_compressed"), 2, "image"),
+    _batches("images in order, by 256: Lance", "all_batches", Work("lance", "peer_lance.py", "scan"), 1, "image"),
+    _batches(
+        "256 random images, uncompressed: numpy", "batch_uncompressed", Work("numpy", "peer_numpy.py", "batch"), 0.5
     ),
-    Row(
-        "256 random images, uncompressed: Lance",
-        "batch",
-        Work(OURS, "work_read.py", "batch_uncompressed"),
-        Work("lance", "peer_lance.py", "batch"),
-        4,
+    _batches(
+        "256 random images, uncompressed: Lance", "batch_uncompressed", Work("lance", "peer_lance.py", "batch"), 4
     ),
+    _batches(
+        "256 random images, compressed: codec", "batch_compressed", Work(OURS, "work_read.py", "codec_alone"), 0.5
+    ),
+    _batches("256 random images, compressed: Lance", "batch_compressed", Work("lance", "peer_lance.py", "batch"), 4),
     _history("change one of 10^6 and commit", "change_one", 30 * _MS),
+    _history("change one of 10^6: new in the store", "new_bytes", 200_000, "bytes"),
     _history("create a branch at 10^6", "create_branch", 5 * _MS),
     _history("open for writing at 10^6", "open_writer", 30 * _MS),
     _history("fresh process to first sample of 10^6", "first_sample", 30 * _MS),
+    _history("fresh process to first sample of MNIST", "first_image", 15 * _MS),
+    _history("reader of 10^7 rows, 1,000 random reads", "memory_of_ten_million", 300e6, "bytes"),
+    _history("import hangar_cloud", "import_library", 0.2),
+    _history("hangar --help", "command_help", 0.4),
     _history("diff of 10^6, 100 + 100 scattered", "diff_scattered", 200 * _MS),
     _history("diff of 10^6, 100 + 100 together", "diff_together", 20 * _MS),
     _history("merge of 10^6, 100 + 100 scattered", "merge_scattered", 400 * _MS),
     _history("merge of 10^6, 100 + 100 together", "merge_together", 40 * _MS),
+    _wire("491 MB from S3, cold: plain GETs", "column", "column"),
+    _wire("push of 491 MB: plain copy", "byte", "push"),
+    _wire("clone and fetch_data of 491 MB: plain copy", "byte", "clone"),
+    Row(
+        "random batches of 256 images from S3, cold",
+        "image",
+        Work(OURS, "work_wire.py", "random_batches"),
+        seconds=50e-6,
+    ),
+    Row(
+        "S3, cold: the first sample",
+        "time",
+        Work(OURS, "work_wire.py", "first_sample_trips"),
+        seconds=6,
+        measure="round trips",
+    ),
     _load("loader: shuffled epoch, warm: TensorDataset", "warm", "torch", "warm", 0.5),
     _load("loader: shuffled epoch, warm: Lance", "warm", "lance", "warm", 5),
     _load("loader: shuffled epoch, warm: litdata", "warm", "litdata", "warm", 5),

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,21 +22,33 @@ import blake3, duckdb, numpy, pyarrow.parquet, tqdm, xxhash
 import hangar_cloud.checkout, hangar_cloud.column_reader, hangar_cloud.repository, hangar_cloud.backends.store.local
 from hangar_cloud import Repository
 start = time.perf_counter()
-Repository(sys.argv[1]).checkout()["labels"][777_777]
+Repository(sys.argv[1]).checkout()[sys.argv[2]][int(sys.argv[3])]
 print(time.perf_counter() - start)
 """
 
+RANDOM_READS = """
+import random, sys
+from hangar_cloud import Repository
+column = Repository(sys.argv[1]).checkout()["labels"]
+chance = random.Random(1)
+for _ in range(1000):
+    column[chance.randrange(10_000_000)]
+with open("/proc/self/statm") as file:
+    print(int(file.read().split()[1]) * 4096)
+"""
 
-def _million(bench: Any) -> Repository:
+
+def _million(bench: Any, millions: int = 1) -> Repository:
     repository = Repository(bench.folder, exists=False)
     repository.init("Bench", "bench@example.org")
     writer = repository.checkout(write=True)
     column = writer.add_ndarray_column("labels", shape=(), dtype=np.int64)
-    values = np.arange(ROWS)
-    with column:
-        for key in range(ROWS):
-            column[key] = values[key, ...]
-    writer.commit("a million")
+    for million in range(millions):
+        values = np.arange(million * ROWS, (million + 1) * ROWS)
+        with column:
+            for i in range(ROWS):
+                column[million * ROWS + i] = values[i, ...]
+        writer.commit("a million")
     writer.close()
     return repository
 
@@ -66,11 +79,59 @@ def open_writer(bench: Any) -> None:
     bench.median(lambda: repository.checkout(write=True).close(), 15)
 
 
+def new_bytes(bench: Any) -> None:
+    repository = _million(bench)
+    before = _stored(bench.folder)
+    for key in range(0, ROWS, ROWS // 20):
+        writer = repository.checkout(write=True)
+        writer["labels", key] = np.array(-1)
+        writer.commit("one")
+        writer.close()
+    bench.seconds = (_stored(bench.folder) - before) / 20
+
+
+def _stored(folder: str) -> int:
+    return sum(path.stat().st_size for path in Path(folder, ".hangar", "store").rglob("*") if path.is_file())
+
+
 def first_sample(bench: Any) -> None:
     _million(bench)
-    command = [sys.executable, "-c", FIRST_SAMPLE, bench.folder]
+    bench.seconds = _printed(FIRST_SAMPLE, bench.folder, "labels", "777777")
+
+
+def first_image(bench: Any) -> None:
+    repository = Repository(bench.folder, exists=False)
+    repository.init("Bench", "bench@example.org")
+    images = bench.images()
+    writer = repository.checkout(write=True)
+    column = writer.add_ndarray_column("images", prototype=images[0])
+    with column:
+        for key, image in enumerate(images):
+            column[key] = image
+    writer.commit("images")
+    writer.close()
+    bench.seconds = _printed(FIRST_SAMPLE, bench.folder, "images", "44444")
+
+
+def memory_of_ten_million(bench: Any) -> None:
+    _million(bench, 10)
+    bench.seconds = _printed(RANDOM_READS, bench.folder)
+
+
+def _printed(program: str, *arguments: str) -> float:
+    """The number that a program prints, in the middle of seven processes of it."""
+    command = [sys.executable, "-c", program, *arguments]
     found = [float(subprocess.run(command, check=True, capture_output=True, env=os.environ).stdout) for _ in range(7)]
-    bench.seconds = sorted(found)[3]
+    return sorted(found)[3]
+
+
+def import_library(bench: Any) -> None:
+    bench.median(lambda: subprocess.run([sys.executable, "-c", "import hangar_cloud"], check=True), 7)
+
+
+def command_help(bench: Any) -> None:
+    command = [sys.executable, "-m", "hangar_cloud", "--help"]
+    bench.median(lambda: subprocess.run(command, check=True, capture_output=True), 7)
 
 
 def _two_branches(bench: Any, keys: Callable[[int], list[int]]) -> tuple[Repository, list[tuple[str, str]]]:

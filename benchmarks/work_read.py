@@ -49,13 +49,45 @@ def random_text(bench: Any) -> None:
     _random(bench, bench.texts())
 
 
-def batch_uncompressed(bench: Any) -> None:
+def _batches(bench: Any, **options: Any) -> None:
     images = bench.images()
-    column = _column(bench, images, codec="raw")
+    column = _column(bench, images, **options)
     for _ in column.values():
         pass
-    keys = [bench.random.integers(0, len(images), 256).tolist() for _ in range(200)]
+    keys = [bench.random.integers(0, len(images), 256) for _ in range(200)]
     bench.each(column.get_batch, keys)
+
+
+def batch_uncompressed(bench: Any) -> None:
+    _batches(bench, codec="raw")
+
+
+def batch_compressed(bench: Any) -> None:
+    _batches(bench, codec="lz4")
+
+
+def codec_alone(bench: Any) -> None:
+    """Decoding as many images, each compressed alone: what a reader does that keeps nothing decoded."""
+    import pyarrow as pa
+
+    images = bench.images()
+    codec = pa.Codec("lz4_raw")
+    encoded = [codec.compress(image.tobytes(), asbytes=True) for image in images]
+    keys = [bench.random.integers(0, len(images), 256).tolist() for _ in range(100)]
+    bench.each(lambda wanted: [codec.decompress(encoded[key], 784) for key in wanted], keys)
+
+
+def all_batches(bench: Any) -> None:
+    images = bench.images()
+    column = _column(bench, images)
+
+    def read() -> None:
+        for _ in column.iter_batches(256):
+            pass
+
+    read()
+    bench.median(read, 5)
+    bench.seconds /= len(images)
 
 
 def all_values(bench: Any) -> None:

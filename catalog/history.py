@@ -56,13 +56,46 @@ def is_ancestor(older: str, newer: str, look_up: LookUp) -> bool:
 
 def merge_bases(one: str, other: str, look_up: LookUp) -> list[str]:
     """The best common ancestors of two commits, sorted: none for unrelated histories, several for
-    criss-cross ones. A commit that is an ancestor of the other is their only merge base."""
+    criss-cross ones. A commit that is an ancestor of the other is their only merge base.
+
+    Looks at no more than what came since, and a little, however long the history is, unless clocks went backwards or
+    there are several.
+    """
+    candidates = _common_candidates(one, other, look_up)
+    if len(candidates) < 2:
+        return candidates
+    # One may be an ancestor of another where clocks went backwards: to tell takes the whole history.
     common = ancestors([one], look_up).keys() & ancestors([other], look_up).keys()
     beaten: set[str] = set()
     for digest in common:
         beaten.update(look_up(digest).parents)
     # Every ancestor of a common ancestor is common too, so the best are those that are nobody's parent among them.
     return sorted(common - beaten)
+
+
+def _common_candidates(one: str, other: str, look_up: LookUp) -> list[str]:
+    """Common ancestors, with all of the best among them, however the clocks went.
+
+    Goes through both histories at once, the newest first, until all that is left is behind common ancestors. What is
+    behind those is none of the best, so nothing is lost that is not reached in another way.
+    """
+    mine, theirs, beaten = 1, 2, 4
+    sides = {one: mine, other: theirs} if one != other else {one: mine | theirs}
+    waiting = [(_newest_first(look_up(digest)), digest) for digest in sides]
+    heapq.heapify(waiting)
+    found: set[str] = set()
+    while any(not sides[digest] & beaten for _, digest in waiting):
+        _, digest = heapq.heappop(waiting)
+        side = sides[digest]
+        if side == mine | theirs:
+            found.add(digest)
+            side |= beaten
+        for parent in look_up(digest).parents:
+            known = sides.get(parent, 0)
+            if known | side != known:
+                sides[parent] = known | side
+                heapq.heappush(waiting, (_newest_first(look_up(parent)), parent))
+    return sorted(digest for digest in found if not sides[digest] & beaten)
 
 
 def divergence(one: str, other: str, look_up: LookUp, most: int = 1000) -> tuple[int, int] | None:

@@ -90,10 +90,11 @@ class Leaf:
 
     def find(self, key: RowKey) -> Row | None:
         """The row of a key, or None."""
-        position = self._position(key)
+        position = self.position(key)
         return None if position is None else self.row(position)
 
-    def _position(self, key: RowKey) -> int | None:
+    def position(self, key: RowKey) -> int | None:
+        """The number of a key's row, or None."""
         # A search in the numbers costs more than a look into the dict, and far less than to make it.
         if type(key) is int and self.is_ascending and "positions" not in self.__dict__ and self._asks_little():
             assert self.key_numbers is not None
@@ -181,42 +182,23 @@ class Leaf:
         """Ids of the packs that the leaf's rows refer to."""
         if "pack" not in self._names:
             return set()
-        named = self._table.column("pack").unique().to_pylist()
-        return {bytes(pack) for pack in named if pack not in (None, NO_PACK)}
+        import pyarrow as pa
+
+        named = fixed_width(pa.chunked_array([self._table.column("pack").unique().drop_null()]), "V16").tobytes()
+        return {named[i : i + 16] for i in range(0, len(named), 16)} - {NO_PACK}
 
     def extents(self) -> Iterator[tuple[bytes, int, int, bytes]]:
         """Pack, offset, length, and digest of one of its samples, of each extent that the rows refer to, each once."""
-        for pack, offset, stored, row in self.blocks:
-            assert self.packed is not None
-            yield pack, offset, stored, self.packed[0][row * 32 : row * 32 + 32]
-
-    @cached_property
-    def blocks(self) -> list[tuple[bytes, int, int, int]]:
-        """Pack, offset, length, and the first of its rows, of each extent that the rows refer to, each once."""
-        if self.packed is None:
-            return []
-        _, packs, offsets, stored, _, _ = self.packed
-        found: dict[tuple[bytes, int], tuple[bytes, int, int, int]] = {}
-        last = -1
-        for row, offset in enumerate(offsets):
-            pack = packs[row * 16 : row * 16 + 16]
-            if offset >= 0 and pack != NO_PACK and (offset != last or (pack, offset) not in found):
-                found.setdefault((pack, offset), (pack, offset, stored[row], row))
-            last = offset
-        return list(found.values())
-
-    def block_around(self, row: int) -> tuple[int, int]:
-        """The rows about a packed row, itself included, that lie in the same extent: the first, and the one behind."""
-        assert self.packed is not None
-        _, packs, offsets, _, _, _ = self.packed
-        offset, low, high = offsets[row], row, row + 1
-        while low and offsets[low - 1] == offset:
-            low -= 1
-        while high < len(offsets) and offsets[high] == offset:
-            high += 1
-        pack = packs[row * 16 : row * 16 + 16]
-        alike = packs[low * 16 : high * 16] == pack * (high - low)
-        return (low, high) if alike else (row, row + 1)
+        packed = self.packed
+        if packed is None:
+            return
+        digests, packs, offsets, stored, _, _ = packed
+        seen: set[tuple[bytes, int]] = set()
+        for i, (offset, length) in enumerate(zip(offsets, stored, strict=True)):
+            pack = packs[i * 16 : i * 16 + 16]
+            if offset >= 0 and pack != NO_PACK and (pack, offset) not in seen:
+                seen.add((pack, offset))
+                yield pack, offset, length, digests[i * 32 : i * 32 + 32]
 
     @cached_property
     def nbytes(self) -> int:

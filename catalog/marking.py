@@ -113,6 +113,7 @@ class Marker:
         self._partial = partial
         self._progress = progress
         self._seen: set[bytes] = set()
+        self._unmoved: set[bytes] = set()
         self.commits: set[bytes] = set()
         self.records: set[bytes] = set()
         self.packs: set[bytes] = set()
@@ -152,6 +153,7 @@ class Marker:
 
     def follow(self) -> None:
         """Mark where bytes of marked objects were moved to since these were marked. Raises as `mark`."""
+        self._unmoved.clear()
         for move in self._whereabouts.update():
             if move.to is not None:
                 marked = self.packs if move.path.startswith("packs/") else self.records
@@ -171,8 +173,10 @@ class Marker:
 
     def _take_leaf(self, leaf: Leaf) -> None:
         """Mark what holds a leaf's samples."""
-        packs = leaf.packs()
+        # Versions of a leaf name mostly the same packs, thousands of them after thousands of commits of a sample each.
+        packs = leaf.packs() - self._unmoved
         moved = {pack for pack in packs if self._whereabouts.moved(pack_path(pack))}
+        self._unmoved |= packs - moved
         self.packs |= packs - moved
         if moved:
             for pack, offset, length, _ in leaf.extents():

@@ -14,7 +14,7 @@ import xxhash
 from hangar_cloud.backends.errors import CorruptDataError
 from hangar_cloud.backends.fork_lock import ForkLock
 from hangar_cloud.backends.object_source import Extent, ObjectSource
-from hangar_cloud.catalog.keys import KeyType, RowKey, decode_key, encode_key
+from hangar_cloud.catalog.keys import KeyType, RowKey, decode_key, encode_key, sort_keys
 from hangar_cloud.catalog.leaf import Leaf
 from hangar_cloud.catalog.leaf_digests import digest_of_leaf
 from hangar_cloud.catalog.purged_values import leaf_without_values
@@ -126,6 +126,20 @@ class NodeReader:
         refs = {ref.digest: ref for _, ref in self._covering_leaves(root, keys) if ref is not None}
         if len(refs) > 1:
             self.prefetch(list(refs.values()), schema)
+
+    def by_leaves(self, root: NodeRef | None, keys: Sequence[RowKey], most: int) -> Iterator[list[RowKey]]:
+        """Some keys, in portions for which no more than `most` leaves have to be in memory. Raises as `leaf`."""
+        portion: list[RowKey] = []
+        names: set[bytes] = set()
+        for key, ref in self._covering_leaves(root, sort_keys(keys)):
+            if ref is not None and ref.digest not in names:
+                if len(names) == most:
+                    yield portion
+                    portion, names = [], set()
+                names.add(ref.digest)
+            portion.append(key)
+        if portion:
+            yield portion
 
     def find_all(self, root: NodeRef | None, schema: ColumnSchema, keys: Sequence[RowKey]) -> list[Row | None]:
         """The rows of some keys below `root`; quickest where these are in order. Raises as `leaf`."""

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 from hangar_cloud.backends.errors import CorruptDataError, HangarError, StoreError
@@ -281,7 +282,7 @@ class PointerLog:
         """Best effort: whoever reads an old hint only looks a little longer."""
         try:
             text = self._store.get_many([HINT_PATH])[0]
-            members: dict[str, Any] = {_HINT_MEMBERS[kind]: _bounds(text, kind) for kind in _HINT_MEMBERS}
+            members = _all_bounds(text)
             mine = members[_HINT_MEMBERS[self._kind]]
             for name, seq in self._known.items():
                 mine[name] = max(seq, mine.get(name, 0))
@@ -317,15 +318,28 @@ def written_at(pointer: Pointer) -> datetime:
 
 def _bounds(hint: bytes | None, kind: Kind = "heads") -> dict[str, int]:
     """Lower bounds by name in the hint's bytes; none where it is missing, damaged or of a later format."""
+    return _all_bounds(hint)[_HINT_MEMBERS[kind]]
+
+
+def _all_bounds(hint: bytes | None) -> dict[str, dict[str, int]]:
+    """The same of both kinds, by member."""
+    found: dict[str, dict[str, int]] = {member: {} for member in _HINT_MEMBERS.values()}
     if hint is None:
-        return {}
+        return found
     try:
-        branches = unseal(hint, "the branch hint").get(_HINT_MEMBERS[kind], {})
-        return {name: int(seq) for name, seq in branches.items() if _is_name(name) and 0 <= int(seq) <= _MAX_SEQ}
-    except (HangarError, KeyError, TypeError, ValueError, AttributeError, OverflowError):
-        return {}
+        members = unseal(hint, "the branch hint")
+    except HangarError:
+        return found
+    for member in found:
+        try:
+            bounds = members.get(member, {})
+            found[member] = {name: int(n) for name, n in bounds.items() if _is_name(name) and 0 <= int(n) <= _MAX_SEQ}
+        except (HangarError, KeyError, TypeError, ValueError, AttributeError, OverflowError):
+            continue
+    return found
 
 
+@lru_cache(maxsize=4096)
 def _is_name(name: str) -> bool:
     try:
         check_name(name, "branch")

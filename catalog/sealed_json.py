@@ -29,8 +29,8 @@ def seal(data: dict[str, Any]) -> bytes:
     Raises:
         ObjectTooLargeError: no reader would take an object of that size.
     """
-    members = _members({**data, "format": FORMAT_VERSION})
-    text = _sealed(members, _checksum(members))
+    halves = _halves({**data, "format": FORMAT_VERSION})
+    text = _sealed(halves, _checksum(halves))
     excess = _excess(text)
     if excess:
         raise ObjectTooLargeError(
@@ -58,8 +58,8 @@ def unseal(text: bytes, what: str) -> dict[str, Any]:
     except (KeyError, TypeError, AttributeError) as error:
         raise CorruptDataError(f"{what} is damaged: it is not the JSON text that was written") from error
     try:
-        members = _members(data)
-        intact = claimed == _checksum(members) and _sealed(members, claimed) == text
+        halves = _halves(data)
+        intact = claimed == _checksum(halves) and _sealed(halves, claimed) == text
     except (ValueError, RecursionError):
         intact = False
     if not intact:
@@ -105,19 +105,21 @@ def _excess(text: bytes) -> str | None:
     return f"{values:,} values, where at most {_MAX_VALUES:,} are read" if values > _MAX_VALUES else None
 
 
-def _members(data: dict[str, Any]) -> dict[str, bytes]:
-    """The canonical text of each member: made once for the checksum and for the object."""
-    return {name: canonical(value) for name, value in data.items()}
+def _halves(data: dict[str, Any]) -> tuple[bytes, bytes]:
+    """The canonical texts of what comes before and behind the checksum: made once, for the checksum and the object."""
+    before = {name: value for name, value in data.items() if name < "checksum"}
+    behind = {name: value for name, value in data.items() if name > "checksum"}
+    return canonical(before)[1:-1], canonical(behind)[1:-1]
 
 
-def _joined(members: dict[str, bytes]) -> bytes:
-    """The canonical text of an object of these members."""
-    return b"{%b}" % b",".join(b"%b:%b" % (canonical(name), members[name]) for name in sorted(members))
+def _joined(*parts: bytes) -> bytes:
+    return b"{%b}" % b",".join(filter(None, parts))
 
 
-def _checksum(members: dict[str, bytes]) -> str:
-    return blake3(_joined(members)).hexdigest(length=_CHECKSUM_BYTES)
+def _checksum(halves: tuple[bytes, bytes]) -> str:
+    return blake3(_joined(*halves)).hexdigest(length=_CHECKSUM_BYTES)
 
 
-def _sealed(members: dict[str, bytes], checksum: str) -> bytes:
-    return _joined({**members, "checksum": canonical(checksum)}) + b"\n"
+def _sealed(halves: tuple[bytes, bytes], checksum: str) -> bytes:
+    before, behind = halves
+    return _joined(before, b'"checksum":' + canonical(checksum), behind) + b"\n"

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from hangar_cloud.loaders.tf_dataset import make_tf_dataset
     from hangar_cloud.loaders.torch_dataset import make_torch_dataset
     from hangar_cloud.loaders.torch_stream import make_torch_stream
+    from hangar_cloud.reading import set_read_ahead, set_read_memory
     from hangar_cloud.repository import Repository
+    from hangar_cloud.request_limit import set_request_limit
 
 __version__ = "0.1.0"  # the single source: pyproject.toml reads this literal without importing the package
 
@@ -29,6 +31,9 @@ __all__ = [
     "make_tf_dataset",
     "make_torch_dataset",
     "make_torch_stream",
+    "set_read_ahead",
+    "set_read_memory",
+    "set_request_limit",
 ]
 
 _HOMES = {
@@ -39,6 +44,9 @@ _HOMES = {
     "make_tf_dataset": "hangar_cloud.loaders.tf_dataset",
     "make_torch_dataset": "hangar_cloud.loaders.torch_dataset",
     "make_torch_stream": "hangar_cloud.loaders.torch_stream",
+    "set_read_ahead": "hangar_cloud.reading",
+    "set_read_memory": "hangar_cloud.reading",
+    "set_request_limit": "hangar_cloud.request_limit",
 }
 
 

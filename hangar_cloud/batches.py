@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from itertools import islice
@@ -19,12 +19,14 @@ from hangar_cloud.catalog.leaf import Leaf
 from hangar_cloud.catalog.working_set import Found
 from hangar_cloud.errors import InvalidArgumentError, SampleNotFoundError
 from hangar_cloud.fetching_ahead import FetchingAhead
-from hangar_cloud.prefetching import Prefetch, read_ahead_bytes
+from hangar_cloud.prefetching import Prefetch
+from hangar_cloud.reading import read_ahead_bytes, read_memory_bytes
 from hangar_cloud.row_spots import RowSpots
 from hangar_cloud.warm_reads import MOST_SHARED, WarmReads
 
 BATCH_SIZE: Final = 256
 _BATCHES_AHEAD: Final = 2
+_MOST_LEAVES: Final = 128
 Keys = Sequence[Any] | npt.NDArray[Any]
 # Copied into the result one by one from here on; shorter ones are joined first, which costs less than a call for each.
 _LONG_SAMPLE: Final = 4096
@@ -204,8 +206,13 @@ class BatchReading(FetchingAhead):
         """Where rows are in memory; None where that is not kept track of."""
         if self._warm is None or self._entry.schema.schema_type != "fixed_shape":
             return None
-        spots = RowSpots(self._packs, self._entry)
+        spots = RowSpots(self._packs, self._entry, read_memory_bytes())
         return spots if spots.useful else None
+
+    @cached_property
+    def _one(self) -> Callable[[Any], Any] | None:
+        """What gives one sample that is known to be in memory; None where that is not kept track of."""
+        return None if self._spots is None else self._spots.one
 
     def _items_of(self, keys: Keys) -> npt.NDArray[np.void]:
         """The payloads of some keys, each an item, in a fresh array."""
@@ -236,20 +243,26 @@ class BatchReading(FetchingAhead):
 
     def _load(self, rows: RowSpots, keys: Sequence[RowKey]) -> None:
         """Have samples in memory where they can be gathered. What cannot be read is left to be told of later."""
-        warm = self._warm
+        warm, entry = self._warm, self._entry
         assert warm is not None
-        places = [warm.locate(key) for key in keys]
-        unknown = [key for key, place in zip(keys, places, strict=True) if place is None]
-        if unknown:
-            self._find_all(unknown)
-            for key in unknown:
+        places = [place for key in keys if (place := warm.locate(key)) is not None]
+        if len(places) == len(keys):
+            self._load_places(warm, rows, places)
+            self._follow_places(places, len(keys))
+            return
+        # Of a column of millions a batch touches more leaves than are kept in memory.
+        for some in self._nodes.by_leaves(entry.root, keys, _MOST_LEAVES):
+            self._find_all(some)
+            for key in some:
                 warm.learn(key)
-            places = [warm.locate(key) for key in keys]
-        found = [place for place in places if place is not None]
-        self._follow_places(found, len(keys))
+            self._load_places(warm, rows, [place for key in some if (place := warm.locate(key)) is not None])
+        ends = [place for key in (keys[0], keys[-1]) if (place := warm.locate(key)) is not None]
+        self._follow_places(ends, len(keys))
+
+    def _load_places(self, warm: WarmReads, rows: RowSpots, places: Sequence[tuple[Leaf, int, int]]) -> None:
         if rows.sample_size <= MOST_SHARED:
-            warm.load_rows(found, self._can_fetch)
-        for leaf, first, row in found:
+            warm.load_rows(places, self._can_fetch)
+        for leaf, first, row in places:
             rows.add_leaf(leaf, first)
             rows.add_row(leaf, first, row)
 
@@ -278,8 +291,13 @@ class BatchReading(FetchingAhead):
 
     def _learned(self, warm: WarmReads, keys: Sequence[RowKey]) -> None:
         """Remember where keys are that were just read, for next time; and fetch ahead if they were read in order."""
+        rows = self._spots
         for key in keys:
             warm.learn(key)
+            place = None if rows is None else warm.locate(key)
+            if rows is not None and place is not None:
+                rows.add_leaf(place[0], place[1])
+                rows.add_row(*place)
         ends = [place for key in (*keys[:1], *keys[-1:]) if (place := warm.locate(key)) is not None]
         self._follow_places(ends, len(keys))
 

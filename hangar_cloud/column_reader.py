@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, cast
 
 import numpy as np
@@ -35,6 +35,11 @@ class FlatSampleReader(ColumnReader):
             FileNotFoundError: not on this machine, and the repository is offline.
         """
         self._alive()
+        quickly = self._one
+        if quickly is not None:
+            value = quickly(key)
+            if value is not None:
+                return value
         warm = self._warm
         if warm is not None:
             value = warm.get(key)
@@ -82,7 +87,10 @@ class FlatSampleReader(ColumnReader):
 
     def values(self, local: bool = False) -> Iterator[Any]:
         """Values in key order; with `local` only those on this machine."""
-        return (value for _, value in self.items(local))
+        self._alive()
+        if local or self._warm is None:
+            return (value for _, value in self.items(local))
+        return self._values_on(self._warm)
 
     def items(self, local: bool = False) -> Iterator[tuple[KeyType, Any]]:
         """Keys and values in key order; with `local` only those on this machine.
@@ -102,24 +110,40 @@ class FlatSampleReader(ColumnReader):
 
     def _read_on(self, warm: WarmReads) -> Iterator[tuple[KeyType, Any]]:
         """Keys and values in key order: those in memory as they come, others some hundred at a time."""
-        alive, rows = self._alive, self._spots
-        schema = self._entry.schema
+        alive = self._alive
+        for keys, values in self._chunks_on(warm):
+            for key, value in zip(keys, values, strict=False):
+                alive()
+                yield key, value
+
+    def _values_on(self, warm: WarmReads) -> Iterator[Any]:
+        """The values alone, which takes half the time."""
+        alive = self._alive
+        for _, values in self._chunks_on(warm):
+            for value in values:
+                alive()
+                yield value
+
+    def _chunks_on(self, warm: WarmReads) -> Iterator[tuple[list[KeyType], Iterable[Any]]]:
+        """Keys and values of some rows after the other."""
+        rows, schema = self._spots, self._entry.schema
         # Samples that are huge are not read by the hundred.
         most = min(max(_READ_BYTES // (schema.fixed_size or 1), 1), READ_AHEAD)
         with self._ahead_in_order() as ahead:
             for leaf, first, start, end in self._portions(most, ahead):
+                keys = cast("list[KeyType]", leaf.keys[start:end])
                 items = None if rows is None else self._items_here(rows, leaf, first, start, end)
                 if items is None:
-                    yield from self._read_between(warm, leaf, start, end)
+                    yield keys, self._read_between(warm, leaf, start, end)
                     continue
-                keys = cast("list[KeyType]", leaf.keys[start:end])
-                for key, value in zip(keys, self._as_batch([items]), strict=True):
-                    alive()
-                    # A copy, since a view of one would keep all of them in memory.
-                    yield key, value.copy() if schema.shape else np.array(value, schema.numpy_dtype)
+                batch = self._as_batch([items])
+                # Copies, since a view of an array of many would keep all of it in memory. What has no dimension is cut
+                # out as an array, which iterating would not do.
+                single = batch if schema.shape else (batch[i, ...] for i in range(len(batch)))
+                yield keys, map(np.ndarray.copy, single)
 
-    def _read_between(self, warm: WarmReads, leaf: Leaf, start: int, end: int) -> Iterator[tuple[KeyType, Any]]:
-        """Keys and values of some rows of a leaf."""
+    def _read_between(self, warm: WarmReads, leaf: Leaf, start: int, end: int) -> Iterator[Any]:
+        """The values of some rows of a leaf."""
         alive, take = self._alive, warm.take
         keys, i = cast("list[KeyType]", leaf.keys), start
         warm.load(leaf, start, end)
@@ -127,11 +151,12 @@ class FlatSampleReader(ColumnReader):
             alive()
             value = take(leaf, i)
             if value is not None:
-                yield keys[i], value
+                yield value
                 i += 1
                 continue
             stop = next((j for j in range(i + 1, end) if take(leaf, j) is not None), end)
-            yield from self._read([(keys[j], leaf.row(j)) for j in range(i, stop)])
+            for _, read in self._read([(keys[j], leaf.row(j)) for j in range(i, stop)]):
+                yield read
             i = stop
 
     def _sizes(self) -> list[tuple[str, object]]:

@@ -13,10 +13,12 @@ from hangar_cloud.backends.pack_reader import PackedSample, PackReader
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.keys import KeyType, RowKey, key_range
 from hangar_cloud.catalog.leaf import Leaf
+from hangar_cloud.catalog.leaf_blocks import block_rows
 from hangar_cloud.catalog.node_reader import NodeReader
 from hangar_cloud.catalog.records import Row
 from hangar_cloud.neighbours import blocks_between
-from hangar_cloud.prefetching import Part, Prefetch, parts_of, read_ahead_bytes
+from hangar_cloud.prefetching import Part, Prefetch, part_sizes, parts_of
+from hangar_cloud.reading import read_ahead_bytes
 from hangar_cloud.storage import Storage
 
 _KEYS_AT_ONCE: Final = 1024
@@ -97,9 +99,12 @@ class FetchingAhead:
 
     def _read_ahead_from(self, row: int) -> Prefetch | None:
         window = read_ahead_bytes()
+        while window and not self._packs.keeps(4 * window):
+            # What a small cache loses before it is read would be fetched twice.
+            window //= 2
         if not window or not self._can_fetch or row >= self._entry.count:
             return None
-        return Prefetch(self._parts_from(row, self._entry), self._packs, self._still_open, window)
+        return Prefetch(self._parts_from(row, self._entry, part_sizes(window)), self._packs, self._still_open, window)
 
     def _follow(self, first: int, end: int) -> None:
         """Rows from `first` to before `end` were read, and were not in memory before: if that is in order, go ahead."""
@@ -139,18 +144,18 @@ class FetchingAhead:
             keys = (pair for pair, _ in self._nodes.range(entry.root, entry.schema, *key_range(key)))
         for one in keys:
             leaf = self._nodes.leaf_of(entry.root, entry.schema, one)
-            row = None if leaf is None else leaf.positions.get(one)
+            row = None if leaf is None else leaf.position(one)
             if leaf is not None and row is not None:
                 yield leaf, row
 
-    def _parts_from(self, row: int, entry: ColumnEntry) -> Iterator[Part]:
+    def _parts_from(self, row: int, entry: ColumnEntry, sizes: Iterator[int]) -> Iterator[Part]:
         """All that is not here, from a row on; a part for each leaf at least, which brings the leaf too."""
         first = 0
         for ref in self._nodes.leaves(entry.root):
             end = first + ref.count
             if end > row:
                 leaf = self._nodes.leaf(ref, entry.schema)
-                parts = list(parts_of(self._absent_blocks(leaf, max(row - first, 0))))
+                parts = list(parts_of(self._absent_blocks(leaf, max(row - first, 0)), sizes))
                 step = (end - max(row, first)) / (len(parts) or 1)
                 # About where its rows end: blocks follow each other in the order of rows where they were written so.
                 yield from (part._replace(end=end - int(step * (len(parts) - 1 - i))) for i, part in enumerate(parts))
@@ -162,5 +167,6 @@ class FetchingAhead:
         """A sample of each block that a leaf's rows from `start` on refer to and that is not on this machine."""
         if all(self._packs.is_whole(pack) for pack in leaf.packs()):
             return []
-        samples = [self._packed(leaf.row(row)) for _, _, _, row in leaf.blocks if row >= start]
+        firsts = {(part.pack, part.offset): part.first for part in block_rows(leaf, start)}
+        samples = [self._packed(leaf.row(row)) for row in firsts.values()]
         return [sample for sample in samples if not self._packs.seems_local(sample.place)]

@@ -13,9 +13,11 @@ from hangar_cloud.backends.blocks import Place
 from hangar_cloud.backends.pack_reader import PackReader
 from hangar_cloud.backends.store.ranges import DEFAULT_JOIN_GAP
 from hangar_cloud.catalog.leaf import Leaf
+from hangar_cloud.catalog.leaf_blocks import block_rows
 
 _MOST_GAP: Final = 1024 * 1024
 _SHARE: Final = 4
+_ALL: Final = -1
 _MANY_BLOCKS: Final = 16
 
 
@@ -44,13 +46,14 @@ class Neighbours:
             self._gap = min(self._gap * 4, _MOST_GAP)
         names = {(place.pack, place.offset) for place in wanted} | found.keys()
         for first, leaf in leaves.items():
-            blocks = leaf.blocks
             before = self._fetched[first]
-            if before <= len(blocks):
-                self._fetched[first] += sum((pack, offset) in names for pack, offset, _, _ in blocks)
-                if before * _SHARE >= len(blocks) and self._fetched[first] > before:
-                    self._fetched[first] = len(blocks) + 1  # done with it
-                    found.update({(pack, offset): (leaf, row) for pack, offset, _, row in blocks})
+            if before == _ALL:
+                continue
+            blocks = {(part.pack, part.offset): (leaf, part.first) for part in block_rows(leaf)}
+            self._fetched[first] += len(names & blocks.keys())
+            if before * _SHARE >= len(blocks) and self._fetched[first] > before:
+                self._fetched[first] = _ALL
+                found.update(blocks)
         return {name: place for name, place in found.items() if not self._is_here(*place)}
 
     def _is_here(self, leaf: Leaf, row: int) -> bool:
@@ -77,7 +80,7 @@ def blocks_between(
         return {}
     between: dict[BlockName, tuple[Leaf, int]] = {}
     for leaf in leaves:
-        for pack, offset, stored, row in leaf.blocks:
+        for pack, offset, stored, row, _ in block_rows(leaf):
             if pack in gaps and _lies_in(gaps[pack], offset, offset + stored):
                 between[pack, offset] = leaf, row
     return between

@@ -40,6 +40,11 @@ class NestedSampleReader(ColumnReader):
             FileNotFoundError: not on this machine, and the repository is offline.
         """
         self._alive()
+        quickly = self._one
+        if quickly is not None and type(key) is tuple:
+            value = quickly(key)
+            if value is not None:
+                return value
         if isinstance(key, tuple) and len(key) == 1:
             key = key[0]
         if not isinstance(key, tuple):

@@ -13,9 +13,7 @@ from hangar_cloud.backends.blocks import Place
 from hangar_cloud.backends.fork_lock import ForkLock
 from hangar_cloud.backends.pack_reader import PackedSample, PackReader
 from hangar_cloud.backends.store.ranges import DEFAULT_JOIN_GAP
-from hangar_cloud.errors import InvalidArgumentError
 
-READ_AHEAD_BYTES: Final = 32 * 1024 * 1024
 _FIRST_BYTES: Final = 1024 * 1024
 _MOST_PARTS: Final = 16
 _LANES: Final = 3
@@ -23,26 +21,6 @@ _PART_BYTES: Final = 4 * 1024 * 1024
 _PART_REQUESTS: Final = 16
 # Stores join what is as near as this into one request.
 _NEAR: Final = DEFAULT_JOIN_GAP
-_settings = {"read_ahead": READ_AHEAD_BYTES}
-
-
-def set_read_ahead(nbytes: int) -> None:
-    """How many bytes may be fetched before they are asked for where a column is read in order; 32 MiB by default.
-
-    It is a bound for each column that is being read, in this process and of all repositories. 0 turns reading ahead
-    off; `prefetch` fetches nevertheless.
-
-    Raises:
-        ValueError: not a whole number from 0 on.
-    """
-    if not isinstance(nbytes, int) or isinstance(nbytes, bool) or nbytes < 0:
-        raise InvalidArgumentError(f"read ahead so many bytes: a whole number from 0 on, not {nbytes!r}")
-    _settings["read_ahead"] = nbytes
-
-
-def read_ahead_bytes() -> int:
-    """The bound that `set_read_ahead` set."""
-    return _settings["read_ahead"]
 
 
 class Part(NamedTuple):
@@ -51,6 +29,9 @@ class Part(NamedTuple):
     samples: list[PackedSample]
     nbytes: int
     end: int
+
+
+_NOTHING: Final = Part([], 0, 0)
 
 
 class Prefetch:
@@ -117,32 +98,38 @@ class Prefetch:
             return
         with self._lock:
             while not self._ended and self._running < _LANES and self._has_room():
+                if not BACKGROUND.submit(self._go_on):
+                    self._ended = True
+                    self._over.set()
+                    return
                 self._running += 1
-                BACKGROUND.submit(self._go_on)
 
     def _has_room(self) -> bool:
         return self._window is None or (self._bytes < self._window and len(self._ahead) < _MOST_PARTS)
 
     def _go_on(self) -> None:
         """Fetch one part, and hand in the next."""
-        more = False
+        ended = True
         try:
             part = self._take()
             if part is not None:
                 self._fetch(part)
-                more = True
+            ended = part is None
         finally:
             with self._lock:
                 self._running -= 1
-                self._ended = self._ended or not more
+                self._ended = self._ended or ended
                 if self._ended and not self._running:
                     self._over.set()
         self._start()
 
     def _take(self) -> Part | None:
+        """The next part, an empty one where it has to wait for `at`; None at the end."""
         with self._planning:
             if self._ended or not self._wanted():
                 return None
+            if not self._has_room():
+                return _NOTHING
             part = next(self._parts, None)
             if part is not None and self._window is not None:
                 with self._lock:
@@ -158,20 +145,31 @@ class Prefetch:
                 self._packs.read_many(samples)
 
 
-def parts_of(samples: Sequence[PackedSample], end: int = 0) -> Iterator[Part]:
-    """Samples of different blocks, cut into parts of a few requests each; `end` is the first row behind them."""
+def part_sizes(window: int) -> Iterator[int]:
+    """How many bytes parts have that are fetched ahead: small ones first, in case no more is read, and then a share."""
+    most = max(min(_PART_BYTES, window // 4), 1)
+    size = min(_FIRST_BYTES // 8, most)
+    while True:
+        yield size
+        size = min(size * 2, most)
+
+
+def parts_of(samples: Sequence[PackedSample], sizes: Iterator[int] | None = None) -> Iterator[Part]:
+    """Samples of different blocks, cut into parts of a few requests each, and of some bytes at most."""
     part: list[PackedSample] = []
     nbytes = requests = 0
     last: Place | None = None
+    most = _PART_BYTES if sizes is None else next(sizes)
     for sample in samples:
         place = sample.place
         apart = last is None or last.pack != place.pack or not 0 <= place.offset - last.offset <= _NEAR
-        if part and (nbytes + place.stored > _PART_BYTES or requests + apart > _PART_REQUESTS):
-            yield Part(part, nbytes, end)
+        if part and (nbytes + place.stored > most or requests + apart > _PART_REQUESTS):
+            yield Part(part, nbytes, 0)
             part, nbytes, requests = [], 0, 0
+            most = _PART_BYTES if sizes is None else next(sizes)
         part.append(sample)
         nbytes += place.stored
         requests += apart or not requests
         last = place
     if part:
-        yield Part(part, nbytes, end)
+        yield Part(part, nbytes, 0)

@@ -6,24 +6,25 @@ turned into rows by numpy alone; text and pairs are looked up in a dict.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from hangar_cloud.backends.arenas import Spots
+from hangar_cloud.backends.arenas import OFFSET, OFFSET_BITS, Spots
 from hangar_cloud.backends.fork_lock import ForkLock
 from hangar_cloud.backends.pack_reader import DecodedBlock, PackReader
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.keys import RowKey
 from hangar_cloud.catalog.leaf import Leaf
+from hangar_cloud.catalog.leaf_blocks import BlockRows, block_around, block_rows
+from hangar_cloud.catalog.schema import ColumnSchema
 
 _ROW_BYTES: Final = 8
 _NAME_BYTES: Final = 120
-INDEX_LIMIT: Final = 128 * 1024 * 1024
-"""Bytes (estimated) that a column may take to know where its rows are in memory."""
-
+_MOST_LISTED: Final = 4096
 _KEY_TYPES: Final = frozenset((int, str))
 
 Numbers = npt.NDArray[np.int64]
@@ -49,7 +50,7 @@ class RowSpots:
         limit: bytes that this may take. A column of more rows is not kept track of; and keys beyond are forgotten.
     """
 
-    def __init__(self, packs: PackReader, entry: ColumnEntry, limit: int = INDEX_LIMIT) -> None:
+    def __init__(self, packs: PackReader, entry: ColumnEntry, limit: int) -> None:
         self._packs = packs
         self._arenas = packs.arenas
         self.sample_size = entry.schema.fixed_size or 0
@@ -59,7 +60,9 @@ class RowSpots:
         # The last one belongs to no row: keys that are not known are looked for there. Pages of zeros take no memory.
         self._spots: Spots = np.zeros(self._count + 1 if self.useful else 1, np.int64)
         self._runs = _NO_RUNS
+        self._run_list: tuple[list[int], list[int], list[int]] = [], [], []
         self._named: dict[RowKey, int] = {}
+        self.one = self._maker(entry.schema)
         self._leaves: set[int] = set()
         self._lock = ForkLock()
 
@@ -77,6 +80,37 @@ class RowSpots:
             get, nowhere = self._named.get, self._count
             return self._spots[[get(key, nowhere) for key in keys]]
         return np.zeros(len(keys), np.int64)
+
+    def _maker(self, schema: ColumnSchema) -> Callable[[Any], npt.NDArray[Any] | None]:
+        """What gives a copy of one sample by its key, None where it is not known to be in memory."""
+        dtype, shape = schema.numpy_dtype, schema.shape or ()
+        count = self.sample_size // dtype.itemsize
+        from_bytes, memory_at, spot_of = np.frombuffer, self._arenas.memory, self._spots.item
+        flat = len(shape) == 1
+
+        def one(key: Any) -> npt.NDArray[Any] | None:
+            kind = type(key)
+            if kind is int:
+                firsts, lengths, rows = self._run_list
+                run = bisect_right(firsts, key) - 1
+                if run < 0:
+                    return None
+                row = key - firsts[run]
+                if row >= lengths[run]:
+                    return None
+                row += rows[run]
+            elif kind is str or (kind is tuple and _is_pair(key)):
+                row = self._named.get(key, self._count)
+            else:
+                return None
+            spot = spot_of(row)
+            memory = memory_at.get(spot >> OFFSET_BITS)
+            if memory is None:
+                return None
+            array = from_bytes(memory, dtype, count, spot & OFFSET)
+            return array.copy() if flat else array.reshape(shape).copy()
+
+        return one
 
     def gather(self, spots: Spots) -> npt.NDArray[np.void] | None:
         """Copies of the samples at some spots, as items of their bytes; None if any is not there."""
@@ -96,54 +130,46 @@ class RowSpots:
             return
         with self._lock:
             if self._nbytes > self._limit:
-                self._runs, self._named = _NO_RUNS, {}
+                self._runs, self._run_list, self._named = _NO_RUNS, ([], [], []), {}
                 self._leaves.clear()
             self._leaves.add(first)
-            numbers = [key for key in leaf.keys if type(key) is int]  # they come before text
+            if leaf.is_ascending:
+                assert leaf.key_numbers is not None
+                self._add_runs(leaf.key_numbers[0], first)
+                return
+            keys = leaf.keys
+            numbers = [key for key in keys if type(key) is int]  # they come before text
             if numbers:
                 self._add_runs(np.array(numbers, np.int64), first)
-            for row, key in enumerate(leaf.keys[len(numbers) :], first + len(numbers)):
+            for row, key in enumerate(keys[len(numbers) :], first + len(numbers)):
                 self._named[key] = row
 
     def add_row(self, leaf: Leaf, first: int, row: int) -> None:
         """Learn where a row of a leaf is, if it is in memory and was compared with its digest; rows beside it too."""
-        if not self.useful or self._arenas.holds(int(self._spots[first + row])):
-            return
-        is_packed = leaf.packed is not None and leaf.packed[2][row] >= 0
-        self.add_rows(leaf, first, *(leaf.block_around(row) if is_packed else (row, row + 1)))
+        if self.useful and not self._arenas.holds(int(self._spots[first + row])):
+            is_packed = leaf.places is not None and leaf.places[2][row] >= 0
+            self.add_rows(leaf, first, *(block_around(leaf, row) if is_packed else (row, row + 1)))
 
     def add_rows(self, leaf: Leaf, first: int, start: int, end: int) -> None:
         """Learn of rows of a leaf what `add_row` learns of one."""
         if not self.useful:
             return
-        values, packed = leaf.values, leaf.packed
-        if values is not None and any(values[row] is not None for row in range(start, end)):
+        if leaf.is_inline[start:end].any():
             self._add_values(leaf, first)
-        if packed is None:
-            return
-        _, names, offsets, _, _, _ = packed
-        row = start
-        while row < end:
-            name, offset, low = names[row * 16 : row * 16 + 16], offsets[row], row
-            while row < end and offsets[row] == offset and names[row * 16 : row * 16 + 16] == name:
-                row += 1
-            block = self._packs.decoded.get((name, offset)) if offset >= 0 else None
+        for part in block_rows(leaf, start, end):
+            block = self._packs.decoded.get((part.pack, part.offset))
             if block is not None:
-                self._add_block(leaf, first, low, row, block, (name, offset))
+                self._add_block(leaf, first, part, block)
 
-    def _add_block(
-        self, leaf: Leaf, first: int, low: int, high: int, block: DecodedBlock, name: tuple[bytes, int]
-    ) -> None:
+    def _add_block(self, leaf: Leaf, first: int, rows: BlockRows, block: DecodedBlock) -> None:
         """Learn where rows are that lie in one block."""
-        assert leaf.packed is not None
-        starts, sizes = leaf.packed[4][low:high], leaf.packed[5][low:high]
-        spot, size, last = self._packs.spot(name, block), self.sample_size, len(block.raw) - self.sample_size
-        if block.proven.issuperset(starts) and max(starts) <= last and min(sizes) == max(sizes) == size:
-            self._spots[first + low : first + high] = np.array(starts) + spot
-            return
-        for row, (start, length) in enumerate(zip(starts, sizes, strict=True), first + low):
-            if start in block.proven and length == size and start <= last:
-                self._spots[row] = spot + start
+        assert leaf.places is not None
+        starts, sizes = leaf.places[4][rows.first : rows.end], leaf.places[5][rows.first : rows.end]
+        spot = self._packs.spot((rows.pack, rows.offset), block)
+        proven = block.proven
+        known = np.fromiter((start in proven for start in starts.tolist()), bool, len(starts))
+        known &= (sizes == self.sample_size) & (starts <= len(block.raw) - self.sample_size)
+        self._spots[first + rows.first : first + rows.end][known] = (starts + spot)[known]
 
     @property
     def _nbytes(self) -> int:
@@ -178,17 +204,22 @@ class RowSpots:
             heads = np.flatnonzero(np.concatenate(([True], ~joins)))
             firsts, rows, lengths = firsts[heads], rows[heads], np.add.reduceat(lengths, heads)
         self._runs = _Runs(firsts, lengths, rows)
+        few = len(firsts) <= _MOST_LISTED
+        self._run_list = (firsts.tolist(), lengths.tolist(), rows.tolist()) if few else ([], [], [])
 
     def _add_values(self, leaf: Leaf, first: int) -> None:
-        values = leaf.values
-        if values is None:
-            return
-        rows = np.array(
-            [row for row, value in enumerate(values) if value is not None and len(value) == self.sample_size]
-        )
+        """Learn where the values are that stand in a leaf: all of it, since that is one copy."""
+        size, raw = self.sample_size, leaf.raw_values
+        if raw is not None and raw.shape[1] == size:
+            rows = np.flatnonzero(leaf.is_inline)
+            data = raw[rows].tobytes()
+        else:
+            values = leaf.values or []
+            rows = np.array([i for i, value in enumerate(values) if value is not None and len(value) == size], np.int64)
+            data = b"".join([values[row] or b"" for row in rows])
         if len(rows):
-            spot, _, _ = self._arenas.place(memoryview(b"".join([values[row] or b"" for row in rows])))
-            self._spots[first + rows] = spot + np.arange(len(rows)) * self.sample_size
+            spot, _, _ = self._arenas.place(memoryview(data))
+            self._spots[first + rows] = spot + np.arange(len(rows)) * size
 
 
 def _is_pair(key: tuple[Any, ...]) -> bool:

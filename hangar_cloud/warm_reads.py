@@ -19,6 +19,7 @@ from hangar_cloud.backends.pack_reader import SHARED_BLOCK_LIMIT, UNREADABLE, De
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.keys import MAX_INT_KEY, RowKey, encode_key
 from hangar_cloud.catalog.leaf import Leaf
+from hangar_cloud.catalog.leaf_blocks import BlockRows, block_around, block_name, block_rows
 from hangar_cloud.catalog.node_reader import NodeReader, Span
 from hangar_cloud.catalog.schema import ColumnSchema
 from hangar_cloud.neighbours import Neighbours
@@ -79,7 +80,7 @@ class WarmReads:
             return None
         _, end, name, rank = self._spans[i]
         leaf = None if encoded >= end else self._leaf_named(name)
-        row = None if leaf is None else leaf.positions.get(key)
+        row = None if leaf is None else leaf.position(key)
         return None if leaf is None or row is None else (leaf, rank, row)
 
     def _find(self, key: RowKey) -> tuple[Leaf, int] | None:
@@ -109,27 +110,22 @@ class WarmReads:
 
         What cannot be read is left to the long way, which says why.
         """
-        packed = leaf.packed
-        if packed is None:
-            return
-        digests, names, offsets, _, starts, sizes = packed
-        missing: dict[tuple[bytes, int], int] = {}
-        rows = [row for row in range(start, end) if offsets[row] >= 0 and sizes[row] <= MOST_SHARED]
-        blocks = {row: (names[row * 16 : row * 16 + 16], offsets[row]) for row in rows}
-        for row, name in blocks.items():
-            if name not in self._blocks:
-                missing.setdefault(name, row)
-        prefix = self._entry.schema.prefix
+        rows = [part for part in block_rows(leaf, start, end) if self._is_shared(leaf, part)]
+        missing: dict[BlockName, PackedSample] = {}
+        for pack, offset, _, first, _ in rows:
+            name = pack, offset
+            if name not in self._blocks and name not in missing:
+                missing[name] = self._sample(leaf, first)
         with suppress(*UNREADABLE):
-            wanted = [leaf.row(row) for row in missing.values()]
-            self._packs.read_many([PackedSample(r.place, r.identity[1:], prefix(r.shape)) for r in wanted if r.place])
-        fixed = None if leaf.shapes else prefix(None)
-        for row, name in blocks.items():
-            block = self._blocks.get(name)
-            if block is not None and starts[row] not in block.proven:
-                block.prove(
-                    starts[row], sizes[row], digests[row * 32 : row * 32 + 32], fixed or prefix(leaf.row(row).shape)
-                )
+            self._packs.read_many(list(missing.values()))
+        for pack, offset, _, first, last in rows:
+            block = self._blocks.get((pack, offset))
+            if block is not None:
+                self._prove(leaf, first, last, block)
+
+    def _is_shared(self, leaf: Leaf, rows: BlockRows) -> bool:
+        assert leaf.places is not None
+        return int(leaf.places[5][rows.first : rows.end].max()) <= MOST_SHARED
 
     def load_rows(self, places: Sequence[tuple[Leaf, int, int]], fetching: bool) -> None:
         """The same for rows of any leaves, given as `locate` does.
@@ -139,7 +135,7 @@ class WarmReads:
         missing: dict[BlockName, PackedSample] = {}
         numbered: dict[int, Leaf] = {}
         for leaf, first, row in places:
-            name = _block_name(leaf, row)
+            name = block_name(leaf, row)
             if name is not None and name not in self._blocks and name not in missing:
                 self._add_sample(missing, name, leaf, row)
                 numbered[first] = leaf
@@ -151,22 +147,22 @@ class WarmReads:
         with suppress(*UNREADABLE):
             self._packs.read_many(list(missing.values()))
         for leaf, _, row in places:
-            name = _block_name(leaf, row)
+            name = block_name(leaf, row)
             block = None if name is None else self._blocks.get(name)
-            if block is not None and leaf.packed is not None and leaf.packed[4][row] not in block.proven:
+            if block is not None and leaf.places is not None and int(leaf.places[4][row]) not in block.proven:
                 # Whose second sample is wanted is likely to be read as a whole, and the loop over it costs a fraction.
-                self._prove(leaf, *leaf.block_around(row), block)
+                self._prove(leaf, *block_around(leaf, row), block)
 
     def _prove(self, leaf: Leaf, low: int, high: int, block: DecodedBlock) -> None:
         """Compare the samples of rows that lie in one block with their digests."""
-        assert leaf.packed is not None
-        digests, _, _, _, starts, sizes = leaf.packed
-        prefix = self._entry.schema.prefix
+        assert leaf.places is not None
+        digests, starts, sizes = (leaf.places[i][low:high] for i in (0, 4, 5))
+        data, prefix = digests.tobytes(), self._entry.schema.prefix
         fixed = None if leaf.shapes else prefix(None)
-        for row in range(low, high):
-            if starts[row] not in block.proven:
-                shape_prefix = fixed or prefix(leaf.row(row).shape)
-                block.prove(starts[row], sizes[row], digests[row * 32 : row * 32 + 32], shape_prefix)
+        for i, (start, size) in enumerate(zip(starts.tolist(), sizes.tolist(), strict=True)):
+            if start not in block.proven:
+                shape_prefix = fixed or prefix(leaf.row(low + i).shape)
+                block.prove(start, size, data[i * 32 : i * 32 + 32], shape_prefix)
 
     def _add_sample(self, samples: dict[BlockName, PackedSample], name: BlockName, leaf: Leaf, row: int) -> None:
         """Add what is to be read of a block, unless that is better left to the long way."""

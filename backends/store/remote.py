@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
-import threading
 import time
 import weakref
 from abc import abstractmethod
@@ -25,6 +23,8 @@ from hangar_cloud.backends.store.creating import create_object, prove_creates
 from hangar_cloud.backends.store.driving import drive
 from hangar_cloud.backends.store.durable_files import disk_errors_told, publish_over, temporary_sibling
 from hangar_cloud.backends.store.explaining import Advice, explain, safe_cause
+from hangar_cloud.backends.store.held_driver import Held, close_all
+from hangar_cloud.backends.store.in_flight import REQUESTS
 from hangar_cloud.backends.store.paths import check_path, check_prefix, folder_prefix
 from hangar_cloud.backends.store.port import ObjectInfo, ObjectStore, Progress
 from hangar_cloud.backends.store.ranges import JoinedRange, RangeRequest, check_range, join_ranges
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     import builtins
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 
-_log = logging.getLogger(__name__)
-_CLOSE_SECONDS = 1.0
 _BUCKET_ACTIONS = frozenset({"reach", "list", "write", "write to", "create"})
 """What needs no object to be there, so that "not found" can only mean the bucket."""
 _Result = TypeVar("_Result")
@@ -47,30 +45,9 @@ Page = tuple[list[ObjectInfo], list[str], str | None]
 """Objects, names of folders (with ``delimiter``), and the token of the next page."""
 
 
-class _Held:
-    """The filesystem of one process. Never dropped in a forked child: closing it there would hang on a dead loop."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.filesystem: Any = None
-
-
-def _close_all(held: dict[int, _Held], close: Callable[[Any], Coroutine[Any, Any, None]], driven: bool) -> None:
-    mine = held.pop(os.getpid(), None)
-    if mine is None or mine.filesystem is None:
-        return
-    try:
-        if driven:
-            drive(close(mine.filesystem))
-            return
-        from fsspec.asyn import get_loop, iothread
-
-        closing = asyncio.run_coroutine_threadsafe(close(mine.filesystem), get_loop())
-        if iothread[0] is not threading.current_thread():
-            closing.result(_CLOSE_SECONDS)
-    except Exception as error:  # noqa: BLE001 - nobody is left to tell
-        # Not what it says: a driver's exception may quote a signed URL.
-        _log.debug("closing a filesystem failed: %s", type(error).__name__)
+def _fill(results: list[Any], parts: Iterable[tuple[int, bytes | memoryview]]) -> None:
+    for index, part in parts:
+        results[index] = part
 
 
 class RemoteStore(ObjectStore):
@@ -107,9 +84,9 @@ class RemoteStore(ObjectStore):
         self._withheld = Withheld((url, self.storage_options), (self.url, plain_options(self.storage_options)))
         self._vfs = VfsRanges()
         self._proven = False
-        self._held: dict[int, _Held] = {}
+        self._held: dict[int, Held] = {}
         # The drivers' own finalizers are noisy, and gcsfs's touches the event loop from the wrong thread.
-        weakref.finalize(self, _close_all, self._held, self._close_filesystem, self.driven)
+        weakref.finalize(self, close_all, self._held, self._close_filesystem, self.driven)
 
     # What a driver does: one request each, raising the driver's own exceptions.
 
@@ -186,10 +163,21 @@ class RemoteStore(ObjectStore):
             check_path(path)
         plan = join_ranges(requests, join_gap=self.join_gap, max_joined=self.max_joined)
         results = [b""] * len(requests)
-        operations = [self._reader_into(results, joined) for joined in plan]
+        self._read_plan(plan, lambda joined, data: _fill(results, joined.slices(data)))
+        return results
+
+    def get_views(self, requests: Sequence[RangeRequest]) -> Sequence[bytes | memoryview]:
+        for path in {path for path, _, _ in requests}:
+            check_path(path)
+        results: builtins.list[bytes | memoryview] = [b""] * len(requests)
+        plan = join_ranges(requests, join_gap=self.join_gap, max_joined=self.max_joined)
+        self._read_plan(plan, lambda joined, data: _fill(results, joined.views(data)))
+        return results
+
+    def _read_plan(self, plan: Sequence[JoinedRange], take: Callable[[JoinedRange, bytes], None]) -> None:
+        operations = [self._reader_to(take, joined) for joined in plan]
         if operations:
             self._run(gather_bounded(operations, self.concurrency))
-        return results
 
     def get_tiles(self, requests: Sequence[RangeRequest]) -> builtins.list[bytes]:
         return self._vfs.get_tiles(self, self._root, requests, lambda: self._run(self._vfs_settings()))
@@ -198,11 +186,11 @@ class RemoteStore(ObjectStore):
         """What TileDB has to be told to read here as the driver does; None where it cannot be."""
         return None
 
-    def _reader_into(self, results: builtins.list[bytes], joined: JoinedRange) -> Callable[[], Awaitable[None]]:
+    def _reader_to(
+        self, take: Callable[[JoinedRange, bytes], None], joined: JoinedRange
+    ) -> Callable[[], Awaitable[None]]:
         async def read() -> None:
-            data = await self._read_exactly(joined.path, joined.offset, joined.length)
-            for index, part in joined.slices(data):
-                results[index] = part
+            take(joined, await self._read_exactly(joined.path, joined.offset, joined.length))
 
         return read
 
@@ -333,7 +321,7 @@ class RemoteStore(ObjectStore):
     def _filesystem(self) -> Any:
         # A lock that another thread held while this process was forked stays locked in the child, so each
         # process has its own; setdefault is atomic.
-        held = self._held.setdefault(os.getpid(), _Held())
+        held = self._held.setdefault(os.getpid(), Held())
         if held.filesystem is None:
             with held.lock:
                 if held.filesystem is None:
@@ -369,8 +357,12 @@ class RemoteStore(ObjectStore):
             raise
 
     async def _attempt(self, action: str, path: str, operation: Callable[[], Awaitable[_Result]]) -> _Result:
+        async def bounded() -> _Result:
+            async with REQUESTS.one_of_loop():
+                return await operation()
+
         try:
-            return await with_retries(operation, self._classify_any, self.retry)
+            return await with_retries(operation if self.driven else bounded, self._classify_any, self.retry)
         except Exception as error:  # noqa: BLE001 - told in words of ours
             raise self._explained(error, action, path) from self._cause(error)
 

@@ -25,6 +25,7 @@ _MAX_PARTS: Final = 9_000
 _LEAST_PART_BYTES: Final = 5 * 1024 * 1024
 _MAX_DELETED: Final = 1_000
 _UPLOADS_AT_ONCE: Final = 4
+_REQUESTS_AT_ONCE: Final = 32
 
 
 class S3Store(RemoteStore):
@@ -50,7 +51,7 @@ class S3Store(RemoteStore):
     ) -> None:
         self._bucket, self._prefix = split_bucket_url(url)
         if concurrency is None:
-            concurrency = int((storage_options or {}).get("max_concurrency") or 32)
+            concurrency = _concurrency((storage_options or {}).get("max_concurrency"))
         super().__init__(url, storage_options, retry=retry, concurrency=concurrency, part_bytes=part_bytes)
 
     def _make_filesystem(self) -> Any:
@@ -190,6 +191,16 @@ def open_s3(url: str, storage_options: Mapping[str, Any]) -> ObjectStore:
 
         return S3FsspecStore(url, storage_options)
     return S3Store(url, storage_options)
+
+
+def _concurrency(given: object) -> int:
+    """Requests at once of one call, as they are asked for."""
+    text = str(given)
+    if given is None:
+        return _REQUESTS_AT_ONCE
+    if not text.isdecimal() or int(text) < 1:
+        raise UnsupportedStoreError(f"max_concurrency must be a whole number from 1 on, not {given!r}")
+    return int(text)
 
 
 def deletion_error(failure: Mapping[str, Any]) -> Exception:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -17,7 +18,12 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from hangar_cloud.backends.errors import AccessDeniedError, ObjectNotFoundError, StoreUnavailableError
+from hangar_cloud.backends.errors import (
+    AccessDeniedError,
+    ObjectNotFoundError,
+    StoreUnavailableError,
+    UnsupportedStoreError,
+)
 from hangar_cloud.backends.store import RetryPolicy, open_store
 from hangar_cloud.backends.store.in_flight import REQUESTS
 from hangar_cloud.backends.store.s3 import S3Store
@@ -258,6 +264,27 @@ def test_the_first_failure_ends_the_waits_for_the_others(fake):
     assert time.monotonic() - started < 10
 
 
+@pytest.mark.usefixtures("heard")
+@pytest.mark.parametrize("number", [1, 6])
+def test_an_interrupt_ends_requests_that_nobody_answers(fake, number):
+    silent = threading.Event()
+
+    def answer(method, path, headers):
+        silent.wait(20)
+        return 206, {}, b"x"
+
+    fake.answer = answer
+    started = time.monotonic()
+    alarm = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    with opened(fake) as store:
+        alarm.start()
+        with pytest.raises(KeyboardInterrupt):
+            store.get_ranges([(f"x{each}", 0, 1) for each in range(number)])
+    silent.set()
+    alarm.join()
+    assert time.monotonic() - started < 10
+
+
 def test_requests_of_all_stores_and_threads_keep_one_bound(s3_server, s3_proxy, s3_url):
     before = REQUESTS.limit
     s3_proxy.delay = 0.02
@@ -346,6 +373,13 @@ def test_what_fsspec_is_configured_to_add_counts(s3_url, s3_options, monkeypatch
     monkeypatch.setitem(conf, "s3", {**s3_options, "requester_pays": True})
     with open_store(s3_url) as store, pytest.raises(ValueError, match=r"Give them as storage_options.*requester_pays"):
         store.get("x")
+
+
+@pytest.mark.parametrize("most", [0, -3, "many", 2.5])
+def test_a_concurrency_that_is_none_is_refused(most):
+    with pytest.raises(UnsupportedStoreError, match="max_concurrency"):
+        open_store("s3://bucket/x", {**KEYS, "max_concurrency": most})
+    assert S3Store("s3://bucket/x", {**KEYS, "max_concurrency": "8"}).concurrency == 8
 
 
 def test_addressing_styles_are_botocores(fake):

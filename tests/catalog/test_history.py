@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hangar_cloud.catalog.commits import Commit
-from hangar_cloud.catalog.history import ancestors, is_ancestor
+from hangar_cloud.catalog.history import ancestors, is_ancestor, merge_bases
 
 
 def commit(parents: list[str], time: int) -> Commit:
@@ -76,3 +76,35 @@ def test_five_thousand_commits_in_a_line():
 def test_clocks_that_go_backwards_do_not_turn_history_round():
     commits = graph([([i - 1] if i else [], 100 - i) for i in range(50)])
     assert list(ancestors(["49"], commits.__getitem__)) == [str(i) for i in reversed(range(50))]
+
+
+@given(GRAPHS, st.data())
+def test_merge_bases_are_the_best_common_ancestors_however_clocks_go(commits, data):
+    one, other = (data.draw(st.sampled_from(sorted(commits))) for _ in range(2))
+    behind = {digest: set(ancestors([digest], commits.__getitem__)) for digest in commits}
+    common = behind[one] & behind[other]
+    best = {digest for digest in common if not any(digest in behind[c] for c in common if c != digest)}
+    assert merge_bases(one, other, commits.__getitem__) == sorted(best)
+
+
+def test_merge_bases_of_a_long_history_are_found_at_its_end():
+    line = [([i - 1] if i else [], i) for i in range(5000)]
+    branches = [([4990], 5001), ([5000], 5003), ([4999], 5002), ([5002], 5004)]
+    commits = graph(line + branches)
+    asked: set[str] = set()
+
+    def look_up(digest: str) -> Commit:
+        asked.add(digest)
+        return commits[digest]
+
+    assert merge_bases("5001", "5003", look_up) == ["4990"]
+    assert len(asked) < 30
+    assert merge_bases("5001", "5001", look_up) == ["5001"]
+    assert merge_bases("4990", "5003", look_up) == ["4990"]
+    assert len(asked) < 30
+
+
+def test_merge_bases_of_a_criss_cross_and_of_strangers():
+    commits = graph([([], 0), ([0], 1), ([0], 2), ([1, 2], 3), ([2, 1], 4), ([], 5)])
+    assert merge_bases("3", "4", commits.__getitem__) == ["1", "2"]
+    assert merge_bases("5", "4", commits.__getitem__) == []
