@@ -87,7 +87,7 @@ def test_a_purged_sample_is_told_where_it_comes_and_is_not_given_out_of_an_old_c
     checkout = bucket("old cache").checkout()
     checkout["image"].get_batch(range(100))
     checkout.close()
-    bucket("purger").purge("image", 200, reason="asked for")
+    bucket("purger").purge(column="image", key=200, reason="asked for")
     checkout = bucket("old cache").checkout()
     given = []
     with pytest.raises(PurgedError, match=r"column 'image', sample 200"):
