@@ -24,7 +24,7 @@ endif
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test model soak bench lint types check servers servers-stop clean
+.PHONY: help demo test model soak frameworks bench lint types check servers servers-stop clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -40,6 +40,9 @@ model: $(VENV)/.installed-test ## Try everything at random against plain dicts, 
 
 soak: $(VENV)/.installed-test ## Many writers, bad networks, and garbage collections beside them, for an hour
 	@$(BIN)/python -m pytest -o faulthandler_timeout=0 -m soak -rP tests/faults
+
+frameworks: $(VENV)/.installed-test $(VENV)/.installed-frameworks ## Loaders with TensorFlow and JAX, of a gigabyte each
+	@$(BIN)/python -m pytest -n0 -m frameworks tests/loaders
 
 bench: $(VENV)/.installed-bench ## Compare with others; MNIST=FOLDER has the four files of MNIST
 	@$(BIN)/python -m benchmarks --data "$(MNIST)"

@@ -16,7 +16,7 @@ from hangar_cloud.backends.local_files import LocalFiles
 from hangar_cloud.backends.store.durable_files import temporary_sibling
 
 _LET_GO_SECONDS: Final = 1.0
-Part = tuple[Extent[Any], bytes, HangarError]
+Part = tuple[Extent[Any], bytes | memoryview, HangarError]
 """An extent, its bytes, and why they were not here before."""
 
 
@@ -52,7 +52,10 @@ class KeptObjects:
         return self._partial is not None and (self._limit is None or self._limit.fits(size))
 
     def keep_parts(
-        self, parts: Sequence[Part], must_keep: bool = False, rewritten: Sequence[tuple[Extent[Any], bytes]] = ()
+        self,
+        parts: Sequence[Part],
+        must_keep: bool = False,
+        rewritten: Sequence[tuple[Extent[Any], bytes | memoryview]] = (),
     ) -> None:
         """Keep what was fetched. A full or read-only disk is no reason not to read; only who asked for it to be kept
         is told.
@@ -139,7 +142,7 @@ class KeptObjects:
         # Another process may have evicted the file that we have open: this is the new one.
         self._files.forget(path)
 
-    def _keep_rewritten(self, extent: Extent[Any], blob: bytes) -> None:
+    def _keep_rewritten(self, extent: Extent[Any], blob: bytes | memoryview) -> None:
         """Keep it in a file of its own: it may be longer than what it stands for, and has no place between that."""
         if self._partial is None or (self._limit is not None and not self._limit.fits(len(blob))):
             return

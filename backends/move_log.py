@@ -30,7 +30,7 @@ _LOOKS: Final = 8
 class Fetched(NamedTuple):
     """Bytes that were asked for, or `rewritten` ones that a purge put in their place."""
 
-    data: bytes
+    data: bytes | memoryview
     rewritten: bool = False
 
 
@@ -139,7 +139,7 @@ class MoveLogs:
         """
         log = self.of(store.url)
         if log is None:
-            return [Fetched(data) for data in (store.get_tiles if tiles else store.get_ranges)(requests)]
+            return [Fetched(data) for data in (store.get_tiles if tiles else store.get_views)(requests)]
         spots = [log.moves.spots(*request, least)[0] for request in requests]
         known: set[str] = set()
         for _ in range(_LOOKS):
@@ -164,7 +164,7 @@ class MoveLogs:
         log = self.of(os.fspath(folder))
         if log is None:
             return False
-        log.refresh(lambda names: [_read_or_none(folder / name) for name in names])
+        self._refresh_in_folder(log, folder)
         return path in log.moves
 
     def spots_in_folder(self, folder: Path, path: str, offset: int, length: int) -> list[Spot]:
@@ -172,12 +172,18 @@ class MoveLogs:
         log = self.of(os.fspath(folder))
         if log is None:
             return []
-        log.refresh(lambda names: [_read_or_none(folder / name) for name in names])
+        self._refresh_in_folder(log, folder)
         if path in log.moves:
             return [spot for spot in log.moves.spots(path, offset, length) if spot.path != path]
         if log.problem is not None:
             raise log.problem
         return []
+
+    @staticmethod
+    def _refresh_in_folder(log: MoveLog, folder: Path) -> None:
+        # Asked for each extent that is in no whole file: entries are numbered, so the next one tells.
+        if os.path.lexists(f"{folder}/{moves_path(log.next)}"):
+            log.refresh(lambda names: [_read_or_none(folder / name) for name in names])
 
 
 def _read(store: ObjectStore, requests: Sequence[RangeRequest], spots: Sequence[Spot], tiles: bool) -> list[Fetched]:
@@ -187,7 +193,7 @@ def _read(store: ObjectStore, requests: Sequence[RangeRequest], spots: Sequence[
             raise PurgedBytesError(f"bytes {offset} to {offset + length} of {path} were purged")
         ranges.append((spot.path, spot.offset, spot.length))
     found = []
-    for data, spot in zip((store.get_tiles if tiles else store.get_ranges)(ranges), spots, strict=True):
+    for data, spot in zip((store.get_tiles if tiles else store.get_views)(ranges), spots, strict=True):
         check_rewritten(data, spot)
         found.append(Fetched(data, spot.checksum is not None))
     return found

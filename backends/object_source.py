@@ -13,6 +13,7 @@ What is kept of it stays under the name, and at the offset, that it was asked fo
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -102,12 +103,16 @@ class ObjectSource:
         values: list[Any] = [None] * len(extents)
         missing: list[int] = []
         reasons: list[HangarError] = []
+        in_parts: set[str] = set()
         for i, extent in enumerate(extents):
             try:
-                values[i] = self.read_local(extent)
+                values[i] = self._read_partial(extent) if extent.path in in_parts else self.read_local(extent)
             except (CorruptDataError, DataNotLocalError) as error:
                 missing.append(i)
                 reasons.append(error)
+                # Looked for once: there may be hundreds of extents of one object.
+                if extent.path not in in_parts and self._is_in_parts(extent.path):
+                    in_parts.add(extent.path)
         if missing:
             fetched = self._fetch([extents[i] for i in missing], reasons, must_keep, tiles)
             for i, value in zip(missing, fetched, strict=True):
@@ -142,7 +147,7 @@ class ObjectSource:
     def seems_local(self, path: str, offset: int, length: int) -> bool:
         """Whether an extent is here, told without reading and verifying it: a hint, nothing to rely on."""
         whole, sparse = self._places(path)
-        if whole.exists():
+        if os.path.exists(whole):
             return True
         if self.partial is None:
             return False
@@ -175,8 +180,7 @@ class ObjectSource:
                 problem = CorruptDataError(f"{error} (as read from {remote.url})")
                 problem.__cause__ = error
                 continue
-            with contextlib.suppress(OSError):  # a full disk is no reason not to read
-                self._kept.keep_whole(path, data)
+            self.keep_whole(path, data)
             return value
         raise problem or self._nowhere(path, reason, remotes)
 
@@ -221,6 +225,11 @@ class ObjectSource:
         """Every now and then, close files that another process evicted; reading does so too."""
         self._kept.let_go()
 
+    def keep_whole(self, path: str, data: bytes) -> None:
+        """Keep a small whole object that was verified, if there is room for it."""
+        with contextlib.suppress(OSError):  # a full disk is no reason not to read
+            self._kept.keep_whole(path, data)
+
     def was_moved(self, path: str) -> bool:
         """Whether a local object that is not here was moved elsewhere in the local store, or some of it was."""
         return self._moves.moved_in_folder(self.store, path)
@@ -237,6 +246,10 @@ class ObjectSource:
         """Close every local file held open."""
         self._files.forget_all()
         self._ahead.clear()
+
+    def _is_in_parts(self, path: str) -> bool:
+        """Whether an object is not here as a whole, nor was moved in the local store."""
+        return not os.path.lexists(self._places(path)[0]) and not self.was_moved(path)
 
     def _places(self, path: str) -> tuple[Path, Path]:
         """Where an object is as a whole, and where parts of it are. Made once: thousands of extents are in one pack."""
@@ -300,7 +313,8 @@ class ObjectSource:
                 return take(blob, start)
 
         def take_wide(blobs: list[Fetched]) -> T:
-            (data, rewritten), *_ = blobs
+            (found, rewritten), *_ = blobs
+            data = bytes(found)
             if rewritten:
                 value = verified(extent, memoryview(data), fetched=True, rewritten=True)
                 self._kept.keep_parts((), rewritten=[(extent, data)])

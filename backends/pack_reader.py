@@ -83,6 +83,7 @@ class PackReader:
         staging: folder of the staging packs of this writer, None for a reader.
         decoded_limit: bytes of decoded shared blocks kept in memory.
         purged: asked of samples that cannot be read, and whether any is to be taken from a remote.
+        any_purged: whether `purged` has to be asked at all, of samples that are read by the hundred.
 
     `decoded` are these blocks, by pack and offset; `arenas` is where those lie that batches are gathered from.
     """
@@ -93,9 +94,11 @@ class PackReader:
         staging: Path | None = None,
         decoded_limit: int = _DECODED_LIMIT,
         purged: Purged = lambda digest, here: None,
+        any_purged: Callable[[], bool] = lambda: True,
     ) -> None:
         self._source = source
         self._purged = purged
+        self._any_purged = any_purged
         self._staging = staging
         self._staged_files = LocalFiles()
         self.decoded: OrderedDict[tuple[bytes, int], DecodedBlock] = OrderedDict()
@@ -138,10 +141,11 @@ class PackReader:
                 blocks[name] = DecodedBlock(self._load(sample), sample)
             else:
                 missing[name] = sample
-        if any(self._purged(sample.digest, True) is not None for sample in missing.values()):
+        if self._any_purged() and any(self._purged(s.digest, True) is not None for s in missing.values()):
             return [self.read(sample) for sample in samples]
         try:
-            raws = self._source.read_many([self.extent(sample) for sample in missing.values()])
+            purged = self._purged_after_fetching()
+            raws = self._source.read_many([self.extent(sample, purged) for sample in missing.values()])
         except UNREADABLE:
             # One by one, since the error must be about the sample that fails.
             return [self.read(sample) for sample in samples]
@@ -234,15 +238,27 @@ class PackReader:
         # Looked up each time: another process may have evicted it, or it was found damaged.
         return staged_pack_number(pack) is not None or (self._source.store / pack_path(pack)).exists()
 
-    def extent(self, sample: PackedSample) -> Extent[memoryview]:
+    def _purged_after_fetching(self) -> Purged:
+        """As `purged`, for samples that arrive together: with the first it is looked up whether there are any."""
+        any_purged: list[bool] = []
+
+        def purged(digest: bytes, here: bool) -> HangarError | None:
+            if not any_purged:
+                any_purged.append(self._any_purged())
+            return self._purged(digest, here) if any_purged[0] else None
+
+        return purged
+
+    def extent(self, sample: PackedSample, purged: Purged | None = None) -> Extent[memoryview]:
         """The part of a pack that holds a sample, with the check that decodes it."""
         place, digest, prefix = sample
+        find_purged = purged or self._purged
 
         def verify(data: memoryview, fetched: bool) -> memoryview:
-            purged = self._purged(digest, True) if fetched else None
-            if purged is not None:
+            found = find_purged(digest, True) if fetched else None
+            if found is not None:
                 # A remote may still have what was purged here.
-                raise purged
+                raise found
             if payload_size(prefix) not in (None, place.size):
                 raise CorruptDataError(f"its record gives a sample of {payload_size(prefix)} bytes {place.size}")
             raw = decode_blocks(data, digest, most_decoded(place))

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
+
+from blake3 import blake3
 
 from hangar_cloud.backends.errors import CorruptDataError
-from hangar_cloud.backends.packs import PACK_BYTES, PACK_MAGIC, BlockExtent, encode_trailer, file_pack_id
+from hangar_cloud.backends.packs import (
+    PACK_BYTES,
+    PACK_ID_LENGTH,
+    PACK_MAGIC,
+    BlockExtent,
+    encode_trailer,
+    file_pack_id,
+)
 from hangar_cloud.backends.store.durable_files import disk_errors_told, flush_folder, make_folder
+
+_WRITE_BYTES: Final = 1024 * 1024
 
 
 class PackWriter:
@@ -28,6 +41,8 @@ class PackWriter:
         self.path = path
         self._extents = list(extents or ())
         self._end = self._extents[-1].offset + self._extents[-1].stored if self._extents else len(PACK_MAGIC)
+        # Of a pack that is written from its first byte on, so that sealing it need not read it again.
+        self._hasher = None if self._extents else blake3(PACK_MAGIC)
         with disk_errors_told(path):
             self._file = _resume(path, self._end) if self._extents else _create(path)
 
@@ -41,6 +56,10 @@ class PackWriter:
         """True while no block was appended."""
         return not self._extents
 
+    def holds(self, extents: list[BlockExtent]) -> bool:
+        """Whether these are all that was appended, and the file is open still."""
+        return self._file >= 0 and self._extents == extents
+
     def append(self, blocks: list[bytes]) -> list[BlockExtent]:
         """Write encoded blocks (or runs of blocks) one behind the other and flush them to disk."""
         extents = []
@@ -48,9 +67,17 @@ class PackWriter:
         for block in blocks:
             extents.append(BlockExtent(position, len(block)))
             position += len(block)
+        # Nobody goes on with a pack that a write failed in: it may hold anything behind what counts.
+        hasher, self._hasher = self._hasher, None
+        written = self._end
         with disk_errors_told(self.path):
-            _write_all(self._file, b"".join(blocks), self._end)
+            for data in _joined(blocks):
+                _write_all(self._file, data, written)
+                written += len(data)
+                if hasher is not None:
+                    hasher.update(data)
             os.fsync(self._file)
+        self._hasher = hasher
         self._end = position
         self._extents += extents
         return extents
@@ -63,7 +90,9 @@ class PackWriter:
             os.ftruncate(self._file, self._end + len(trailer))
             os.fsync(self._file)
         self.close()
-        return file_pack_id(self.path)
+        if self._hasher is None:
+            return file_pack_id(self.path)
+        return self._hasher.update(trailer).digest(length=PACK_ID_LENGTH)
 
     def close(self) -> None:
         """Close the file; an unsealed pack can be opened again by its extents."""
@@ -100,6 +129,20 @@ def _resume(path: Path, end: int) -> int:
         os.close(file)
         raise
     return file
+
+
+def _joined(blocks: list[bytes]) -> Iterator[bytes]:
+    """The bytes of all blocks, a moderate amount at a time: as much fresh memory as they all take costs time."""
+    waiting: list[bytes] = []
+    size = 0
+    for block in blocks:
+        waiting.append(block)
+        size += len(block)
+        if size >= _WRITE_BYTES:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    if waiting:
+        yield b"".join(waiting)
 
 
 def _write_all(file: int, data: bytes, position: int) -> None:

@@ -19,14 +19,14 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from benchmarks.rows import OURS, PEERS, ROWS, Row, Work
+from benchmarks.rows import OURS, PEERS, PLAIN, ROWS, Row, Work
 
 HERE: Final = Path(__file__).resolve().parent
 
 
 def python_of(who: str, peers: Path) -> Path:
     """The Python of a peer; its virtual environment is made first where there is none."""
-    if who == OURS:
+    if who in (OURS, PLAIN):
         return Path(sys.executable)
     python = peers / who / "bin" / "python"
     if not python.exists():
@@ -42,7 +42,12 @@ def python_of(who: str, peers: Path) -> Path:
 def seconds(work: Work, options: argparse.Namespace) -> float:
     """Run a piece of work once; what one unit of it took."""
     python = python_of(work.who, options.peers)
-    environment = {**os.environ, "PYTHONWARNINGS": "ignore", "PYTHONPATH": str(HERE.parent) if work.who == OURS else ""}
+    environment = {
+        **os.environ,
+        "PYTHONWARNINGS": "ignore",
+        "BENCH_PYTHON": sys.executable,
+        "PYTHONPATH": str(HERE.parent) if work.who in (OURS, PLAIN) else "",
+    }
     with tempfile.TemporaryDirectory(prefix="hangar-bench-") as folder:
         command = [str(python), str(HERE / "kit.py"), str(HERE / work.file), work.function, folder, str(options.data)]
         done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)

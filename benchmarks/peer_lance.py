@@ -28,3 +28,13 @@ def scan(bench):
     read()
     bench.median(read, 5)
     bench.seconds /= 60_000
+
+
+def warm(bench):
+    dataset = _dataset(bench)
+    dataset.to_table()
+    order = bench.random.permutation(60_000)
+    with bench.timed(60_000):
+        for start in range(0, 60_000, 256):
+            table = dataset.take(order[start : start + 256].tolist())
+            np.asarray(table["image"].combine_chunks().flatten()).reshape(-1, 784)

@@ -36,6 +36,8 @@ class Row(NamedTuple):
 
 
 OURS: Final = "hangar-cloud"
+PLAIN: Final = "plain"
+"""Ours too, without a repository: what the same client takes to move the same bytes."""
 PEERS: Final[dict[str, list[str]]] = {
     "hangar": [
         "hangar==0.5.2",
@@ -48,15 +50,20 @@ PEERS: Final[dict[str, list[str]]] = {
     ],
     "lance": ["pylance", "numpy"],
     "numpy": ["numpy"],
+    # Of the same version as ours, which the extra "bench" brings.
+    "torch": ["torch==2.13.0", "numpy"],
+    "litdata": ["litdata", "torch==2.13.0", "numpy", "boto3"],
+    "streaming": ["mosaicml-streaming", "torch==2.13.0", "numpy", "boto3"],
 }
 """What is installed for each peer. Hangar needs Python 3.11 or older."""
 
 _US, _MS = 1e-6, 1e-3
 
 
-def _ingest(name: str, unit: str, function: str, factor: float) -> Row:
-    ours, peer = Work(OURS, "work_ingest.py", function), Work("hangar", "peer_hangar.py", function)
-    return Row(name, unit, ours, peer, factor)
+def _ingest(name: str, unit: str, function: str, factor: float, ours: str = "") -> Row:
+    """Writing; `ours` is our work where it is not called as the peer's is."""
+    mine, peer = Work(OURS, "work_ingest.py", ours or function), Work("hangar", "peer_hangar.py", function)
+    return Row(name, unit, mine, peer, factor)
 
 
 def _read(name: str, function: str, limit: float) -> Row:
@@ -71,11 +78,25 @@ def _history(name: str, function: str, limit: float, measure: str = "") -> Row:
     return Row(name, "time", Work(OURS, "work_history.py", function), seconds=limit, measure=measure)
 
 
+def _wire(name: str, unit: str, function: str) -> Row:
+    ours, plain = Work(OURS, "work_wire.py", function), Work(PLAIN, "work_wire.py", f"{function}_plain")
+    return Row(name, unit, ours, plain, 0.8)
+
+
+def _load(name: str, function: str, who: str, theirs: str, factor: float) -> Row:
+    peer = "work_loaders.py" if who == OURS else f"peer_{who}.py"
+    return Row(name, "sample", Work(OURS, "work_loaders.py", function), Work(who, peer, theirs), factor)
+
+
 ROWS: Final = [
     _ingest("MNIST, one by one, and the commit", "image", "images_one_by_one", 10),
+    _ingest("MNIST, by one call, and the commit", "image", "images_one_by_one", 25, "images_at_once"),
     _ingest("50,000 labels", "label", "labels", 3),
+    _ingest("50,000 labels, by one call", "label", "labels", 3, "labels_at_once"),
     _ingest("20,000 texts", "text", "texts", 20),
+    _ingest("20,000 texts, by one call", "text", "texts", 20, "texts_at_once"),
     _ingest("10,000 x (3, 64, 64) float32", "tensor", "tensors", 5),
+    _ingest("10,000 x (3, 64, 64) float32, by one call", "tensor", "tensors", 5, "tensors_at_once"),
     _ingest("durable writes without `with`", "image", "naked", 3),
     Row(
         "10,000 x (3, 64, 64) float32, in order",
@@ -114,4 +135,28 @@ ROWS: Final = [
     _history("diff of 10^6, 100 + 100 together", "diff_together", 20 * _MS),
     _history("merge of 10^6, 100 + 100 scattered", "merge_scattered", 400 * _MS),
     _history("merge of 10^6, 100 + 100 together", "merge_together", 40 * _MS),
+    _wire("491 MB from S3, cold: plain GETs", "column", "column"),
+    _wire("push of 491 MB: plain copy", "byte", "push"),
+    _wire("clone and fetch_data of 491 MB: plain copy", "byte", "clone"),
+    Row(
+        "random batches of 256 images from S3, cold",
+        "image",
+        Work(OURS, "work_wire.py", "random_batches"),
+        seconds=50e-6,
+    ),
+    Row(
+        "S3, cold: the first sample",
+        "time",
+        Work(OURS, "work_wire.py", "first_sample_trips"),
+        seconds=6,
+        measure="round trips",
+    ),
+    _load("loader: shuffled epoch, warm: TensorDataset", "warm", "torch", "warm", 0.5),
+    _load("loader: shuffled epoch, warm: Lance", "warm", "lance", "warm", 5),
+    _load("loader: shuffled epoch, warm: litdata", "warm", "litdata", "warm", 5),
+    _load("loader: 100 kB samples, 2 workers: none", "workers_two", OURS, "workers_none", 1),
+    _load("loader: cold behind 30 ms, 100 kB: raw GETs", "cold_large", OURS, "raw_large", 0.7),
+    _load("loader: cold behind 30 ms: litdata", "cold", "litdata", "cold", 1),
+    _load("loader: cold behind 30 ms: streaming", "cold", "streaming", "cold", 1),
+    Row("loader: go on in 10^6 samples", "time", Work(OURS, "work_loaders.py", "resume"), seconds=1),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,9 +12,17 @@ from hangar_cloud import Repository
 
 
 def _writer(bench: Any) -> Any:
-    repository = Repository(bench.folder, exists=False)
+    # Imports apart: the peer loads all that it needs when it is imported, and we when it is needed first.
+    _open(os.path.join(bench.folder, "imports")).commit("imports")
+    return _open(os.path.join(bench.folder, "repository"))
+
+
+def _open(folder: str) -> Any:
+    repository = Repository(folder, exists=False)
     repository.init("Bench", "bench@example.org")
-    return repository.checkout(write=True)
+    writer = repository.checkout(write=True)
+    writer.add_ndarray_column("small", shape=(100,), dtype=np.float64).extend(np.arange(1000.0).reshape(10, 100))
+    return writer
 
 
 def _write(bench: Any, values: Sequence[Any], add: Callable[[Any], Any]) -> None:
@@ -30,6 +39,34 @@ def _write(bench: Any, values: Sequence[Any], add: Callable[[Any], Any]) -> None
 def images_one_by_one(bench: Any) -> None:
     images = bench.images()
     _write(bench, images, lambda writer: writer.add_ndarray_column("images", prototype=images[0]))
+
+
+def _extend(bench: Any, values: Any, add: Callable[[Any], Any]) -> None:
+    """Write all values by one call, and commit."""
+    writer = _writer(bench)
+    column = add(writer)
+    with bench.timed(len(values)):
+        column.extend(values)
+        writer.commit("values")
+
+
+def images_at_once(bench: Any) -> None:
+    images = bench.images()
+    _extend(bench, images, lambda writer: writer.add_ndarray_column("images", prototype=images[0]))
+
+
+def labels_at_once(bench: Any) -> None:
+    values = np.arange(50_000) % 10
+    _extend(bench, values, lambda writer: writer.add_ndarray_column("labels", shape=(), dtype=values.dtype))
+
+
+def texts_at_once(bench: Any) -> None:
+    _extend(bench, bench.texts(), lambda writer: writer.add_str_column("texts"))
+
+
+def tensors_at_once(bench: Any) -> None:
+    values = bench.tensors()
+    _extend(bench, values, lambda writer: writer.add_ndarray_column("tensors", prototype=values[0]))
 
 
 def labels(bench: Any) -> None:

@@ -31,7 +31,7 @@ from hangar_cloud.catalog.rebase import Conflict, advice, describe, equals_base,
 from hangar_cloud.catalog.receipts import NEW_METADATA, find_commit, receipt_change
 from hangar_cloud.catalog.record_writer import RecordWriter
 from hangar_cloud.catalog.records import NodeRef
-from hangar_cloud.catalog.reused_packs import ReusedPacks, Rows
+from hangar_cloud.catalog.reused_packs import ReusedPacks, Rows, used_packs
 from hangar_cloud.catalog.sample_writer import SampleWriter
 from hangar_cloud.catalog.schema import ColumnSchema
 from hangar_cloud.catalog.staging import StagingArea
@@ -131,7 +131,7 @@ class Committer:
         self._watch = Watch(store if shared else None)
         self._reused = ReusedPacks(self._watch, cache, moved, purged)
         self._uprooted = False
-        self._publisher = Publisher(store, cache)
+        self.publisher = Publisher(store, cache)
         self._pointers = pointers
         self._nodes = nodes
         self._index = index
@@ -142,7 +142,7 @@ class Committer:
     def await_uploads(self) -> Publisher:
         """Call before others upload for a commit: what vanishes since is noticed. Gives who is to be told of it."""
         self._watch.start()
-        return self._publisher
+        return self.publisher
 
     def commit(
         self,
@@ -220,7 +220,7 @@ class Committer:
         Returns:
             names of all objects that the commit depends on, those of its base left out; and its digest.
         """
-        self._publisher.begin(again=work.commit is not None)
+        self.publisher.begin(again=work.commit is not None)
         reused: set[str] = set()
         if not repair:
             work.rows, work.sealed, reused = self._reused.place(
@@ -230,9 +230,9 @@ class Committer:
         time = work.commit.time if repair and work.commit is not None else None
         commit = make_commit(() if work.base is None else (work.base,), trees, *work.signature, time)
         digest = commit.digest()
-        self._publisher.put(commit_path(digest), commit.encode())
+        self.publisher.put(commit_path(digest), commit.encode())
         work.commit = commit
-        names = self._publisher.names | reused
+        names = self.publisher.names | reused
         work.staging.add_landing(digest, names)
         return names, digest
 
@@ -256,14 +256,14 @@ class Committer:
             receipt = receipt_change(work.rules.idempotency_key)
             changes = sorted([*work.rows.get(METADATA, ()), receipt], key=lambda change: change[0])
             trees[METADATA] = (entry.schema, records.edit(entry.root, entry.schema, changes))
-        used = {row.place.pack for rows in work.rows.values() for _, row in rows if row is not None and row.place}
+        used = used_packs(work.rows)
         for number, name in work.sealed.items():
             if name in used:
-                self._publisher.pack(work.staging.pack_file(number), pack_path(name), work.progress)
+                self.publisher.pack(work.staging.pack_file(number), pack_path(name), work.progress)
         # Uploading takes a while, and where others were first once they may be again: asking is cheaper than trying.
         if work.commit is None and (used or work.attempt) and not self._pointers.is_head(work.branch, work.head):
             raise HeadMovedError(f"branch {work.branch!r} was moved by another writer while this one uploaded")
-        roots = records.write(trees, self._publisher.put)
+        roots = records.write(trees, self.publisher.put)
         return {name: replace(entries[name], root=root) for name, root in roots.items()}
 
     def _move_base(
@@ -347,12 +347,12 @@ class Committer:
     def _reassure(self, staging: StagingArea) -> None:
         """Make once more what a collection removed of a commit that landed late, as its writer was gone."""
         packs = {pack_path(name): number for number, name in staging.sealed().items()}
-        self._publisher.start_over()
+        self.publisher.start_over()
         for name in self._watch.missing(staging.dependencies()):
             if name in packs:
-                self._publisher.pack(staging.pack_file(packs[name]), name)
+                self.publisher.pack(staging.pack_file(packs[name]), name)
             elif self._cache is not None and (self._cache / name).is_file():
-                self._publisher.put(name, (self._cache / name).read_bytes())
+                self.publisher.put(name, (self._cache / name).read_bytes())
 
     def cover(self, entry: ColumnEntry) -> None:
         """Complete the digest index with what a column's base holds, where that is a moderate effort."""
@@ -381,13 +381,12 @@ class Committer:
         landed: Landed,
         new_rows: Rows,
     ) -> None:
-        fresh = {row.identity[1:]: row.place for rows in new_rows.values() for _, row in rows if row and row.place}
         made = [(name, entry.root) for name, entry in landed.commit.trees.items() if name in working.columns]
         covered = [new.digest for name, new in made if new and self._is_covered(working.columns[name].entry.root, new)]
         with contextlib.suppress(OSError):
-            self._index.add(fresh.items(), covered)
+            self._index.add_rows(new_rows.values(), covered)
         staging.clear(branch, landed.digest)
-        self._publisher.start_over()
+        self.publisher.start_over()
         self._lost.clear()
         self._uprooted = False
         writer.start_over()

@@ -20,6 +20,8 @@ import xxhash
 
 from hangar_cloud.backends.blocks import Place
 from hangar_cloud.backends.store.durable_files import temporary_sibling
+from hangar_cloud.catalog.place_table import NUMBERS, Places
+from hangar_cloud.catalog.row_batch import Changes, SortedRows
 
 _MERGE_ABOVE: Final = 16
 _MAX_NUMBER: Final = 2**63 - 1
@@ -68,23 +70,38 @@ class DigestIndex:
 
     def add(self, entries: Iterable[tuple[bytes, Place]], covers: Iterable[bytes] = ()) -> None:
         """Record places of digests; `covers` are digests of tree roots that are now wholly indexed."""
-        rows = [
-            (
-                int.from_bytes(digest[:8], "big"),
-                digest,
-                place.pack,
-                place.offset,
-                place.stored,
-                place.start,
-                place.size,
-                0,
-            )
-            for digest, place in entries
-        ]
+        listed = list(entries)
+        self._add([digest for digest, _ in listed], Places.of([place for _, place in listed]), covers)
+
+    def add_rows(self, changes: Iterable[Changes], covers: Iterable[bytes] = ()) -> None:
+        """Record where the samples of rows lie, those that are packed; `covers` as in `add`."""
+        digests: list[bytes] = []
+        places: list[Places] = []
+        for rows in changes:
+            batch = rows.batch if isinstance(rows, SortedRows) else None
+            if batch is None or not batch.alike:
+                packed = [(row.identity, row.place) for _, row in rows if row is not None and row.place is not None]
+                digests += [identity[1:] for identity, _ in packed]
+                places.append(Places.of([place for _, place in packed]))
+            elif batch.places is not None:
+                digests += [identity[1:] for identity in batch.identities]
+                places.append(batch.places)
+        self._add(digests, Places.joined(places) if digests else Places.of([]), covers)
+
+    def _add(self, digests: Sequence[bytes], places: Places, covers: Iterable[bytes]) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        if rows:
-            run = np.array(rows, _ENTRY)
-            run["check"] = [_checksum(entry) for entry in run]
+        if digests:
+            joined = b"".join(digests)
+            heads = np.frombuffer(joined, ">u8")[::4]
+            order = np.argsort(heads, kind="stable")
+            run = np.zeros(len(digests), _ENTRY)
+            run["head"] = heads[order]
+            run["digest"] = np.frombuffer(joined, "V32")[order]
+            run["pack"] = places.pack_bytes()[order]
+            for name, column in zip(NUMBERS, places.numbers, strict=True):
+                run[name] = column[order]
+            run = _each_once(run)
+            run["check"] = _checksums(run)
             self._save(run)
         for root in covers:
             (self._folder / f"{root.hex()}{_MARK}").touch()
@@ -128,19 +145,17 @@ class DigestIndex:
         assert self._runs is not None
         old = _small_ones({name: len(run) for name, run in self._runs.items()})
         merged = np.concatenate([self._runs.pop(name) for name in old])
-        self._runs.update([self._save(merged)])
+        self._runs.update([self._save(merged[np.argsort(merged["head"], kind="stable")])])
         for name in old:
             (self._folder / name).unlink(missing_ok=True)
 
     def _save(self, run: npt.NDArray[Any]) -> tuple[str, npt.NDArray[Any]]:
-        run = run[np.argsort(run["head"], kind="stable")]
         name = f"{secrets.token_hex(8)}{_SUFFIX}"
         with temporary_sibling(self._folder / name) as incoming:
             with incoming.open("xb") as file:
                 # Without numpy's header, the parser of which fails in many ways where it is damaged.
+                # Nor forced to the disk: what a power cut takes of it is a miss, as each entry has a checksum.
                 run.tofile(file)
-                file.flush()
-                os.fsync(file.fileno())
             os.replace(incoming, self._folder / name)
         return name, run
 
@@ -178,3 +193,17 @@ def _matches(run: npt.NDArray[Any], position: int, digest: bytes) -> Iterator[Pl
 
 def _checksum(entry: Any) -> int:
     return xxhash.xxh3_64_intdigest(entry.tobytes()[:_CHECKED_BYTES])
+
+
+def _checksums(run: npt.NDArray[Any]) -> list[int]:
+    raw, size = run.tobytes(), _ENTRY.itemsize
+    return [xxhash.xxh3_64_intdigest(raw[i : i + _CHECKED_BYTES]) for i in range(0, len(raw), size)]
+
+
+def _each_once(run: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Sorted entries without those that repeat the digest before them: equal samples of one commit have one place."""
+    alike = np.flatnonzero(run["head"][1:] == run["head"][:-1]) + 1
+    if not len(alike):
+        return run
+    repeated = [i for i in alike.tolist() if run["digest"][i].tobytes() == run["digest"][i - 1].tobytes()]
+    return np.delete(run, repeated)

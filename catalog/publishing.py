@@ -18,6 +18,7 @@ from hangar_cloud.backends.store.durable_files import (
     replace_file,
     temporary_sibling,
 )
+from hangar_cloud.catalog.early_uploads import EarlyUploads
 
 Progress = Callable[[int], None]
 
@@ -34,6 +35,7 @@ class Publisher:
         self._store = store
         self._cache = cache
         self._published: set[str] = set()
+        self._early = EarlyUploads(store)
         self.names: set[str] = set()
         """All that was published, or found to be there, since `begin`."""
 
@@ -41,6 +43,9 @@ class Publisher:
         """Publish a sealed pack file under its name. Raises StoreError; may be repeated, and sends it once."""
         self.names.add(name)
         if name in self._published:
+            return
+        if self._early.finish(name):
+            self.sent(file, name)
             return
         local = self._store.local_path(name)
         if local is None:
@@ -53,6 +58,14 @@ class Publisher:
             if progress is not None:
                 progress(file.stat().st_size)
         self._published.add(name)
+
+    def begin_pack(self, file: Path, name: str) -> None:
+        """Begin to send a sealed pack file to a bucket. If that fails, `pack` does it again, and says why it cannot."""
+        self._early.begin(name, file)
+
+    def stop(self) -> None:
+        """Send no more of what was begun; returns when nothing of it is on its way."""
+        self._early.stop()
 
     def sent(self, file: Path, name: str) -> None:
         """Take note that another process of this machine has uploaded a pack file."""
@@ -67,6 +80,7 @@ class Publisher:
 
     def start_over(self) -> None:
         """Forget what was sent, once it is part of history: from then on it may be removed again."""
+        self._early.stop()
         self._published.clear()
         self.names.clear()
 

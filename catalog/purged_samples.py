@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 
 from hangar_cloud.backends.object_source import ObjectSource
@@ -30,6 +31,10 @@ class PurgedSamples:
         """What to raise for a sample of that digest if it was purged, else None; with `here`, remotes are not asked."""
         tombstone = find_tombstone(self._source, digest, here)
         return None if tombstone is None else tombstone.error()
+
+    def any_here(self) -> bool:
+        """Whether this machine may have any tombstone of the repository: one look, for hundreds of samples."""
+        return os.path.lexists(f"{self._source.store}/{FOLDER}")
 
     def digests(self) -> set[bytes]:
         """Digests of all purged samples; of a bucket, as it was when that was first asked."""

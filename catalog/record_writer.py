@@ -9,18 +9,19 @@ import xxhash
 from blake3 import blake3
 
 from hangar_cloud.catalog.leaf import Leaf
+from hangar_cloud.catalog.leaf_building import digest_of_rows, encode_rows, leaves_behind
 from hangar_cloud.catalog.leaf_digests import digest_of_leaf
 from hangar_cloud.catalog.leaf_edit import edited_leaf
 from hangar_cloud.catalog.node_reader import NodeReader
 from hangar_cloud.catalog.parquet_footer import combine_segments, read_footer
 from hangar_cloud.catalog.records import (
     NodeRef,
-    Row,
     SegmentPlace,
     inner_digest,
     leaf_digest,
     records_path,
 )
+from hangar_cloud.catalog.row_batch import Changes, RowBatch, SortedRows
 from hangar_cloud.catalog.schema import ColumnSchema
 from hangar_cloud.catalog.segment_file import write_segment
 from hangar_cloud.catalog.segments import decode_leaf, encode_inner, encode_leaf
@@ -50,11 +51,12 @@ class RecordWriter:
         """Take leaves that are stored already in place of equal ones that edits make: nothing of them is written."""
         self._known.update(((schema, ref.digest), ref) for ref in leaves)
 
-    def edit(
-        self, root: NodeRef | None, schema: ColumnSchema, changes: Sequence[tuple[bytes, Row | None]]
-    ) -> NodeRef | None:
+    def edit(self, root: NodeRef | None, schema: ColumnSchema, changes: Changes) -> NodeRef | None:
         """The root of one column's tree after changes (see `edit_tree`); its new nodes are not placed yet."""
-        return edit_tree(_ColumnNodes(self, schema), root, changes)
+        nodes = _ColumnNodes(self, schema)
+        if isinstance(changes, SortedRows) and (leaves := leaves_behind(nodes, root, changes)) is not None:
+            return edit_tree(nodes, root, leaves, 1)
+        return edit_tree(nodes, root, changes)
 
     def write(
         self, roots: dict[str, tuple[ColumnSchema, NodeRef | None]], put: Callable[[str, bytes], None]
@@ -162,6 +164,11 @@ class _ColumnNodes:
         digest = inner_digest(level, children)
         self._writer._inner[self._schema, digest] = children
         return NodeRef(level, entries[0][0], sum(child.count for child in children), digest, _UNPLACED)
+
+    def save_rows(self, encoded: Sequence[bytes], rows: RowBatch) -> NodeRef:
+        """Make a leaf of rows that are in columns."""
+        digest = digest_of_rows(encoded, rows.identities)
+        return self._keep(encoded[0], len(encoded), digest, lambda: encode_rows(rows, encoded, self._schema))
 
     def edit_leaf(self, ref: NodeRef, edits: Sequence[Entry]) -> NodeRef | None:
         leaf = edited_leaf(self._leaf(ref), self._schema, edits)

@@ -67,6 +67,12 @@ def starts_node(encoded_key: bytes, level: int) -> bool:
     return xxhash.xxh3_64_intdigest(encoded_key) < _THRESHOLDS[min(level, MAX_LEVEL)]
 
 
+def node_starts(encoded_keys: Sequence[bytes]) -> list[int]:
+    """The numbers of those keys that start a leaf."""
+    limit = _THRESHOLDS[0]
+    return [i for i, number in enumerate(map(xxhash.xxh3_64_intdigest, encoded_keys)) if number < limit]
+
+
 def leaf_digest(entries: Iterable[LeafEntry]) -> bytes:
     """BLAKE3-256 over a leaf's rows: encoded key and identity, each with its length."""
     parts = [b"leaf\0"]

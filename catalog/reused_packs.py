@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -13,12 +14,13 @@ from hangar_cloud.catalog.errors import InvalidSampleError
 from hangar_cloud.catalog.moved_packs import MovedPacks
 from hangar_cloud.catalog.purged_samples import PurgedSamples
 from hangar_cloud.catalog.records import Row
+from hangar_cloud.catalog.row_batch import Changes, SortedRows
 from hangar_cloud.catalog.sample_writer import SampleWriter, sealed_row
 from hangar_cloud.catalog.staging import StagingArea
 from hangar_cloud.catalog.watch import Watch
 from hangar_cloud.catalog.working_set import WorkingSet
 
-Rows = dict[str, list[tuple[bytes, Row | None]]]
+Rows = dict[str, Changes]
 """Staged rows by encoded key, in order, of each column."""
 
 
@@ -71,12 +73,7 @@ class ReusedPacks:
             return rows, sealed, set()
         spares = staging.spares()
         self._refuse_purged(staging)
-        doubtful = {
-            row.place.pack
-            for changes in rows.values()
-            for _, row in changes
-            if row is not None and row.place is not None and (all_packs or row.identity[1:] in spares)
-        } - set(sealed.values())
+        doubtful = used_packs(rows, None if all_packs else spares) - set(sealed.values())
         names = {pack_path(pack): pack for pack in doubtful}
         if not names:
             return rows, sealed, set()
@@ -140,10 +137,32 @@ class ReusedPacks:
 
 def _sealed_rows(working: WorkingSet, sealed: dict[int, bytes]) -> Rows:
     """The staged changes of every column, with staging packs replaced by the sealed ones."""
-    return {
-        name: [(key, sealed_row(row, sealed)) for key, row in column.changes()]
-        for name, column in working.columns.items()
-    }
+    return {name: _sealed(column.changes(), sealed) for name, column in working.columns.items()}
+
+
+def _sealed(changes: Changes, sealed: dict[int, bytes]) -> Changes:
+    if isinstance(changes, SortedRows):
+        return changes.with_packs(partial(_sealed_pack, sealed))
+    return [(key, sealed_row(row, sealed)) for key, row in changes]
+
+
+def _sealed_pack(sealed: dict[int, bytes], pack: bytes) -> bytes:
+    number = staged_pack_number(pack)
+    return pack if number is None else sealed[number]
+
+
+def used_packs(rows: Rows, digests: Collection[bytes] | None = None) -> set[bytes]:
+    """Ids of the packs that staged rows name; with `digests` only rows of those samples."""
+    if digests is not None and not digests:
+        return set()
+    found: set[bytes] = set()
+    for changes in rows.values():
+        if isinstance(changes, SortedRows) and digests is None:
+            found |= set() if changes.batch.places is None else changes.batch.places.used()
+            continue
+        places = (row for _, row in changes if row is not None and (digests is None or row.identity[1:] in digests))
+        found.update(row.place.pack for row in places if row.place is not None)
+    return found
 
 
 def _all(rows: Rows) -> Iterator[tuple[bytes, Row | None]]:

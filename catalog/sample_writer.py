@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Final
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from hangar_cloud.backends.blocks import Place
 from hangar_cloud.backends.pack_writer import PackWriter
 from hangar_cloud.backends.packs import BlockExtent, staged_pack, staged_pack_number
-from hangar_cloud.backends.values import identity_digest, sample_identity
+from hangar_cloud.backends.values import sample_identity
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.digest_index import DigestIndex
+from hangar_cloud.catalog.incoming import INLINE_ARRAY_BYTES, INLINE_TEXT_BYTES, Data, Incoming, Shape
 from hangar_cloud.catalog.keys import RowKey
 from hangar_cloud.catalog.node_reader import NodeReader
+from hangar_cloud.catalog.place_table import PlaceTable
 from hangar_cloud.catalog.purged_samples import PurgedSamples
 from hangar_cloud.catalog.records import Row
-from hangar_cloud.catalog.sample_blocks import Members, SampleEncoder
+from hangar_cloud.catalog.row_batch import RowBatch
+from hangar_cloud.catalog.sample_blocks import Encoded, SampleEncoder
 from hangar_cloud.catalog.sample_log import SampleLog
 from hangar_cloud.catalog.schema import ColumnSchema, Payload
 
-INLINE_ARRAY_BYTES: Final = 64
-INLINE_TEXT_BYTES: Final = 128
+__all__ = ["BACKENDS", "INLINE_ARRAY_BYTES", "INLINE_TEXT_BYTES", "PROMISED", "SampleWriter", "default_backend"]
+
 PROMISED: Final = Place(staged_pack(2**63 - 1), 0, 0, 0, 0)
 """Stands in a row for the place of a sample that another process stores; whoever gathers the rows puts it right."""
 _APPEND_BYTES: Final = 32 * 1024 * 1024
@@ -42,6 +50,22 @@ def default_backend(schema: ColumnSchema) -> str:
     return "i0" if most <= INLINE_ARRAY_BYTES else "p0"
 
 
+class _Packed(NamedTuple):
+    """The samples of a batch that go to packs."""
+
+    digests: Sequence[bytes]
+    datas: Sequence[Data]
+    keys: Sequence[RowKey]
+    shapes: Sequence[Shape] | None
+
+    def shapes_of(self, digests: Iterable[bytes]) -> dict[bytes, Shape | None]:
+        """Shapes by digest, of some of them; nothing where the column fixes them."""
+        if self.shapes is None:
+            return {}
+        shapes = dict(zip(self.digests, self.shapes, strict=True))
+        return {digest: shapes[digest] for digest in digests}
+
+
 class SampleWriter:
     """Writes the samples of one staging area.
 
@@ -56,6 +80,7 @@ class SampleWriter:
         purged: knows the samples that must not be stored again.
         claim: where several processes write at once: asked with digests that were never stored, says which of them
             another process stores. Their rows have the place `PROMISED`.
+        on_sealed: called with file and id of each pack that is finished before the commit, as it was full.
     """
 
     def __init__(
@@ -68,7 +93,9 @@ class SampleWriter:
         holders: Callable[[Place], Sequence[bytes]] = lambda place: (place.pack,),
         purged: PurgedSamples | None = None,
         claim: Callable[[Sequence[bytes]], Collection[bytes]] = lambda digests: (),
+        on_sealed: Callable[[Path, bytes], None] = lambda file, name: None,
     ) -> None:
+        self._on_sealed = on_sealed
         self._claim = claim
         self._purged = purged
         self._holders = holders
@@ -76,7 +103,7 @@ class SampleWriter:
         self._index = index
         self._exists = exists
         self._cover = cover
-        self._places: dict[bytes, Place] = {}
+        self._places = PlaceTable()
         self._encoder = SampleEncoder()
         self._known_packs: dict[bytes, bool] = {}
         self._nodes = nodes
@@ -95,35 +122,44 @@ class SampleWriter:
 
     def write(
         self, column: str, entry: ColumnEntry, samples: Sequence[tuple[RowKey, Payload]], staged: bool = True
-    ) -> list[tuple[RowKey, Row]]:
+    ) -> RowBatch:
         """Store samples of one column, each key once; durable on return.
 
         Without `staged` the rows are the caller's alone: should the process die, no later writer finds them.
         """
-        identities = [sample_identity(p.prefix, p.data, p.shape) for _, p in samples]
+        return self.write_batch(column, entry, Incoming.of(samples), staged)
+
+    def write_batch(self, column: str, entry: ColumnEntry, batch: Incoming, staged: bool = True) -> RowBatch:
+        """The same, for values that are in columns already."""
+        identities = batch.identities(entry.schema)
         if self._purged is not None:
-            self._purged.refuse(column, zip((key for key, _ in samples), identities, strict=True))
-        packed = [
-            (identity[1:], payload, key)
-            for identity, (key, payload) in zip(identities, samples, strict=True)
-            if not _is_inline(entry, identity, payload)
-        ]
+            self._purged.refuse(column, zip(batch.keys, identities, strict=True))
+        flags = batch.packed(entry, identities)
+        packed = _packed(batch, identities, flags)
         extents: dict[int, list[BlockExtent]] = {}
         spares: dict[bytes, Place] = {}
         try:
-            if packed:
+            if packed.digests:
                 self._place(column, entry, packed, extents, spares)
-            rows = [
-                (key, self._row(entry, identity, payload))
-                for identity, (key, payload) in zip(identities, samples, strict=True)
-            ]
+            rows = self._rows(batch, identities, flags, packed)
             self._staging.stage_samples(column, rows if staged else [], extents, spares)
         except BaseException:
             # What was appended but not recorded will be cut off, so nothing may refer to it.
             self.close()
-            for digest, _, _ in packed:
-                self._places.pop(digest, None)
+            self._places.discard(packed.digests)
             raise
+        return rows
+
+    def write_loose(self, column: str, entry: ColumnEntry, batch: Incoming) -> RowBatch:
+        """Record values in the staging area itself, packed or not; durable on return, by one transaction.
+
+        What should be packed is to be given to `write_batch` before the commit.
+        """
+        identities = batch.identities(entry.schema)
+        if self._purged is not None:
+            self._purged.refuse(column, zip(batch.keys, identities, strict=True))
+        rows = self._rows(batch, identities, False, _Packed((), (), (), None))
+        self._staging.stage_samples(column, rows, {})
         return rows
 
     def delete(self, column: str, keys: Sequence[RowKey]) -> None:
@@ -132,20 +168,23 @@ class SampleWriter:
 
     def remember(self, rows: Sequence[Row]) -> None:
         """Take note of rows staged by an earlier process, so that they are not stored twice."""
-        for row in rows:
-            if row.place is not None:
-                self._places[row.identity[1:]] = row.place
+        self._places.update((row.identity[1:], row.place) for row in rows if row.place is not None)
 
     def seal(self, *, spares: bool = False) -> dict[int, bytes]:
         """Finish every staging pack, those of spare copies only if asked to; ids by number."""
-        self.close()
         sealed = self._staging.sealed()
         unwanted = set() if spares else self._staging.spare_packs()
         for number, extents in self._staging.extents().items():
             if number not in sealed and number not in unwanted:
-                name = PackWriter(self._staging.pack_file(number), extents).seal()
+                # The one that is being written knows its digest; any other is read for it.
+                pack = self._pack if number == self._pack_number else None
+                if pack is None or not pack.holds(extents):
+                    self.close()
+                    pack = PackWriter(self._staging.pack_file(number), extents)
+                name = pack.seal()
                 self._staging.record_sealed(number, name)
                 sealed[number] = name
+        self.close()
         return sealed
 
     def start_over(self) -> None:
@@ -161,7 +200,7 @@ class SampleWriter:
     def forget_pack(self, pack: bytes) -> None:
         """Take note that a pack is gone."""
         self._known_packs[pack] = False
-        self._places = {digest: place for digest, place in self._places.items() if place.pack != pack}
+        self._places.forget_pack(pack)
 
     def close(self) -> None:
         """Close the pack files that are being written; they can be resumed."""
@@ -176,48 +215,58 @@ class SampleWriter:
         self._pack_number = max(used - self._staging.spare_packs(), default=-1)
         self._last_number = max(self._last_number, *used, -1)
 
-    def _row(self, entry: ColumnEntry, identity: bytes, payload: Payload) -> Row:
-        if _is_inline(entry, identity, payload):
-            return Row(identity, None, payload.data, payload.shape)
-        return Row(identity, self._places[identity[1:]], None, payload.shape)
+    def _rows(self, batch: Incoming, identities: list[bytes], flags: list[bool] | bool, packed: _Packed) -> RowBatch:
+        places = self._places.of(packed.digests) if packed.digests else None
+        which = np.array(flags, np.bool_) if isinstance(flags, list) else None
+        values: list[bytes | None] | None = None
+        if flags is False:
+            values = list(map(bytes, batch.datas))
+        elif isinstance(flags, list):
+            values = [None if there else bytes(data) for there, data in zip(flags, batch.datas, strict=True)]
+        return RowBatch(batch.keys, identities, which, places, values, batch.shapes)
 
     def _place(
         self,
         column: str,
         entry: ColumnEntry,
-        samples: list[tuple[bytes, Payload, RowKey]],
+        samples: _Packed,
         extents: dict[int, list[BlockExtent]],
         spares: dict[bytes, Place],
     ) -> None:
         """Give every digest of `samples` a place, writing those that have none."""
         self._cover(entry)
-        fresh = {digest: payload for digest, payload, _ in samples if digest not in self._places}
+        unique = dict(zip(samples.digests, samples.datas, strict=True))
+        fresh = self._places.missing(unique)
         found = self._index.find(list(fresh), self._can_be_read)
-        self._places |= found
+        self._places.update(found.items())
         reused = {digest: fresh.pop(digest) for digest in found}
         for digest in self._claim(list(fresh)) if fresh else ():
             del fresh[digest]
             self._places[digest] = PROMISED
         if fresh:
             pack = self._open_pack()
-            blocks = self._encoder.encode(column, entry, fresh)
-            self._places |= _append(pack, self._pack_number, blocks, extents)
+            blocks = self._encoder.encode(column, entry, fresh, samples.shapes_of(fresh))
+            for digests, numbers in _append(pack, self._pack_number, blocks, extents):
+                self._places.extend(digests, staged_pack(self._pack_number), numbers)
         if reused and self._nodes is not None:
             self._prefer_own_rows(self._nodes, entry, samples, reused)
         if reused and self._nodes is not None:
             pack = self._open_spare()
-            blocks = self._encoder.encode(column, entry, reused)
-            spares |= _append(pack, self._spare_number, blocks, extents)
+            blocks = self._encoder.encode(column, entry, reused, samples.shapes_of(reused))
+            name = staged_pack(self._spare_number)
+            for digests, numbers in _append(pack, self._spare_number, blocks, extents):
+                columns = zip(digests, *numbers.tolist(), strict=True)
+                spares.update((digest, Place(name, *place)) for digest, *place in columns)
 
     def _prefer_own_rows(
         self,
         nodes: NodeReader,
         entry: ColumnEntry,
-        samples: list[tuple[bytes, Payload, RowKey]],
-        reused: dict[bytes, Payload],
+        samples: _Packed,
+        reused: dict[bytes, Data],
     ) -> None:
         """Take those out of `reused` that the base holds under the same key: its packs do not vanish."""
-        for digest, _, key in samples:
+        for digest, key in zip(samples.digests, samples.keys, strict=True):
             if digest in reused:
                 row = nodes.find(entry.root, entry.schema, key)
                 if row is not None and row.place is not None and row.identity[1:] == digest:
@@ -226,7 +275,7 @@ class SampleWriter:
 
     def _open_pack(self) -> PackWriter:
         if self._pack is not None and self._pack.full:
-            self._pack.close()
+            self._seal_full(self._pack)
             self._pack = None
         if self._pack is None:
             recorded = self._staging.extents().get(self._pack_number)
@@ -240,6 +289,15 @@ class SampleWriter:
                 self._pack_number = self._last_number
                 self._pack = PackWriter(self._staging.pack_file(self._pack_number))
         return self._pack
+
+    def _seal_full(self, pack: PackWriter) -> None:
+        """Finish a pack that nothing more comes to: what follows of it need not wait for the commit."""
+        if self._pack_number in self._staging.sealed():
+            pack.close()
+            return
+        name = pack.seal()
+        self._staging.record_sealed(self._pack_number, name)
+        self._on_sealed(self._staging.pack_file(self._pack_number), name)
 
     def _open_spare(self) -> PackWriter:
         if self._spare is not None and self._spare.full:
@@ -273,43 +331,47 @@ def sealed_row(row: Row | None, sealed: dict[int, bytes]) -> Row | None:
     return Row(row.identity, Place(sealed[number], *place[1:]), row.value, row.shape)
 
 
-def _is_inline(entry: ColumnEntry, identity: bytes, payload: Payload) -> bool:
-    """Values that stand for themselves are always inline: their record holds them anyway."""
-    if identity_digest(identity) is None:
-        return True
-    if entry.backend != "i0":
-        return False
-    limit = INLINE_ARRAY_BYTES if entry.schema.column_type == "ndarray" else INLINE_TEXT_BYTES
-    return len(payload.data) <= limit
+def _packed(batch: Incoming, identities: list[bytes], flags: list[bool] | bool) -> _Packed:
+    """Those of a batch that go to packs."""
+    if flags is False:
+        return _Packed((), (), (), None)
+    if flags is True:
+        return _Packed([identity[1:] for identity in identities], batch.datas, batch.keys, batch.shapes)
+    there = [i for i, flag in enumerate(flags) if flag]
+    return _Packed(
+        [identities[i][1:] for i in there],
+        [batch.datas[i] for i in there],
+        [batch.keys[i] for i in there],
+        None if batch.shapes is None else [batch.shapes[i] for i in there],
+    )
 
 
 def _append(
-    pack: PackWriter,
-    number: int,
-    encoded: Iterable[tuple[bytes, Members]],
-    extents: dict[int, list[BlockExtent]],
-) -> dict[bytes, Place]:
-    """Append blocks and arrays to a staging pack, a moderate amount at a time; where in it each digest lies."""
-    name = staged_pack(number)
-    places: dict[bytes, Place] = {}
-
-    def write(waiting: list[tuple[bytes, Members]]) -> None:
-        added = pack.append([data for data, _ in waiting])
-        extents.setdefault(number, []).extend(added)
-        places.update(
-            (digest, Place(name, extent.offset, extent.stored, start, size))
-            for extent, (_, members) in zip(added, waiting, strict=True)
-            for digest, start, size in members
-        )
-
-    waiting: list[tuple[bytes, Members]] = []
+    pack: PackWriter, number: int, encoded: Iterable[Encoded], extents: dict[int, list[BlockExtent]]
+) -> Iterator[tuple[list[bytes], npt.NDArray[np.int64]]]:
+    """Append blocks and arrays to a staging pack, a moderate amount at a time; digests, and where in it they lie."""
+    waiting: list[Encoded] = []
     size = 0
     for one in encoded:
         waiting.append(one)
-        size += len(one[0])
+        size += len(one.data)
         if size >= _APPEND_BYTES:
-            write(waiting)
+            yield _append_some(pack, number, waiting, extents)
             waiting, size = [], 0
     if waiting:
-        write(waiting)
-    return places
+        yield _append_some(pack, number, waiting, extents)
+
+
+def _append_some(
+    pack: PackWriter, number: int, encoded: Sequence[Encoded], extents: dict[int, list[BlockExtent]]
+) -> tuple[list[bytes], npt.NDArray[np.int64]]:
+    added = pack.append([one.data for one in encoded])
+    extents.setdefault(number, []).extend(added)
+    digests = list(chain.from_iterable(one.digests for one in encoded))
+    counts = np.array([len(one.sizes) for one in encoded])
+    sizes = np.fromiter(chain.from_iterable(one.sizes for one in encoded), np.int64, len(digests))
+    ends = np.cumsum(sizes)
+    first = np.cumsum(counts) - counts
+    starts = ends - sizes
+    places = np.array(added, np.int64).T
+    return digests, np.stack([*np.repeat(places, counts, axis=1), starts - np.repeat(starts[first], counts), sizes])

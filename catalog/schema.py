@@ -87,14 +87,21 @@ class ColumnSchema:
             return self == other
         return replace(self, shape=other.shape) == other
 
-    def quick_payload(self, value: Any) -> Payload | None:
-        """The payload of an array or text that fits at first sight; None leaves it to `encode` to look closer."""
+    def quick_data(self, value: Any) -> bytes | None:
+        """A copy of the bytes of an array or text that fits at first sight; None leaves it to `encode`."""
         if type(value) is np.ndarray:
+            # As in `fits`, which costs a call.
             fits = value.dtype is self._native_dtype and value.shape == self.shape and value.flags.c_contiguous
-            return Payload(self._fixed_prefix, value.tobytes(), None) if fits else None
+            return value.tobytes() if fits else None
         if type(value) is str and self.column_type == "str":
-            return Payload(STR_PREFIX, encode_text(value), None)
+            return encode_text(value)
         return None
+
+    def fits(self, value: Any) -> bool:
+        """Whether an array or text fits at first sight; where not, `check` says why, or that it does."""
+        if type(value) is np.ndarray:
+            return value.dtype is self._native_dtype and value.shape == self.shape and value.flags.c_contiguous
+        return type(value) is str and self.column_type == "str"
 
     @cached_property
     def _native_dtype(self) -> np.dtype[Any] | None:
@@ -113,17 +120,25 @@ class ColumnSchema:
         Raises:
             InvalidSampleError: the value does not fit; says both sides and what would fix it.
         """
+        self.check(value, where)
         if self.column_type == "ndarray":
-            return self._encode_array(value, where)
+            shape = None if self.schema_type == "fixed_shape" else value.shape
+            return Payload(self.prefix(shape), value.tobytes(), shape)
         if self.column_type == "str":
+            return Payload(STR_PREFIX, encode_text(value), None)
+        return Payload(BYTES_PREFIX, value, None)
+
+    def check(self, value: Any, where: str) -> None:
+        """Refuse what `encode` refuses, as it does."""
+        if self.column_type == "ndarray":
+            self._check_array(value, where)
+        elif self.column_type == "str":
             if not isinstance(value, str):
                 raise InvalidSampleError(f"{where}: a str column takes str, not {type(value).__name__}")
-            return Payload(STR_PREFIX, encode_text(value), None)
-        if not isinstance(value, bytes):
+        elif not isinstance(value, bytes):
             raise InvalidSampleError(
                 f"{where}: a bytes column takes bytes, not {type(value).__name__}; convert with bytes(value)"
             )
-        return Payload(BYTES_PREFIX, value, None)
 
     def decode(self, data: memoryview | bytes, shape: tuple[int, ...] | None) -> SampleValue:
         """The value of a payload; arrays are fresh, writable copies.
@@ -192,7 +207,7 @@ class ColumnSchema:
     def _fixed_prefix(self) -> bytes:
         return array_prefix(self.numpy_dtype, self.shape or ())
 
-    def _encode_array(self, value: Any, where: str) -> Payload:
+    def _check_array(self, value: Any, where: str) -> None:
         if isinstance(value, dict):
             what = "sample" if self.column_layout == "flat" else "subsample"
             raise InvalidSampleError(
@@ -215,16 +230,12 @@ class ColumnSchema:
                 f"{where}: the sample has dtype {value.dtype.str!r} ({value.dtype.name}), the column holds "
                 f"{self.dtype!r} ({self.numpy_dtype.name}); cast with value.astype({self.dtype!r})"
             )
-        if value.shape == self.shape and self.schema_type == "fixed_shape":
-            shape = None
-        else:
+        if value.shape != self.shape or self.schema_type != "fixed_shape":
             self._check_shape(value.shape, where)
-            shape = value.shape
         if not value.flags.c_contiguous:
             raise InvalidSampleError(
                 f"{where}: the sample is not C-contiguous in memory; convert with numpy.ascontiguousarray(value)"
             )
-        return Payload(self.prefix(shape), value.tobytes(), shape)
 
     def _check_shape(self, shape: tuple[int, ...], where: str) -> None:
         assert self.shape is not None

@@ -49,7 +49,8 @@ def leaf_table(entries: Sequence[LeafEntry], schema: ColumnSchema) -> pa.Table:
     if any(row.place is not None for row in rows):
         _add_places(columns, rows)
     if any(row.value is not None for row in rows):
-        _add_values(columns, [row.value for row in rows], schema)
+        name, values = values_column([row.value for row in rows], schema)
+        columns[name] = values
     return pa.table(columns)
 
 
@@ -184,14 +185,12 @@ def _add_places(columns: dict[str, Any], rows: Sequence[Row]) -> None:
         columns[name] = pa.array([None if place is None else getattr(place, name) for place in places], pa.int64())
 
 
-def _add_values(columns: dict[str, Any], values: list[bytes | None], schema: ColumnSchema) -> None:
+def values_column(values: list[bytes | None], schema: ColumnSchema) -> tuple[str, Any]:
+    """Name and Arrow column of the values of a leaf's rows, None where a row has none."""
     import pyarrow as pa
 
     typed = _typed_values(values, schema)
-    if typed is not None:
-        columns["value"] = typed
-    else:
-        columns["value_bytes"] = pa.array(values, pa.binary())
+    return ("value_bytes", pa.array(values, pa.binary())) if typed is None else ("value", typed)
 
 
 def _typed_values(values: list[bytes | None], schema: ColumnSchema) -> Any | None:

@@ -21,9 +21,11 @@ from hangar_cloud.backends.packs import BlockExtent, staged_pack_number
 from hangar_cloud.catalog.errors import StagingError
 from hangar_cloud.catalog.keys import RowKey, check_name
 from hangar_cloud.catalog.records import Row
+from hangar_cloud.catalog.row_batch import RowBatch
 from hangar_cloud.catalog.schema import ColumnSchema
 from hangar_cloud.catalog.staged_rows import (
     TABLES,
+    batch_table,
     extents_table,
     held_rows,
     key_of,
@@ -47,6 +49,8 @@ CREATE TABLE IF NOT EXISTS sealed (pack BIGINT PRIMARY KEY, id BLOB);
 CREATE TABLE IF NOT EXISTS spares (digest BLOB, pack BLOB, "offset" BIGINT, stored BIGINT, start BIGINT, size BIGINT);
 """
 _COPIED_ROWS = 100_000
+_FEW_ROWS: Final = 4
+"""So many rows are inserted one by one: a table costs more than it saves."""
 BULK_SCRATCH: Final = "bulk"
 """Folder below a staging area where the processes of a bulk import write."""
 UNFINISHED: Final = "unfinished"
@@ -138,8 +142,10 @@ class StagingArea(StagingDatabase):
             with self._transaction():
                 self._insert("spares", [[digest, *place] for digest, place in spares.items()], spares_table)
                 self._insert("extents", _listed(extents), extents_table)
-                flat = [self._flat(name, key, row) for key, row in rows]
-                self._insert("samples", flat, samples_table)
+                if isinstance(rows, RowBatch) and len(rows) > _FEW_ROWS:
+                    self._insert_table("samples", lambda: batch_table(self._sequence, name, rows))
+                else:
+                    self._insert("samples", [self._flat(name, key, row) for key, row in rows], samples_table)
             self._sequence += 1
 
     def events(self) -> Iterator[ColumnEvent | SampleEvents]:
@@ -264,13 +270,16 @@ class StagingArea(StagingDatabase):
         return [self._sequence, name, *keys, row.identity, *place, row.value, shape]
 
     def _insert(self, table: str, rows: list[list[Any]], as_arrow: Callable[[list[list[Any]]], Any]) -> None:
-        if len(rows) <= 4:  # for which a table costs more than it saves
+        if len(rows) <= _FEW_ROWS:
             for row in rows:
                 self._execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608 - a name of ours
             return
+        self._insert_table(table, lambda: as_arrow(rows))
+
+    def _insert_table(self, table: str, as_arrow: Callable[[], Any]) -> None:
         self.connect()
         with told(self.folder):
-            self._connection.register("incoming", as_arrow(rows))
+            self._connection.register("incoming", as_arrow())
         try:
             self._execute(f"INSERT INTO {table} SELECT * FROM incoming")  # noqa: S608 - a name of ours
         finally:

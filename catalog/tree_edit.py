@@ -36,7 +36,9 @@ class _Located(NamedTuple):
     upper: bytes | None
 
 
-def edit_tree(nodes: NodeStore, root: NodeRef | None, changes: Sequence[tuple[bytes, Row | None]]) -> NodeRef | None:
+def edit_tree(
+    nodes: NodeStore, root: NodeRef | None, changes: Sequence[tuple[bytes, Element | None]], first_level: int = 0
+) -> NodeRef | None:
     """The root of the tree after the changes; None for an empty tree.
 
     Args:
@@ -44,9 +46,10 @@ def edit_tree(nodes: NodeStore, root: NodeRef | None, changes: Sequence[tuple[by
         root: of the old tree, None if it was empty.
         changes: encoded keys in ascending order, each once, with the new row or None to delete.
             Deleting an absent key changes nothing.
+        first_level: of what the changes are elements. Above 0 they are first keys and nodes of the level below.
     """
     edits: Sequence[Entry] = changes
-    for level in range(MAX_LEVEL + 1):
+    for level in range(first_level, MAX_LEVEL + 1):
         if not edits:
             return root
         if root is None or root.level < level:

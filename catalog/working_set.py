@@ -4,193 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from heapq import merge
-from typing import Any, Final
+from typing import Any
 
 from hangar_cloud.backends.values import SampleValue
 from hangar_cloud.catalog.alter import Altering, ReadMany
 from hangar_cloud.catalog.commits import ColumnEntry
-from hangar_cloud.catalog.errors import StagingError
-from hangar_cloud.catalog.keys import KeyType, RowKey, encode_key, key_range, sort_keys
+from hangar_cloud.catalog.incoming import Incoming
+from hangar_cloud.catalog.keys import RowKey
 from hangar_cloud.catalog.node_reader import NodeReader
 from hangar_cloud.catalog.records import Row
 from hangar_cloud.catalog.sample_writer import SampleWriter
 from hangar_cloud.catalog.schema import ColumnSchema, Payload
 from hangar_cloud.catalog.staging import ColumnEvent, StagingArea
+from hangar_cloud.catalog.working_column import (
+    FLUSH_BYTES,
+    FLUSH_SAMPLES,
+    LEAST_FLUSH_BYTES,
+    MOST_LOOSE,
+    Found,
+    WorkingColumn,
+)
 from hangar_cloud.catalog.write_guard import WriteGuard
 
-FLUSH_BYTES: Final = 4 * 1024 * 1024
-FLUSH_SAMPLES: Final = 32_768
-
-Found = Row | Payload
-
-
-class WorkingColumn:
-    """One column: the rows of its base tree, rows staged over them, and payloads not yet staged.
-
-    Args:
-        name: of the column.
-        entry: schema, backend and base root.
-        nodes: reads the base tree.
-        guard: says when nothing may be staged.
-    """
-
-    def __init__(self, name: str, entry: ColumnEntry, nodes: NodeReader, guard: WriteGuard) -> None:
-        self.name = name
-        self._nodes = nodes
-        self._guard = guard
-        self.renamed: WorkingColumn | None = None
-        """What the column is now, if it was renamed."""
-        self.start(entry)
-
-    def start(self, entry: ColumnEntry) -> None:
-        """Start over from a base entry, with nothing staged."""
-        self.entry = entry
-        self.origin = self.name
-        """The name that the base has the column under."""
-        self.staged: dict[RowKey, Row | None] = {}
-        self.pending: dict[RowKey, Payload | None] = {}
-        self.pending_bytes = 0
-        self._added = 0
-        self._touched: dict[KeyType, dict[KeyType, None]] = {}
-        self._added_below: dict[KeyType, int] = {}
-        self._base_below: dict[KeyType, int] = {}
-
-    def find(self, key: RowKey) -> Found | None:
-        """What is stored under a key now: a payload still in memory, a row, or None."""
-        if key in self.pending:
-            return self.pending[key]
-        if key in self.staged:
-            return self.staged[key]
-        return self._nodes.find(self.entry.root, self.entry.schema, key)
-
-    def __contains__(self, key: RowKey) -> bool:
-        return self.find(key) is not None
-
-    def __len__(self) -> int:
-        return self.entry.count + self._added
-
-    def put(self, key: RowKey, payload: Payload | None) -> None:
-        """Set a key in memory, or delete it with None; `WorkingSet.flush` makes it durable."""
-        if self._guard.is_held:
-            self._guard.refuse(f"write to column {self.name!r}" if self.name else "write metadata")
-        self._count(key, payload is not None)
-        old = self.pending.pop(key, None)
-        self.pending[key] = payload
-        self.pending_bytes += (0 if payload is None else len(payload.data)) - (0 if old is None else len(old.data))
-
-    def restore(self, rows: Sequence[tuple[RowKey, Row | None]]) -> None:
-        """Take rows that an earlier process staged."""
-        for key, row in rows:
-            self._count(key, row is not None)
-            self.staged[key] = row
-
-    def settle(self, rows: list[tuple[RowKey, Row | None]]) -> None:
-        """Take pending payloads as staged, now that they are durable."""
-        for key, row in rows:
-            self.staged[key] = row
-            dropped = self.pending.pop(key, None)
-            self.pending_bytes -= 0 if dropped is None else len(dropped.data)
-
-    def move_base(self, entry: ColumnEntry) -> None:
-        """Keep what is staged, over another base."""
-        self.entry = entry
-        staged, self.staged, self._added = self.staged, {}, 0
-        self._added_below, self._base_below = {}, {}
-        self.restore(list(staged.items()))
-
-    def drop_unchanged(self) -> None:
-        """Forget staged rows that say what the base says already."""
-        find, root, schema = self._nodes.find, self.entry.root, self.entry.schema
-        changed = {key: row for key, row in self.staged.items() if _identity(find(root, schema, key)) != _identity(row)}
-        if len(changed) < len(self.staged):
-            self.staged = changed
-            self.move_base(self.entry)
-
-    def under(self, name: str) -> WorkingColumn:
-        """The same column under another name."""
-        column = WorkingColumn(name, self.entry, self._nodes, self._guard)
-        column.origin = self.origin
-        column.staged, column._added, column._touched = dict(self.staged), self._added, self._touched
-        column._added_below = self._added_below
-        return column
-
-    def iterate(self) -> Iterator[tuple[RowKey, Found]]:
-        """Keys and what is stored under them, in key order, as of the first step.
-
-        Raises:
-            StagingError: the column got another schema meanwhile.
-        """
-        schema = self.entry.schema
-        for item in self._iterate(self.entry):
-            if self.entry.schema is not schema and self.entry.schema != schema:
-                raise StagingError(f"column {self.name!r} was altered while it was iterated over")
-            yield item
-
-    def _iterate(self, entry: ColumnEntry) -> Iterator[tuple[RowKey, Found]]:
-        over: dict[RowKey, Found | None] = {**self.staged, **self.pending}
-        order = [(encode_key(key), key) for key in sort_keys(over)]
-        position = 0
-        for ref in self._nodes.leaves(entry.root):
-            leaf = self._nodes.leaf(ref, entry.schema)
-            for i, key in enumerate(leaf.keys):
-                if position < len(order):
-                    encoded = encode_key(key)
-                    while position < len(order) and order[position][0] < encoded:
-                        found = over[order[position][1]]
-                        if found is not None:
-                            yield order[position][1], found
-                        position += 1
-                if key not in over:
-                    yield key, leaf.row(i)
-        for _, key in order[position:]:
-            found = over[key]
-            if found is not None:
-                yield key, found
-
-    def below(self, sample: KeyType) -> Iterator[tuple[RowKey, Found]]:
-        """Row keys of one sample of a nested column and what is stored under them, in key order."""
-        low, high = key_range(sample)
-        found: dict[RowKey, Found | None] = dict(self._nodes.range(self.entry.root, self.entry.schema, low, high))
-        for sub in self._touched.get(sample, ()):
-            found[sample, sub] = self.find((sample, sub))
-        for key in sorted(found, key=encode_key):
-            value = found[key]
-            if value is not None:
-                yield key, value
-
-    def count_below(self, sample: KeyType) -> int:
-        """How many subsamples a sample of a nested column has."""
-        if sample not in self._base_below:
-            low, high = key_range(sample)
-            self._base_below[sample] = self._nodes.count_between(self.entry.root, self.entry.schema, low, high)
-        return self._base_below[sample] + self._added_below.get(sample, 0)
-
-    def samples(self) -> Iterator[KeyType]:
-        """Samples of a nested column, in key order, as of the first step."""
-        touched = {sample: self.count_below(sample) > 0 for sample in self._touched}
-        order = sorted((sample for sample, there in touched.items() if there), key=encode_key)
-        base = (sample for sample in self._nodes.samples(self.entry.root, self.entry.schema) if sample not in touched)
-        yield from merge(base, order, key=encode_key)
-
-    def changes(self) -> list[tuple[bytes, Row | None]]:
-        """Staged rows by encoded key, in order."""
-        return sorted(((encode_key(key), row) for key, row in self.staged.items()), key=lambda item: item[0])
-
-    def _count(self, key: RowKey, present: bool) -> None:
-        if key in self.pending:
-            before = self.pending[key] is not None
-        elif key in self.staged:
-            before = self.staged[key] is not None
-        elif self.entry.root is None:
-            before = False
-        else:
-            before = self._nodes.find(self.entry.root, self.entry.schema, key) is not None
-        self._added += int(present) - int(before)
-        if isinstance(key, tuple):
-            sample, sub = key
-            self._touched.setdefault(sample, {})[sub] = None
-            self._added_below[sample] = self._added_below.get(sample, 0) + int(present) - int(before)
+__all__ = [
+    "FLUSH_BYTES",
+    "FLUSH_SAMPLES",
+    "LEAST_FLUSH_BYTES",
+    "MOST_LOOSE",
+    "Found",
+    "WorkingColumn",
+    "WorkingSet",
+    "entry_event",
+    "value_of",
+]
 
 
 class WorkingSet:
@@ -337,15 +183,34 @@ class WorkingSet:
     def flush(self, name: str | None = None) -> None:
         """Make what waits in memory durable, of one column or of all."""
         for column in list(self.columns.values()) if name is None else [self.columns[name]]:
-            if not column.pending:
-                continue
-            deleted = [key for key, payload in column.pending.items() if payload is None]
+            deleted = column.deletions()
             if deleted:
                 self._writer.delete(column.name, deleted)
-                column.settle([(key, None) for key in deleted])
-            written = [(key, payload) for key, payload in column.pending.items() if payload is not None]
-            if written:
-                column.settle(list(self._writer.write(column.name, column.entry, written)))
+                column.settle_deleted(deleted)
+            if column.pending:
+                column.settle(self._writer.write_batch(column.name, column.entry, column.incoming()))
+            loose = column.loose_values()
+            if loose is not None:
+                column.pack(self._writer.write_batch(column.name, column.entry, loose))
+
+    def write_loose(self, name: str, rows: Sequence[tuple[RowKey, Payload]]) -> None:
+        """Store a few small values where they are durable at once; `flush` packs them. Nothing is in memory."""
+        column = self.columns[name]
+        batch = Incoming.of(rows)
+        self._refuse_if_held(name)
+        column.settle(self._writer.write_loose(name, column.entry, batch), kept=False)
+        if column.has_many_loose:
+            self.flush(name)
+
+    def write(self, name: str, batch: Incoming) -> None:
+        """Store checked values of a column past its memory, after what waits there; durable on return."""
+        self._refuse_if_held(name)
+        self.flush(name)
+        column = self.columns[name]
+        column.settle(self._writer.write_batch(name, column.entry, batch), kept=False)
+
+    def _refuse_if_held(self, name: str) -> None:
+        self.guard.refuse(f"write to column {name!r}" if name else "write metadata")
 
     def _new(self, name: str, entry: ColumnEntry) -> WorkingColumn:
         return WorkingColumn(name, entry, self._nodes, self.guard)
@@ -392,7 +257,3 @@ def _rows(column: WorkingColumn) -> Iterator[tuple[RowKey, Row]]:
 
 def _layout(entry: ColumnEntry) -> str:
     return entry.schema.column_layout
-
-
-def _identity(row: Row | None) -> bytes | None:
-    return None if row is None else row.identity

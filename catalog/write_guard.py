@@ -12,25 +12,21 @@ class WriteGuard:
     """Shared by a working set and its columns; while a block holds it, nothing can be staged through them."""
 
     def __init__(self) -> None:
-        self._held = False
-
-    @property
-    def is_held(self) -> bool:
+        self.is_held = False
         """Whether nothing can be staged now."""
-        return self._held
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """For the time of a merge."""
-        self._held = True
+        self.is_held = True
         try:
             yield
         finally:
-            self._held = False
+            self.is_held = False
 
     def refuse(self, what: str) -> None:
         """Raises MergeUnderWayError while it is held."""
-        if self._held:
+        if self.is_held:
             raise MergeUnderWayError(
                 f"cannot {what}: this checkout is merging, and is not to be changed before the merge has ended. A "
                 "strategy function decides by what it returns: one of the sides, a new value, or None to refuse"

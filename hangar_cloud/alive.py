@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 from hangar_cloud.errors import ClosedError
+
+
+class Forks:
+    """How often the processes fork that this one comes from: compared, where asking for the process takes too long."""
+
+    count = 0
+
+
+def _forked() -> None:
+    Forks.count += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 class Alive:

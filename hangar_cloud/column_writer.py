@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import merge
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
-from hangar_cloud.alive import Alive
+from hangar_cloud.alive import Alive, Forks
 from hangar_cloud.backends.array_options import array_options
 from hangar_cloud.backends.codecs import codec_from_options
 from hangar_cloud.backends.pack_reader import PackReader
 from hangar_cloud.backends.packs import staged_pack_number
 from hangar_cloud.catalog.commits import ColumnEntry
-from hangar_cloud.catalog.errors import InvalidNameError, InvalidSampleError
-from hangar_cloud.catalog.keys import MAX_INT_KEY, KeyType, RowKey, check_key, encode_key
+from hangar_cloud.catalog.keys import MAX_INT_KEY, KeyType, RowKey, encode_key
 from hangar_cloud.catalog.records import Row
 from hangar_cloud.catalog.sample_writer import BACKENDS, default_backend
 from hangar_cloud.catalog.schema import ColumnSchema, Payload
-from hangar_cloud.catalog.working_set import FLUSH_BYTES, FLUSH_SAMPLES, Found, WorkingColumn, WorkingSet
+from hangar_cloud.catalog.working_set import (
+    FLUSH_BYTES,
+    LEAST_FLUSH_BYTES,
+    MOST_LOOSE,
+    Found,
+    WorkingColumn,
+    WorkingSet,
+)
 from hangar_cloud.column import ColumnReader
 from hangar_cloud.column_reader import FlatSampleReader
 from hangar_cloud.errors import ClosedError, ColumnBusyError, InvalidArgumentError, SampleNotFoundError, StagingError
+from hangar_cloud.given_keys import checked_key, fresh_key, keys_of_batch, numbers_after, pairs_of
+from hangar_cloud.progress import byte_progress
 from hangar_cloud.storage import Storage
+from hangar_cloud.value_batch import ValueBatch
 
 MISSING: Final = object()
+_MOST_LOOSE_BYTES: Final = 64 * 1024
+_LONG_WRITE: Final = 256 * 1024 * 1024
+"""Writing so many bytes at once shows its progress."""
 _Key = TypeVar("_Key", bound=RowKey)
 
 
@@ -91,6 +100,7 @@ class ColumnWriter(ColumnReader):
     def __enter__(self) -> Any:
         self._alive()
         self._depth += 1
+        self._column.most_pending = max(FLUSH_BYTES // len(self._working.columns), LEAST_FLUSH_BYTES)
         self._blocks.count += 1
         return self
 
@@ -135,7 +145,7 @@ class ColumnWriter(ColumnReader):
                 raise StagingError(f"column {self._name!r} was altered while it was iterated over")
 
     def _rows_here(self, low: bytes = b"", high: bytes | None = None) -> Iterator[tuple[RowKey, Found]]:
-        over = {**self._column.staged, **self._column.pending}
+        over = self._column.over_base()
         base = (row for row in super()._rows_here(low, high) if row[0] not in over)
         new = [(key, found) for key, found in over.items() if found is not None and _within(key, low, high)]
         yield from merge(base, sorted(new, key=_place_of), key=_place_of)
@@ -148,17 +158,36 @@ class ColumnWriter(ColumnReader):
         if self._depth == 0:
             # Found only by the flush, a purged sample would stay in memory and have all later writes refused.
             rows = list(rows)
+            if self._is_small(rows):
+                self._working.write_loose(self._name, cast("list[tuple[RowKey, Payload]]", rows))
+                return
             self._working.refuse_purged(self._name, rows)
         for key, payload in rows:
-            self._column.put(key, payload)
-            self._flush_if_much()
+            if self._column.put(key, payload):
+                self._flush()
         if self._depth == 0:
             self._working.flush(self._name)
 
-    def _flush_if_much(self) -> None:
-        if self._column.pending_bytes >= FLUSH_BYTES or len(self._column.pending) >= FLUSH_SAMPLES:
-            self._alive()
-            self._working.flush(self._name)
+    def _is_small(self, rows: Sequence[tuple[RowKey, Payload | None]]) -> bool:
+        """Whether the staging area's own file is the place for these, which is one wait for the disk instead of two."""
+        if not 1 <= len(rows) <= MOST_LOOSE or self._column.pending or self._entry.backend == "t0":
+            return False
+        return all(payload is not None and len(payload.data) <= _MOST_LOOSE_BYTES for _, payload in rows)
+
+    def _write_batch(self, keys: Sequence[RowKey], values: ValueBatch) -> None:
+        """Store values under checked keys; all are checked before any is written, and durable on return."""
+        values.check(lambda i: f"column {self._name!r}, values[{i}] (sample {keys[i]!r})")
+        # Of an iterator that is read only if anything was ever purged.
+        self._working.refuse_purged(self._name, zip(keys, values.payloads(), strict=True))
+        with byte_progress("writing", values.nbytes, enabled=values.nbytes > _LONG_WRITE) as progress:
+            for portion in values.portions(keys):
+                self._alive()
+                self._working.write(self._name, portion)
+                progress(sum(map(len, portion.datas)))
+
+    def _flush(self) -> None:
+        self._alive()
+        self._working.flush(self._name)
 
 
 class FlatSampleWriter(ColumnWriter, FlatSampleReader):
@@ -173,18 +202,17 @@ class FlatSampleWriter(ColumnWriter, FlatSampleReader):
         Raises:
             ValueError: the key or the value is not suitable; nothing was written.
         """
-        if self._depth:
-            # What is written here goes to memory, and whatever makes it durable asks for the lock.
-            self._alive.quickly()
-        else:
+        # What is written inside a block goes to memory, and whatever makes it durable asks for the lock.
+        if not (self._depth and self._alive.at_first_sight()):
             self._alive()
+        column = self._column
         key = key if type(key) is int and 0 <= key <= MAX_INT_KEY else checked_key(key, f"column {self._name!r}")
-        payload = self._entry.schema.quick_payload(value) or self._encode(key, value)
-        if not self._depth:
-            self._write([(key, payload)])
+        data = column.entry.schema.quick_data(value)
+        if self._depth and data is not None:
+            if column.keep(key, data):
+                self._flush()
             return
-        self._column.put(key, payload)
-        self._flush_if_much()
+        self._write([(key, self._encode(key, value))])
 
     def update(self, other: Mapping[KeyType, Any] | Iterable[tuple[KeyType, Any]] | None = None, **kwargs: Any) -> None:
         """Store many values, from a mapping, pairs or keywords; all are checked before any is written."""
@@ -194,6 +222,46 @@ class FlatSampleWriter(ColumnWriter, FlatSampleReader):
             key = checked_key(given, f"column {self._name!r}")
             checked.append((key, self._encode(key, value)))
         self._write(checked)
+
+    def extend(self, values: Iterable[Any]) -> list[int]:
+        """Store many values under new whole numbers, and return these keys in the order of the values.
+
+        The numbers follow the greatest that the column has, or had since this checkout was opened; 0 is the first. Two
+        writers that extend one branch at the same time take the same numbers, and the second `commit` raises
+        `CommitConflictError`: there use `append`, or `update_batch` with keys of your own.
+
+        Args:
+            values: for an ndarray column one array of shape ``(N, *shape)`` and the column's dtype, in any memory
+                layout of which each ``values[i]`` is C-contiguous; for every column a sequence of values.
+
+        Returns:
+            N keys. Without values nothing is written.
+
+        Raises:
+            ValueError: a value is not suitable; says which, and nothing was written.
+            OSError: the disk is full, or the like; what was stored before of the values is staged, and the rest is not.
+        """
+        self._alive()
+        batch = ValueBatch(values, self._entry.schema, f"column {self._name!r}: extend()")
+        keys = numbers_after(self._column.greatest_number(), len(batch), f"column {self._name!r}")
+        self._write_batch(keys, batch)
+        return keys
+
+    def update_batch(self, keys: Iterable[KeyType], values: Iterable[Any]) -> None:
+        """Store many values under keys of your own, in place of what was there.
+
+        Args:
+            keys: as many as there are values, each once.
+            values: as for `extend`.
+
+        Raises:
+            ValueError: a key or a value is not suitable; says which, and nothing was written.
+            OSError: as for `extend`.
+        """
+        self._alive()
+        where = f"column {self._name!r}"
+        batch = ValueBatch(values, self._entry.schema, f"{where}: update_batch()")
+        self._write_batch(keys_of_batch(keys, len(batch), where, lambda key: checked_key(key, where)), batch)
 
     def append(self, value: Any) -> KeyType:
         """Store a value under a fresh key, and return the key.
@@ -229,7 +297,7 @@ class _ColumnAlive(Alive):
     def __init__(self, alive: Alive, working: WorkingSet, column: WorkingColumn) -> None:
         super().__init__(alive)
         self._checkout = alive
-        self._process = os.getpid()
+        self._forks = Forks.count
         self._working = working
         self._column = column
 
@@ -238,11 +306,10 @@ class _ColumnAlive(Alive):
         """False once the checkout is closed."""
         return self._checkout.open
 
-    def quickly(self) -> None:
-        """The same, but for what takes a look at a file: whether the writer's lock was released by force."""
+    def at_first_sight(self) -> bool:
+        """Whether nothing is wrong that can be seen without a look at a file, at the writer's lock."""
         there = self._working.columns.get(self._column.name) is self._column
-        if not (there and self._checkout.open and os.getpid() == self._process):
-            self()
+        return there and self._checkout.open and self._forks == Forks.count
 
     def __call__(self) -> None:
         super().__call__()
@@ -288,60 +355,3 @@ def _within(key: RowKey, low: bytes, high: bytes | None) -> bool:
 
 def _is_staged(found: Found) -> bool:
     return isinstance(found, Row) and found.place is not None and staged_pack_number(found.place.pack) is not None
-
-
-def pairs_of(other: Any, more: Mapping[str, Any], where: str) -> Iterator[tuple[Any, Any]]:
-    """Keys and values of a mapping or of pairs, and of keywords, as `update` takes them.
-
-    Raises:
-        InvalidSampleError: `other` is neither a mapping nor pairs; `where` begins the message.
-    """
-    pairs: Any = ()
-    if other is not None:
-        pairs = other.items() if isinstance(other, Mapping) or hasattr(other, "items") else other
-    if not isinstance(pairs, Iterable):
-        raise _neither(where, pairs)
-    for pair in pairs:
-        try:
-            key, value = pair
-        except (TypeError, ValueError):
-            raise _neither(where, pair) from None
-        yield key, value
-    yield from more.items()
-
-
-def checked_key(key: Any, where: str) -> KeyType:
-    """The key itself if it may be one.
-
-    Raises:
-        InvalidNameError: it may not; `where` begins the message.
-    """
-    try:
-        return check_key(key)
-    except InvalidNameError as error:
-        raise InvalidNameError(f"{where}: {error}") from None
-
-
-def fresh_key() -> str:
-    """A key that no sample has: it sorts after those made before, and does not collide between writers."""
-    return f"{_clock.next():014x}-{secrets.token_hex(6)}"
-
-
-def _neither(where: str, given: object) -> InvalidSampleError:
-    return InvalidSampleError(
-        f"{where}: update() takes a mapping or pairs (key, value); this is neither: {str(given)[:80]!r}"
-    )
-
-
-class _Clock:
-    """The time in microseconds; always later than before, even if the system's clock was set back."""
-
-    def __init__(self) -> None:
-        self._last = 0
-
-    def next(self) -> int:
-        self._last = max(time.time_ns() // 1000, self._last + 1)
-        return self._last
-
-
-_clock: Final = _Clock()

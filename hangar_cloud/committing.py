@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
+
+from hangar_cloud.backends.packs import pack_path
 from hangar_cloud.catalog.committer import Committer
+from hangar_cloud.errors import HangarError
 from hangar_cloud.storage import Storage
+
+
+def begin_upload(storage: Storage, committer: Committer, file: Path, pack: bytes) -> None:
+    """Begin to upload a sealed pack to a bucket before its commit; what fails, the commit does again or tells."""
+    if storage.is_bucket:
+        with contextlib.suppress(HangarError):
+            committer.await_uploads().begin_pack(file, pack_path(pack))
 
 
 def make_committer(storage: Storage, author: str = "") -> Committer:

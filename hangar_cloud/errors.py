@@ -44,6 +44,9 @@
     ├── ProtectedBranchError            (PermissionError)    the branch is in use, or the last one
     ├── WriterLockError                 (PermissionError)    another writer is open, or this one lost its lock
     ├── ClosedError                     (PermissionError)    used after close()
+    ├── WriterColumnError               (PermissionError)    a loader was given a column of a checkout for writing
+    ├── NoColumnsError                  (TypeError)          a loader was given no columns, or what is none
+    ├── TransformError                  (RuntimeError)       a transform failed; names the samples
     ├── ReadOnlyError                   (PermissionError)    writing in a checkout for reading
     ├── ColumnBusyError                 (PermissionError)    not while a ``with`` block is open
     ├── ColumnExistsError               (LookupError)
@@ -184,6 +187,18 @@ class ClosedError(HangarError, PermissionError):
     """Used after `close()`."""
 
 
+class WriterColumnError(HangarError, PermissionError):
+    """A loader reads committed samples: it takes columns of checkouts for reading."""
+
+
+class NoColumnsError(HangarError, TypeError):
+    """A loader was given no columns, or something that is no column."""
+
+
+class TransformError(HangarError, RuntimeError):
+    """A function that a loader was given to change samples or batches with failed; the message names the samples."""
+
+
 class ReadOnlyError(HangarError, PermissionError):
     """A checkout for reading cannot be written to."""
 
@@ -262,6 +277,7 @@ __all__ = [
     "MergeUnderWayError",
     "MissingFolderError",
     "MissingPackageError",
+    "NoColumnsError",
     "NotInitializedError",
     "NothingToCommitError",
     "ObjectNotFoundError",
@@ -283,6 +299,7 @@ __all__ = [
     "StashNotFoundError",
     "StoreError",
     "StoreUnavailableError",
+    "TransformError",
     "TruncatedObjectError",
     "UdfError",
     "UncommittedChangesError",
@@ -291,5 +308,6 @@ __all__ = [
     "UnreadableFileError",
     "UnsupportedFormatError",
     "UnsupportedStoreError",
+    "WriterColumnError",
     "WriterLockError",
 ]

@@ -9,8 +9,9 @@ from hangar_cloud.catalog.errors import InvalidNameError
 from hangar_cloud.catalog.keys import KeyType, check_key
 from hangar_cloud.catalog.receipts import RESERVED_PREFIX, is_reserved
 from hangar_cloud.column_reader import FlatSampleReader
-from hangar_cloud.column_writer import MISSING, pairs_of
+from hangar_cloud.column_writer import MISSING
 from hangar_cloud.errors import InvalidArgumentError, SampleNotFoundError
+from hangar_cloud.given_keys import pairs_of
 
 
 class MetadataReader:

@@ -11,9 +11,11 @@ from hangar_cloud.catalog.errors import InvalidNameError, InvalidSampleError
 from hangar_cloud.catalog.keys import KeyType, RowKey
 from hangar_cloud.catalog.schema import Payload
 from hangar_cloud.catalog.working_set import Found
-from hangar_cloud.column_writer import MISSING, ColumnWriter, checked_key, fresh_key, pairs_of
+from hangar_cloud.column_writer import MISSING, ColumnWriter
 from hangar_cloud.errors import SampleNotFoundError
+from hangar_cloud.given_keys import checked_key, fresh_key, keys_of_batch, numbers_after, pairs_of
 from hangar_cloud.nested_reader import FlatSubsampleReader, NestedSampleReader, Pair
+from hangar_cloud.value_batch import ValueBatch
 
 Subsamples = Mapping[KeyType, Any] | Iterable[tuple[KeyType, Any]]
 Rows = list[tuple[RowKey, Payload]]
@@ -58,6 +60,24 @@ class NestedSampleWriter(ColumnWriter, NestedSampleReader):
             checked += self._checked_sample(sample, subsamples)
         self._write(checked)
 
+    def update_batch(self, keys: Iterable[Pair], values: Iterable[Any]) -> None:
+        """Store many values under pairs of keys, in place of what was there.
+
+        Args:
+            keys: pairs (sample, subsample), as many as there are values, each once. Samples are made where there are
+                none.
+            values: for an ndarray column one array of shape ``(N, *shape)`` and the column's dtype; for every column a
+                sequence of values.
+
+        Raises:
+            ValueError: a key or a value is not suitable; says which, and nothing was written.
+            OSError: the disk is full, or the like; what was stored before of the values is staged, and the rest is not.
+        """
+        self._alive()
+        where = f"column {self._name!r}"
+        batch = ValueBatch(values, self._entry.schema, f"{where}: update_batch()")
+        self._write_batch(keys_of_batch(keys, len(batch), where, self._checked_pair), batch)
+
     def __delitem__(self, key: Any) -> None:
         """Remove a sample with all its subsamples, or one subsample. Raises KeyError where there is none.
 
@@ -98,7 +118,7 @@ class NestedSampleWriter(ColumnWriter, NestedSampleReader):
         return self._current(cast("Iterator[tuple[Pair, Found]]", self._column.below(sample)))
 
     def _checked_pair(self, key: Any) -> Pair:
-        if len(key) != 2:
+        if not isinstance(key, (tuple, list)) or len(key) != 2:
             raise InvalidNameError(
                 f"column {self._name!r} is nested: its values have keys (sample, subsample); {key!r} is not suitable"
             )
@@ -145,6 +165,37 @@ class FlatSubsampleWriter(FlatSubsampleReader):
         self._check()
         where = f"column {self._parent.column!r}, sample {self._name!r}"
         self._parent[self._name] = list(pairs_of(other, kwargs, where))
+
+    def extend(self, values: Iterable[Any]) -> list[int]:
+        """Store many values under new whole numbers as subsample keys, and return these keys.
+
+        The numbers follow the greatest that the sample has.
+
+        Args:
+            values: for an ndarray column one array of shape ``(N, *shape)``; for every column a sequence of values.
+
+        Raises:
+            ValueError: a value is not suitable; says which, and nothing was written.
+            KeyError: the sample is gone.
+        """
+        self._check()
+        batch, where = self._batch(values, "extend")
+        below = (key[1] for key, _ in self._parent._below(self._name))
+        greatest = max((key for key in below if isinstance(key, int)), default=-1)
+        keys = numbers_after(greatest, len(batch), where)
+        self._parent._write_batch([(self._name, key) for key in keys], batch)
+        return keys
+
+    def update_batch(self, keys: Iterable[KeyType], values: Iterable[Any]) -> None:
+        """Store many values under subsample keys of your own, as many as there are values; otherwise as `extend`."""
+        self._check()
+        batch, where = self._batch(values, "update_batch")
+        checked = keys_of_batch(keys, len(batch), where, lambda key: checked_key(key, f"{where}, subsample"))
+        self._parent._write_batch([(self._name, key) for key in checked], batch)
+
+    def _batch(self, values: Any, what: str) -> tuple[ValueBatch, str]:
+        where = f"column {self._parent.column!r}, sample {self._name!r}"
+        return ValueBatch(values, self._parent._entry.schema, f"{where}: {what}()"), where
 
     def append(self, value: Any) -> KeyType:
         """Store a value under a fresh subsample key, and return the key.

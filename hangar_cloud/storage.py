@@ -29,6 +29,7 @@ from hangar_cloud.backends.store import ObjectStore, open_store
 from hangar_cloud.backends.store.durable_files import read_regular, replace_file
 from hangar_cloud.backends.store.withheld import Withheld, plain_options
 from hangar_cloud.catalog.commits import Commit, commit_path, decode_commit
+from hangar_cloud.catalog.commits_ahead import CommitsAhead
 from hangar_cloud.catalog.digest_index import DigestIndex
 from hangar_cloud.catalog.moved_packs import MovedPacks
 from hangar_cloud.catalog.moves_file import decode_moves
@@ -117,7 +118,12 @@ class Storage(Refusals):
     @cached_property
     def packs(self) -> PackReader:
         """Reads committed samples; shared by all readers of this repository object."""
-        return PackReader(self.source, decoded_limit=read_memory_bytes(), purged=self.purged.error)
+        return PackReader(
+            self.source,
+            decoded_limit=read_memory_bytes(),
+            purged=self.purged.error,
+            any_purged=self.purged.any_here,
+        )
 
     @cached_property
     def purged(self) -> PurgedSamples:
@@ -220,6 +226,15 @@ class Storage(Refusals):
             FileNotFoundError: a missing one, as ObjectNotFoundError or DataNotLocalError.
         """
         commit = self._commits.get(digest)
+        if (
+            commit is None
+            and self.is_bucket
+            and not self.offline
+            and not (self.source.store / commit_path(digest)).exists()
+        ):
+            fetched = self._commits_ahead.fetch(digest)
+            self._commits.update(fetched)
+            commit = fetched.get(digest)
         if commit is None:
             commit = self.source.read_object(commit_path(digest), lambda text: decode_commit(text, digest))
             self._commits[digest] = commit
@@ -305,6 +320,10 @@ class Storage(Refusals):
         with contextlib.suppress(FileNotFoundError, CorruptDataError):
             return decode_repository_file(read_regular(kept), str(kept)).id
         return None
+
+    @cached_property
+    def _commits_ahead(self) -> CommitsAhead:
+        return CommitsAhead(self.store, self.source.store, self.source.keep_whole)
 
     @property
     def _bucket_is_out_of_reach(self) -> bool:

@@ -6,9 +6,8 @@ import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from hangar_cloud.backends.errors import CorruptDataError, ObjectNotFoundError
+from hangar_cloud.backends.errors import CorruptDataError
 from hangar_cloud.backends.pack_reader import UNREADABLE, PackedSample
-from hangar_cloud.backends.packs import pack_path
 from hangar_cloud.backends.store import ObjectStore
 from hangar_cloud.catalog import history
 from hangar_cloud.catalog.commits import METADATA, ColumnEntry, commit_path, decode_commit
@@ -19,13 +18,11 @@ from hangar_cloud.catalog.records import Row
 from hangar_cloud.catalog.repository_file import REPOSITORY_PATH
 from hangar_cloud.catalog.tombstones import listed_tombstones
 from hangar_cloud.errors import ColumnNotFoundError, InvalidArgumentError, InvalidNameError, SampleNotFoundError
-from hangar_cloud.progress import byte_progress
+from hangar_cloud.pack_fetch import PackFetch
 from hangar_cloud.storage import Storage
 from hangar_cloud.tags import Tags
-from hangar_cloud.upload import check_pack, check_same_repository
+from hangar_cloud.upload import check_same_repository
 
-_BATCH_BYTES: Final = 32 * 1024 * 1024
-_WHOLE_SHARE: Final = 0.5
 _COMMITS_AT_ONCE: Final = 512
 
 
@@ -107,12 +104,7 @@ def fetch_data(
                 skipped |= _collect(storage, entry, wanted, seen, purged)
     if skipped:
         warnings.warn(f"{len(skipped):,} purged samples are left out: nobody has them", UserWarning, stacklevel=3)
-    budget = _Budget(most)
-    for pack, places in wanted.items():
-        if not storage.packs.is_whole(pack):
-            _fetch_pack(storage, store, pack, places, budget)
-        if budget.spent:
-            break
+    PackFetch(storage, store, most).run(wanted)
     return list(commits)
 
 
@@ -172,25 +164,6 @@ def _only(key: Any) -> Any:
     return key[0] if isinstance(key, tuple) and len(key) == 1 else key
 
 
-class _Budget:
-    """Bytes of sample data that may still be fetched."""
-
-    def __init__(self, most: int | None) -> None:
-        self.left = most
-        self.spent = False
-        self.kept = 0
-
-    def take(self, size: int) -> bool:
-        """Whether another `size` bytes may be fetched; if not, the budget counts as spent."""
-        if self.left is None:
-            return True
-        if size > self.left:
-            self.spent = True
-            return False
-        self.left -= size
-        return True
-
-
 def _collect(
     storage: Storage,
     entry: ColumnEntry,
@@ -216,47 +189,6 @@ def _collect(
                 sample = PackedSample(row.place, row.identity[1:], entry.schema.prefix(row.shape))
                 wanted.setdefault(row.place.pack, {}).setdefault(row.place.offset, []).append(sample)
     return skipped
-
-
-def _fetch_pack(
-    storage: Storage, store: ObjectStore, pack: bytes, places: dict[int, list[PackedSample]], budget: _Budget
-) -> None:
-    path = pack_path(pack)
-    if storage.source.was_moved(path):
-        places = {offset: samples for offset, samples in places.items() if not storage.packs.is_local(samples[0])}
-    used = sum(samples[0].place.stored for samples in places.values())
-    if not used:
-        return
-    size = _size(store, path)
-    if size is not None and used >= size * _WHOLE_SHARE and (budget.left is None or size <= budget.left):
-        budget.take(size)
-        with byte_progress(f"fetching {pack.hex()[:8]}", size) as progress:
-            storage.source.fetch_whole(path, lambda file: check_pack(file, pack), progress)
-        return
-    batch: list[PackedSample] = []
-    waiting = 0
-    for offset in sorted(places):
-        samples = places[offset]
-        if storage.packs.is_local(samples[0]):
-            continue
-        if not budget.take(samples[0].place.stored):
-            break
-        budget.kept += samples[0].place.stored
-        storage.source.refuse_to_keep(budget.kept)
-        batch += samples
-        waiting += samples[0].place.stored
-        if waiting >= _BATCH_BYTES:
-            storage.packs.fetch(batch)
-            batch, waiting = [], 0
-    storage.packs.fetch(batch)
-
-
-def _size(store: ObjectStore, path: str) -> int | None:
-    """The size of an object, None where a repack moved its contents elsewhere (or it is missing)."""
-    try:
-        return store.stat(path).size
-    except ObjectNotFoundError:
-        return None
 
 
 def _read_commits(store: ObjectStore, head: str, here: object) -> dict[str, bytes]:

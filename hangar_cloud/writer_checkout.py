@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,7 +26,7 @@ from hangar_cloud.closing import close_at_exit
 from hangar_cloud.column_making import ColumnMaking
 from hangar_cloud.column_writer import ColumnWriter, FlatSampleWriter, OpenBlocks
 from hangar_cloud.columns import Columns
-from hangar_cloud.committing import make_committer
+from hangar_cloud.committing import begin_upload, make_committer
 from hangar_cloud.config import is_writable_text
 from hangar_cloud.errors import (
     ClosedError,
@@ -86,10 +87,13 @@ class WriterCheckout(ColumnMaking, Checkout):
             nodes,
             storage.moved_packs.holders,
             storage.purged,
+            on_sealed=partial(begin_upload, storage, self._committer),
         )
         base_columns = {} if base is None else storage.commit(base).trees
         self._working = WorkingSet(base_columns, staging, self._samples, storage.nodes)
-        self._packs = PackReader(storage.source, Path(staging.folder), purged=storage.purged.error)
+        self._packs = PackReader(
+            storage.source, Path(staging.folder), purged=storage.purged.error, any_purged=storage.purged.any_here
+        )
         self._open: dict[str, ColumnWriter] = {}
         self._closed_by_reset = False
         changes = self._changes()
@@ -271,6 +275,7 @@ class WriterCheckout(ColumnMaking, Checkout):
             self._drop_no_changes("reset the staging area")
         if not self._working.dirty and not force:
             raise NothingToCommitError("nothing to reset: nothing is staged")
+        self._committer.publisher.stop()
         self._samples.start_over()
         head = self._storage.head(self._branch)
         self._staging.clear(self._branch, head.commit if head is not None else self._base)
@@ -331,6 +336,7 @@ class WriterCheckout(ColumnMaking, Checkout):
 
     def _shut(self) -> None:
         atexit.unregister(self._at_exit)
+        self._committer.publisher.stop()
         self._samples.close()
         self._staging.close()
         self._alive.end()

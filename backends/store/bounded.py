@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from hangar_cloud.backends.store.driving import gather_driven, is_driving
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
@@ -18,6 +20,8 @@ async def gather_bounded(operations: Sequence[Callable[[], Awaitable[_Result]]],
     """
     if len(operations) == 1:
         return [await operations[0]()]
+    if is_driving():
+        return gather_driven(operations, limit)
     results: list[_Result | None] = [None] * len(operations)
     remaining = iter(range(len(operations)))
 

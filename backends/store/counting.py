@@ -78,6 +78,13 @@ class CountingStore(ObjectStore):
         self._count("get_range", 0, received=sum(joined.length for joined in plan))
         return results
 
+    def get_views(self, requests: Sequence[RangeRequest]) -> Sequence[bytes | memoryview]:
+        plan = join_ranges(requests, join_gap=self.join_gap, max_joined=self.max_joined)
+        self._count("get_range", len(plan))
+        results = self.inner.get_views(requests)
+        self._count("get_range", 0, received=sum(joined.length for joined in plan))
+        return results
+
     def get_ranges(self, requests: Sequence[RangeRequest]) -> builtins.list[bytes]:
         plan = join_ranges(requests, join_gap=self.join_gap, max_joined=self.max_joined)
         self._count("get_range", len(plan))

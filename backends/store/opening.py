@@ -26,7 +26,8 @@ def open_store(url: str | os.PathLike[str], storage_options: Mapping[str, Any] |
     url: a folder, ``file://``, ``s3://bucket/prefix``, ``gs://bucket/prefix``, ``memory://name``,
         ``http(s)://`` (read-only), or a URL of any other filesystem that fsspec knows.
     storage_options: what that filesystem's fsspec driver accepts, such as ``key``, ``secret``,
-        ``endpoint_url`` for s3fs or ``token`` for gcsfs. Local folders and ``memory://`` need none and ignore
+        ``endpoint_url`` for s3fs (whose names are taken for S3, though most requests are not sent by it) or ``token``
+        for gcsfs. Local folders and ``memory://`` need none and ignore
         them.
 
     Raises UnsupportedStoreError for URLs of an unknown kind or shape, and if a driver package is missing.
@@ -66,9 +67,9 @@ def _open_folder(folder: str) -> ObjectStore:
 
 def _open_remote(scheme: str, url: str, options: dict[str, Any]) -> ObjectStore:
     if scheme in ("s3", "s3a"):
-        from hangar_cloud.backends.store.s3 import S3Store
+        from hangar_cloud.backends.store.s3 import open_s3
 
-        return S3Store(url, options)
+        return open_s3(url, options)
     if scheme in ("gs", "gcs"):
         from hangar_cloud.backends.store.gcs import GcsStore
 

@@ -75,6 +75,10 @@ class ObjectStore(ABC):
         bytes; requests run concurrently, within a bound. Raises what ``get_range`` raises.
         """
 
+    def get_views(self, requests: Sequence[RangeRequest]) -> Sequence[bytes | memoryview]:
+        """The same as ``get_ranges``, in memory that several may share: for what is looked at and let go."""
+        return self.get_ranges(requests)
+
     def get_tiles(self, requests: Sequence[RangeRequest]) -> builtins.list[bytes]:
         """The same as ``get_ranges``, of tiles of arrays: of a bucket, TileDB may be asked for many of them."""
         return self.get_ranges(requests)

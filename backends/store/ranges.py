@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 DEFAULT_JOIN_GAP = 64 * 1024
 """Bytes between two ranges that we rather read than pay a second request for."""
 
-DEFAULT_MAX_JOINED = 16 * 1024 * 1024
-"""Bytes above which ranges are not joined any further."""
+DEFAULT_MAX_JOINED = 4 * 1024 * 1024
+"""Bytes above which ranges are not joined any further: some requests at once bring more than one long one."""
 
 RangeRequest = tuple[str, int, int]
 """An object's path, the offset of its first wanted byte, and how many bytes are wanted."""
@@ -33,6 +33,16 @@ class JoinedRange:
         for index, start, length in self.parts:
             whole = start == 0 and length == len(data)
             yield index, data if whole else data[start : start + length]
+
+    def views(self, data: bytes) -> Iterable[tuple[int, bytes | memoryview]]:
+        """As `slices`, without copying where most of `data` is wanted: a view keeps all of it in memory."""
+        wanted = sum(length for _, _, length in self.parts)
+        if wanted * 2 < len(data) or len(self.parts) == 1:
+            yield from self.slices(data)
+            return
+        view = memoryview(data)
+        for index, start, length in self.parts:
+            yield index, view[start : start + length]
 
 
 def check_range(path: str, offset: int, length: int) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
-import threading
 import time
 import weakref
 from abc import abstractmethod
@@ -22,8 +20,11 @@ from hangar_cloud.backends.errors import (
 )
 from hangar_cloud.backends.store.bounded import gather_bounded
 from hangar_cloud.backends.store.creating import create_object, prove_creates
+from hangar_cloud.backends.store.driving import drive
 from hangar_cloud.backends.store.durable_files import disk_errors_told, publish_over, temporary_sibling
 from hangar_cloud.backends.store.explaining import Advice, explain, safe_cause
+from hangar_cloud.backends.store.held_driver import Held, close_all
+from hangar_cloud.backends.store.in_flight import REQUESTS
 from hangar_cloud.backends.store.paths import check_path, check_prefix, folder_prefix
 from hangar_cloud.backends.store.port import ObjectInfo, ObjectStore, Progress
 from hangar_cloud.backends.store.ranges import JoinedRange, RangeRequest, check_range, join_ranges
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     import builtins
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 
-_log = logging.getLogger(__name__)
-_CLOSE_SECONDS = 1.0
 _BUCKET_ACTIONS = frozenset({"reach", "list", "write", "write to", "create"})
 """What needs no object to be there, so that "not found" can only mean the bucket."""
 _Result = TypeVar("_Result")
@@ -46,31 +45,13 @@ Page = tuple[list[ObjectInfo], list[str], str | None]
 """Objects, names of folders (with ``delimiter``), and the token of the next page."""
 
 
-class _Held:
-    """The filesystem of one process. Never dropped in a forked child: closing it there would hang on a dead loop."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.filesystem: Any = None
-
-
-def _close_all(held: dict[int, _Held], close: Callable[[Any], Coroutine[Any, Any, None]]) -> None:
-    mine = held.pop(os.getpid(), None)
-    if mine is None or mine.filesystem is None:
-        return
-    from fsspec.asyn import get_loop, iothread
-
-    try:
-        closing = asyncio.run_coroutine_threadsafe(close(mine.filesystem), get_loop())
-        if iothread[0] is not threading.current_thread():
-            closing.result(_CLOSE_SECONDS)
-    except Exception as error:  # noqa: BLE001 - nobody is left to tell
-        # Not what it says: a driver's exception may quote a signed URL.
-        _log.debug("closing a filesystem failed: %s", type(error).__name__)
+def _fill(results: list[Any], parts: Iterable[tuple[int, bytes | memoryview]]) -> None:
+    for index, part in parts:
+        results[index] = part
 
 
 class RemoteStore(ObjectStore):
-    """An object store over one fsspec filesystem, driven on fsspec's event loop.
+    """An object store over one driver: an fsspec filesystem, used on fsspec's event loop, or one that blocks.
 
     Subclasses send single requests (the ``_``-methods that are abstract here) and say what their driver's
     exceptions mean; retrying, joining, bounding, proving and explaining happen here.
@@ -82,6 +63,8 @@ class RemoteStore(ObjectStore):
     advice: Advice
     package: str
     """The driver's name on PyPI."""
+    driven: bool = False
+    """Whether the driver blocks, so that each thread sends its own requests, without an event loop."""
 
     def __init__(
         self,
@@ -101,9 +84,9 @@ class RemoteStore(ObjectStore):
         self._withheld = Withheld((url, self.storage_options), (self.url, plain_options(self.storage_options)))
         self._vfs = VfsRanges()
         self._proven = False
-        self._held: dict[int, _Held] = {}
+        self._held: dict[int, Held] = {}
         # The drivers' own finalizers are noisy, and gcsfs's touches the event loop from the wrong thread.
-        weakref.finalize(self, _close_all, self._held, self._close_filesystem)
+        weakref.finalize(self, close_all, self._held, self._close_filesystem, self.driven)
 
     # What a driver does: one request each, raising the driver's own exceptions.
 
@@ -180,10 +163,21 @@ class RemoteStore(ObjectStore):
             check_path(path)
         plan = join_ranges(requests, join_gap=self.join_gap, max_joined=self.max_joined)
         results = [b""] * len(requests)
-        operations = [self._reader_into(results, joined) for joined in plan]
+        self._read_plan(plan, lambda joined, data: _fill(results, joined.slices(data)))
+        return results
+
+    def get_views(self, requests: Sequence[RangeRequest]) -> Sequence[bytes | memoryview]:
+        for path in {path for path, _, _ in requests}:
+            check_path(path)
+        results: builtins.list[bytes | memoryview] = [b""] * len(requests)
+        plan = join_ranges(requests, join_gap=self.join_gap, max_joined=self.max_joined)
+        self._read_plan(plan, lambda joined, data: _fill(results, joined.views(data)))
+        return results
+
+    def _read_plan(self, plan: Sequence[JoinedRange], take: Callable[[JoinedRange, bytes], None]) -> None:
+        operations = [self._reader_to(take, joined) for joined in plan]
         if operations:
             self._run(gather_bounded(operations, self.concurrency))
-        return results
 
     def get_tiles(self, requests: Sequence[RangeRequest]) -> builtins.list[bytes]:
         return self._vfs.get_tiles(self, self._root, requests, lambda: self._run(self._vfs_settings()))
@@ -192,11 +186,11 @@ class RemoteStore(ObjectStore):
         """What TileDB has to be told to read here as the driver does; None where it cannot be."""
         return None
 
-    def _reader_into(self, results: builtins.list[bytes], joined: JoinedRange) -> Callable[[], Awaitable[None]]:
+    def _reader_to(
+        self, take: Callable[[JoinedRange, bytes], None], joined: JoinedRange
+    ) -> Callable[[], Awaitable[None]]:
         async def read() -> None:
-            data = await self._read_exactly(joined.path, joined.offset, joined.length)
-            for index, part in joined.slices(data):
-                results[index] = part
+            take(joined, await self._read_exactly(joined.path, joined.offset, joined.length))
 
         return read
 
@@ -327,7 +321,7 @@ class RemoteStore(ObjectStore):
     def _filesystem(self) -> Any:
         # A lock that another thread held while this process was forked stays locked in the child, so each
         # process has its own; setdefault is atomic.
-        held = self._held.setdefault(os.getpid(), _Held())
+        held = self._held.setdefault(os.getpid(), Held())
         if held.filesystem is None:
             with held.lock:
                 if held.filesystem is None:
@@ -345,13 +339,15 @@ class RemoteStore(ObjectStore):
             raise self._explained(error, "open", "") from self._cause(error)
 
     def _run(self, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
-        from fsspec.asyn import get_loop
-
         try:
             self._filesystem()
         except BaseException:
             coroutine.close()
             raise
+        if self.driven:
+            return drive(coroutine)
+        from fsspec.asyn import get_loop
+
         loop = get_loop()
         future = asyncio.run_coroutine_threadsafe(coroutine, loop)
         try:
@@ -361,8 +357,12 @@ class RemoteStore(ObjectStore):
             raise
 
     async def _attempt(self, action: str, path: str, operation: Callable[[], Awaitable[_Result]]) -> _Result:
+        async def bounded() -> _Result:
+            async with REQUESTS.one_of_loop():
+                return await operation()
+
         try:
-            return await with_retries(operation, self._classify_any, self.retry)
+            return await with_retries(operation if self.driven else bounded, self._classify_any, self.retry)
         except Exception as error:  # noqa: BLE001 - told in words of ours
             raise self._explained(error, action, path) from self._cause(error)
 

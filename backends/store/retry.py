@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 import time
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, TypeVar
+
+from hangar_cloud.backends.store.driving import pause
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -94,4 +95,4 @@ async def with_retries(
                 raise
             wait = policy.wait(failures + busy)
             _log.debug("attempt %d failed (%s); next in %.2f s", failures + busy, fault.name, wait)
-        await asyncio.sleep(wait)
+        await pause(wait)

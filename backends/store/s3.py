@@ -1,55 +1,44 @@
-"""Objects in S3 and what speaks its protocol, through s3fs."""
+"""Objects in S3 and what speaks its protocol."""
 
 from __future__ import annotations
 
-import asyncio
-from datetime import timezone
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any, Final
 
-from hangar_cloud.backends.errors import AccessDeniedError, StoreError
+from hangar_cloud.backends.errors import AccessDeniedError, StoreError, UnsupportedStoreError
 from hangar_cloud.backends.store.bounded import gather_bounded
 from hangar_cloud.backends.store.bucket_url import split_bucket_url
-from hangar_cloud.backends.store.client_session import session_config
-from hangar_cloud.backends.store.explaining import Advice
 from hangar_cloud.backends.store.paths import is_listable
-from hangar_cloud.backends.store.port import ObjectInfo, Progress
+from hangar_cloud.backends.store.port import ObjectInfo, ObjectStore, Progress
 from hangar_cloud.backends.store.remote import Page, RemoteStore
-from hangar_cloud.backends.store.s3_faults import classify_s3
+from hangar_cloud.backends.store.retry import Fault, RetryPolicy
+from hangar_cloud.backends.store.s3_faults import S3_ADVICE, classify_s3
+from hangar_cloud.backends.store.s3_options import S3Options, is_understood, with_defaults
 from hangar_cloud.backends.store.s3_settings import s3_settings
 from hangar_cloud.backends.store.transfer import read_part
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
-    from pathlib import Path
-
-    from hangar_cloud.backends.store.retry import Fault, RetryPolicy
-
-_MAX_PARTS = 9_000
-_MAX_DELETED = 1_000
-_UPLOADS_AT_ONCE = 4
-
-_ADVICE = Advice(
-    no_bucket="Check the bucket's name, its region and the endpoint_url option, or create the bucket.",
-    no_credentials=(
-        "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE, or give storage_options "
-        "{'key': ..., 'secret': ...}; for a public bucket {'anon': True}."
-    ),
-    wrong_credentials="Check the key, secret and token, that they have not expired and belong to this endpoint.",
-    no_permission=(
-        "Ask the bucket's owner for s3:GetObject and s3:ListBucket to read, and s3:PutObject to write. "
-        "(Without s3:ListBucket, S3 says this of objects that do not exist, too.)"
-    ),
-)
+_MAX_PARTS: Final = 9_000
+_LEAST_PART_BYTES: Final = 5 * 1024 * 1024
+_MAX_DELETED: Final = 1_000
+_UPLOADS_AT_ONCE: Final = 4
+_REQUESTS_AT_ONCE: Final = 32
 
 
 class S3Store(RemoteStore):
     """Objects below ``s3://bucket/prefix``. Creates are conditional PUTs (``If-None-Match: *``).
 
-    storage_options are those of ``s3fs.S3FileSystem``.
+    Requests are sent by the threads that want their answers, on connections of each process's own; credentials and
+    endpoints are botocore's. storage_options are those of ``s3fs.S3FileSystem``, as far as
+    `hangar_cloud.backends.store.s3_options.is_understood` says so.
     """
 
-    advice = _ADVICE
-    package = "s3fs"
+    advice = S3_ADVICE
+    package = "boto3"
+    driven = True
 
     def __init__(
         self,
@@ -57,36 +46,24 @@ class S3Store(RemoteStore):
         storage_options: Mapping[str, Any] | None = None,
         *,
         retry: RetryPolicy | None = None,
-        concurrency: int = 16,
+        concurrency: int | None = None,
         part_bytes: int = 8 * 1024 * 1024,
     ) -> None:
         self._bucket, self._prefix = split_bucket_url(url)
+        if concurrency is None:
+            concurrency = _concurrency((storage_options or {}).get("max_concurrency"))
         super().__init__(url, storage_options, retry=retry, concurrency=concurrency, part_bytes=part_bytes)
 
     def _make_filesystem(self) -> Any:
-        import s3fs
+        from hangar_cloud.backends.store.s3_client import S3Client
 
-        filesystem = s3fs.S3FileSystem(**self._driver_options(), skip_instance_cache=True, use_listings_cache=False)
-        # Retrying is ours: two layers would multiply their attempts and their waits.
-        filesystem.retries = 1
-        return filesystem
-
-    def _driver_options(self) -> dict[str, Any]:
-        options = dict(self.storage_options)
-        config: dict[str, Any] = {
-            "connect_timeout": 10,
-            "read_timeout": 60,
-            "max_pool_connections": 4 * self.concurrency,
-            "retries": {"total_max_attempts": 1, "mode": "standard"},
-        }
-        config.update(session_config())
-        client = options.get("client_kwargs") or {}
-        if options.get("endpoint_url") or client.get("endpoint_url"):
-            # Not every server that speaks S3 knows the checksum trailers that botocore sends by default.
-            config["request_checksum_calculation"] = "when_required"
-            config["response_checksum_validation"] = "when_required"
-        options["config_kwargs"] = {**config, **(options.get("config_kwargs") or {})}
-        return options
+        options = with_defaults(self.storage_options)
+        if not is_understood(self._bucket, options):
+            raise UnsupportedStoreError(
+                f"fsspec is configured to add options for S3 to those of {self.url} that need s3fs. Give them as "
+                f"storage_options: {', '.join(sorted(set(options) - set(self.storage_options)))}"
+            )
+        return S3Client(self._bucket, S3Options(options, self.concurrency))
 
     async def _vfs_settings(self) -> dict[str, str] | None:
         return await s3_settings(self._filesystem(), self.storage_options)
@@ -94,63 +71,77 @@ class S3Store(RemoteStore):
     def _classify(self, error: BaseException) -> Fault:
         return classify_s3(error)
 
-    async def _call(self, method: str, **arguments: Any) -> Any:
-        return await self._filesystem()._call_s3(method, Bucket=self._bucket, **arguments)
+    def _call(self, method: str, **arguments: Any) -> Any:
+        return getattr(self._filesystem().boto, method)(Bucket=self._bucket, **arguments)
 
     async def _read(self, path: str, offset: int | None, length: int) -> bytes:
-        wanted = {} if offset is None else {"Range": f"bytes={offset}-{offset + length - 1}"}
-        answer = await self._call("get_object", Key=self._prefix + path, **wanted)
-        async with answer["Body"] as body:
-            data: bytes = await body.read()
+        client = self._filesystem()
+        if offset is None:
+            whole: bytes = client.request("GET", self._prefix + path).body
+            return whole
+        wanted = {"range": f"bytes={offset}-{offset + length - 1}"}
+        answer = client.request("GET", self._prefix + path, headers=wanted, most=length)
+        # Simple servers ignore Range and answer 200 with everything.
+        data: bytes = answer.body if answer.status == 206 else answer.body[offset : offset + length]
         return data
 
     async def _write(self, path: str, data: bytes, *, create: bool) -> None:
-        condition = {"IfNoneMatch": "*"} if create else {}
-        await self._call("put_object", Key=self._prefix + path, Body=data, **condition)
+        condition = {"if-none-match": "*"} if create else {}
+        self._filesystem().request("PUT", self._prefix + path, headers=condition, body=data)
 
     async def _write_parts(self, path: str, source: Path, size: int, progress: Progress | None) -> None:
         key = self._prefix + path
-        started = await self._attempt("write", path, lambda: self._call("create_multipart_upload", Key=key))
-        upload = {"Key": key, "UploadId": started["UploadId"]}
-        part_bytes = max(self.part_bytes, 5 * 1024 * 1024, -(-size // _MAX_PARTS))
-        offsets = range(0, size, part_bytes)
+
+        async def start() -> Any:
+            return self._call("create_multipart_upload", Key=key)
+
+        upload = {"Key": key, "UploadId": (await self._attempt("write", path, start))["UploadId"]}
+        part_bytes = max(self.part_bytes, _LEAST_PART_BYTES, -(-size // _MAX_PARTS))
+        places = [(offset, min(part_bytes, size - offset)) for offset in range(0, size, part_bytes)]
         sends = [
-            self._part_sender(path, source, upload, number, offset, min(part_bytes, size - offset), progress)
-            for number, offset in enumerate(offsets, start=1)
+            self._part_sender(path, source, upload["UploadId"], number, *place, progress)
+            for number, place in enumerate(places, start=1)
         ]
         try:
             parts = await gather_bounded(sends, _UPLOADS_AT_ONCE)
-            finished = {"Parts": parts}
-            await self._complete(path, size, {**upload, "MultipartUpload": finished})
+            await self._complete(path, size, {**upload, "MultipartUpload": {"Parts": parts}})
         except BaseException:
             # Parts of an unfinished upload are invisible, and paid for until somebody aborts it.
-            await asyncio.shield(asyncio.gather(self._call("abort_multipart_upload", **upload), return_exceptions=True))
+            with suppress(Exception):
+                self._call("abort_multipart_upload", **upload)
             raise
 
     def _part_sender(
         self,
         path: str,
         source: Path,
-        upload: Mapping[str, str],
+        upload: str,
         number: int,
         offset: int,
         length: int,
         progress: Progress | None,
-    ) -> Callable[[], Awaitable[dict[str, Any]]]:
+    ) -> Callable[[], Any]:
         async def send() -> dict[str, Any]:
             data = await read_part(source, offset, length)
-            answer = await self._attempt(
-                "write", path, lambda: self._call("upload_part", **upload, PartNumber=number, Body=data)
-            )
+            query = {"partNumber": str(number), "uploadId": upload}
+
+            async def put() -> str:
+                answer = self._filesystem().request("PUT", self._prefix + path, query=query, body=data)
+                return str(answer.headers["ETag"])
+
+            tag = await self._attempt("write", path, put)
             if progress is not None:
                 progress(length)
-            return {"PartNumber": number, "ETag": answer["ETag"]}
+            return {"PartNumber": number, "ETag": tag}
 
         return send
 
     async def _complete(self, path: str, size: int, upload: Mapping[str, Any]) -> None:
+        async def complete() -> None:
+            self._call("complete_multipart_upload", **upload)
+
         try:
-            await self._attempt("write", path, lambda: self._call("complete_multipart_upload", **upload))
+            await self._attempt("write", path, complete)
         except (StoreError, AccessDeniedError):
             # An upload whose completion landed while its answer was lost is unknown to the server afterwards.
             info = await self._attempt("look up", path, lambda: self._describe(path))
@@ -158,14 +149,14 @@ class S3Store(RemoteStore):
                 raise
 
     async def _describe(self, path: str) -> ObjectInfo:
-        answer = await self._call("head_object", Key=self._prefix + path)
-        return ObjectInfo(path, int(answer["ContentLength"]), answer["LastModified"].astimezone(timezone.utc))
+        headers = self._filesystem().request("HEAD", self._prefix + path).headers
+        return ObjectInfo(path, int(headers["Content-Length"]), _modified(headers))
 
     async def _list_page(self, prefix: str, *, delimiter: bool, token: str | None) -> Page:
         arguments = {"ContinuationToken": token} if token else {}
         if delimiter:
             arguments["Delimiter"] = "/"
-        answer = await self._call("list_objects_v2", Prefix=self._prefix + prefix, **arguments)
+        answer = self._call("list_objects_v2", Prefix=self._prefix + prefix, **arguments)
         start = len(self._prefix)
         objects = [
             ObjectInfo(item["Key"][start:], int(item["Size"]), item["LastModified"].astimezone(timezone.utc))
@@ -179,23 +170,47 @@ class S3Store(RemoteStore):
     async def _remove(self, paths: Sequence[str]) -> None:
         for start in range(0, len(paths), _MAX_DELETED):
             named = [{"Key": self._prefix + path} for path in paths[start : start + _MAX_DELETED]]
-            answer = await self._call("delete_objects", Delete={"Objects": named, "Quiet": True})
+            answer = self._call("delete_objects", Delete={"Objects": named, "Quiet": True})
             for failure in answer.get("Errors", []):
                 if failure.get("Code") != "NoSuchKey":
-                    raise self._deletion_error(failure)
-
-    def _deletion_error(self, failure: Mapping[str, Any]) -> Exception:
-        from botocore.exceptions import ClientError
-
-        error: Exception = ClientError(
-            {"Error": {"Code": failure.get("Code"), "Message": failure.get("Message")}}, "DeleteObjects"
-        )
-        return error
+                    raise deletion_error(failure)
 
     async def _round_trip(self) -> None:
-        await self._call("list_objects_v2", Prefix=self._prefix, MaxKeys=1)
+        self._call("list_objects_v2", Prefix=self._prefix, MaxKeys=1)
 
     @staticmethod
     async def _close_filesystem(filesystem: Any) -> None:
-        if filesystem._s3 is not None:
-            await filesystem._s3.close()
+        filesystem.close()
+
+
+def open_s3(url: str, storage_options: Mapping[str, Any]) -> ObjectStore:
+    """The store of a bucket: over s3fs where it is asked for something that only s3fs can do."""
+    bucket, _ = split_bucket_url(url)
+    if not is_understood(bucket, storage_options):
+        from hangar_cloud.backends.store.s3_fsspec import S3FsspecStore
+
+        return S3FsspecStore(url, storage_options)
+    return S3Store(url, storage_options)
+
+
+def _concurrency(given: object) -> int:
+    """Requests at once of one call, as they are asked for."""
+    text = str(given)
+    if given is None:
+        return _REQUESTS_AT_ONCE
+    if not text.isdecimal() or int(text) < 1:
+        raise UnsupportedStoreError(f"max_concurrency must be a whole number from 1 on, not {given!r}")
+    return int(text)
+
+
+def deletion_error(failure: Mapping[str, Any]) -> Exception:
+    """The exception for an object that a server would not delete."""
+    from botocore.exceptions import ClientError
+
+    told = {"Error": {"Code": failure.get("Code"), "Message": failure.get("Message")}}
+    error: Exception = ClientError(told, "DeleteObjects")
+    return error
+
+
+def _modified(headers: Mapping[str, str]) -> datetime:
+    return parsedate_to_datetime(headers["Last-Modified"]).astimezone(timezone.utc)

@@ -5,7 +5,21 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from hangar_cloud.backends.store.explaining import Advice
 from hangar_cloud.backends.store.retry import Fault
+
+S3_ADVICE = Advice(
+    no_bucket="Check the bucket's name, its region and the endpoint_url option, or create the bucket.",
+    no_credentials=(
+        "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE, or give storage_options "
+        "{'key': ..., 'secret': ...}; for a public bucket {'anon': True}."
+    ),
+    wrong_credentials="Check the key, secret and token, that they have not expired and belong to this endpoint.",
+    no_permission=(
+        "Ask the bucket's owner for s3:GetObject and s3:ListBucket to read, and s3:PutObject to write. "
+        "(Without s3:ListBucket, S3 says this of objects that do not exist, too.)"
+    ),
+)
 
 _BY_CODE = {
     "NoSuchKey": Fault.ABSENT,

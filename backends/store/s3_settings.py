@@ -1,4 +1,4 @@
-"""What TileDB has to be told to read a bucket as s3fs does."""
+"""What TileDB has to be told to read a bucket as the driver does."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _UNDERSTOOD: Final = {"key", "secret", "token", "anon", "endpoint_url", "client_
 _CLIENT: Final = {"region_name", "endpoint_url", "aws_access_key_id", "aws_secret_access_key", "aws_session_token"}
 
 
-async def s3_settings(filesystem: Any, options: Mapping[str, Any]) -> dict[str, str] | None:
+async def s3_settings(client: Any, options: Mapping[str, Any]) -> dict[str, str] | None:
     """TileDB's settings for a bucket, with the credentials, region and endpoint that the driver uses.
 
     Args:
-        filesystem: of s3fs.
+        client: an `S3Client`.
         options: that it was made with.
 
     Returns:
@@ -24,8 +24,7 @@ async def s3_settings(filesystem: Any, options: Mapping[str, Any]) -> dict[str, 
     client_options = options.get("client_kwargs") or {}
     if set(options) - _UNDERSTOOD or set(client_options) - _CLIENT:
         return None
-    await filesystem.set_session()
-    meta = filesystem._s3.meta
+    meta = client.boto.meta
     endpoint = urlsplit(meta.endpoint_url)
     amazon = (endpoint.hostname or "").endswith(("amazonaws.com", "amazonaws.com.cn"))
     settings = {"vfs.s3.region": meta.region_name or "us-east-1", "vfs.s3.scheme": endpoint.scheme}
@@ -35,21 +34,9 @@ async def s3_settings(filesystem: Any, options: Mapping[str, Any]) -> dict[str, 
     authorities = ssl.get_default_verify_paths().cafile
     if authorities:
         settings["vfs.s3.ca_file"] = authorities
-    if options.get("anon"):
+    keys = client.keys()
+    if keys is None:
         return {**settings, "vfs.s3.no_sign_request": "true"}
-    found = await _credentials(filesystem, {**client_options, **options})
-    return None if found is None else {**settings, **found}
-
-
-async def _credentials(filesystem: Any, options: Mapping[str, Any]) -> dict[str, str] | None:
-    key = options.get("key") or options.get("aws_access_key_id")
-    secret = options.get("secret") or options.get("aws_secret_access_key")
-    token = options.get("token") or options.get("aws_session_token")
-    if not key or not secret:
-        found = await filesystem.session.get_credentials()
-        if found is None:
-            return None
-        frozen = await found.get_frozen_credentials()
-        key, secret, token = frozen.access_key, frozen.secret_key, frozen.token
-    settings = {"vfs.s3.aws_access_key_id": str(key), "vfs.s3.aws_secret_access_key": str(secret)}
-    return {**settings, "vfs.s3.aws_session_token": str(token)} if token else settings
+    settings["vfs.s3.aws_access_key_id"] = keys.access
+    settings["vfs.s3.aws_secret_access_key"] = keys.secret
+    return {**settings, "vfs.s3.aws_session_token": keys.token} if keys.token else settings

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from typing import TYPE_CHECKING
 
 from hangar_cloud.backends.errors import CorruptDataError, ObjectNotFoundError
 from hangar_cloud.backends.store.bounded import gather_bounded
+from hangar_cloud.backends.store.driving import in_thread
 from hangar_cloud.backends.store.retry import Fault
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ async def upload_object(store: RemoteStore, path: str, source: Path, progress: P
 
 
 async def _create_small(store: RemoteStore, path: str, source: Path) -> bool:
-    data = await asyncio.to_thread(source.read_bytes)
+    data = await in_thread(source.read_bytes)
 
     async def write() -> bool:
         try:
@@ -69,18 +69,16 @@ async def _present(store: RemoteStore, path: str, size: int) -> bool:
 
 
 async def download_object(store: RemoteStore, path: str, stream: FileIO, progress: Progress | None) -> None:
-    """Write all bytes of an object into ``stream`` (unbuffered, seekable), several parts at a time."""
+    """Write all bytes of an object into ``stream`` (unbuffered, of a file), several parts at a time."""
     info = await store._attempt("look up", path, lambda: store._describe(path))
 
     def part(offset: int) -> Callable[[], Awaitable[None]]:
         async def fetch() -> None:
             data = await store._read_exactly(path, offset, min(store.part_bytes, info.size - offset))
-            # All parts are written by the one thread of the event loop, so nobody moves the position in
-            # between.
-            stream.seek(offset)
+            # At a place, since other threads write other parts.
             view = memoryview(data)
             while view:
-                view = view[stream.write(view) :]
+                view = view[os.pwrite(stream.fileno(), view, offset + len(data) - len(view)) :]
             if progress is not None:
                 progress(len(data))
 
@@ -99,4 +97,4 @@ async def read_part(source: Path, offset: int, length: int) -> bytes:
             stream.seek(offset)
             return stream.read(length)
 
-    return await asyncio.to_thread(read)
+    return await in_thread(read)

@@ -15,8 +15,8 @@ from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.errors import InvalidNameError, InvalidSampleError
 from hangar_cloud.catalog.keys import RowKey
 from hangar_cloud.catalog.schema import Payload
-from hangar_cloud.column_writer import checked_key
 from hangar_cloud.errors import BulkImportError, UdfError
+from hangar_cloud.given_keys import checked_key
 
 _COMPARED_SAMPLES: Final = 1_000
 _MOST_TRACE: Final = 100_000

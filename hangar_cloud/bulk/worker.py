@@ -23,7 +23,6 @@ from hangar_cloud.catalog.digest_index import DigestIndex
 from hangar_cloud.catalog.errors import InvalidSampleError
 from hangar_cloud.catalog.keys import RowKey
 from hangar_cloud.catalog.sample_writer import SampleWriter
-from hangar_cloud.catalog.working_set import FLUSH_BYTES, FLUSH_SAMPLES
 from hangar_cloud.errors import BulkImportError
 
 AT_FILE: Final = "at"
@@ -31,7 +30,9 @@ AT_FILE: Final = "at"
 LATE: Final = "late"
 """Folder in a worker's folder for samples that the calling process writes in the end."""
 _LATE_OPTIONS: Final = {"codec": "lz4"}
-_MOST_PENDING: Final = 4 * FLUSH_BYTES
+_FLUSH_BYTES: Final = 4 * 1024 * 1024
+_FLUSH_SAMPLES: Final = 32_768
+_MOST_PENDING: Final = 4 * _FLUSH_BYTES
 _UPLOADS: Final = 2
 _TELL_SECONDS: Final = 0.2
 
@@ -128,7 +129,7 @@ class Worker:
             return
         self._pending[name][sample.key] = sample
         self._bytes[name] += size
-        if self._bytes[name] >= FLUSH_BYTES or len(self._pending[name]) >= FLUSH_SAMPLES:
+        if self._bytes[name] >= _FLUSH_BYTES or len(self._pending[name]) >= _FLUSH_SAMPLES:
             self._flush(name)
         elif sum(self._bytes.values()) >= _MOST_PENDING:
             for column in self._columns:

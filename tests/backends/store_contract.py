@@ -324,3 +324,15 @@ class ObjectStoreContract:
         }
         assert (counting.bytes_received, counting.bytes_sent) == (1000 + 1000 + 30 + 5, 3 + 5)
         assert pickle.loads(pickle.dumps(counting)).requests == {}
+
+    def test_views_are_the_same_bytes(self, store, plant):
+        data = bytes(range(256)) * 40
+        plant("x", data)
+        counting = CountingStore(store)
+
+        found = counting.get_views([("x", 100, 5_000), ("x", 5_200, 5_000), ("x", 100, 0), ("x", 7, 1)])
+
+        assert [bytes(part) for part in found] == [data[100:5_100], data[5_200:10_200], b"", data[7:8]]
+        assert counting.requests == {"get_range": 1}
+        with pytest.raises(ObjectNotFoundError):
+            store.get_views([("no/such", 0, 1)])

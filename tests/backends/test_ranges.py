@@ -60,3 +60,16 @@ def test_one_long_range_stays_one_request_and_takes_in_what_it_covers():
     plan = join_ranges([("x", 0, 1000), ("x", 500, 10), ("x", 1000, 10)], max_joined=100)
 
     assert [(joined.offset, joined.length) for joined in plan] == [(0, 1000), (1000, 10)]
+
+
+def test_views_keep_little_more_in_memory_than_what_is_wanted():
+    data = bytes(range(250)) * 4
+    dense = join_ranges([("x", 0, 400), ("x", 500, 500)], join_gap=1000)
+    sparse = join_ranges([("x", 0, 10), ("x", 990, 10)], join_gap=1000)
+    alone = join_ranges([("x", 0, 1000)])
+    kinds = []
+    for (plan,), wanted in ((dense, [(0, 400), (500, 500)]), (sparse, [(0, 10), (990, 10)]), (alone, [(0, 1000)])):
+        parts = [part for _, part in sorted(plan.views(data))]
+        assert parts == [data[offset : offset + length] for offset, length in wanted]
+        kinds.append({type(part) for part in parts})
+    assert kinds == [{memoryview}, {bytes}, {bytes}]

@@ -58,6 +58,10 @@ def test_urls_that_cannot_be_opened(url, says):
 def test_a_missing_driver_names_its_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "s3fs", None)
     with pytest.raises(UnsupportedStoreError, match="pip install s3fs"):
+        open_store("s3://bucket/x", {"requester_pays": True}).ping()
+    monkeypatch.setitem(sys.modules, "botocore", None)
+    monkeypatch.setitem(sys.modules, "botocore.session", None)
+    with pytest.raises(UnsupportedStoreError, match="pip install boto3"):
         open_store("s3://bucket/x").ping()
     monkeypatch.setitem(sys.modules, "adlfs", None)
     with pytest.raises(UnsupportedStoreError, match="pip install adlfs"):

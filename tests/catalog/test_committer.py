@@ -268,7 +268,7 @@ def test_a_process_that_dies_between_writes_of_a_local_repository(tmp_path, monk
     elif step == "settle":
         monkeypatch.setattr(bench.committer, "_settle", die)
     elif step == "index":
-        monkeypatch.setattr(bench.index, "add", then_die(bench.index.add))
+        monkeypatch.setattr(bench.index, "add_rows", then_die(bench.index.add_rows))
     elif step == "clear":
         real_unlink = Path.unlink
 

@@ -47,8 +47,8 @@ elif where == "in pack":
 elif where == "before rows":
     bench.staging.stage_samples = die
 elif where == "in rows":
-    real = bench.staging._insert
-    bench.staging._insert = lambda table, *rest: (real(table, *rest), table == "samples" and die())
+    real = bench.staging._insert_table
+    bench.staging._insert_table = lambda table, *rest: (real(table, *rest), table == "samples" and die())
 elif where == "in rows, extents only":
     real = bench.staging._insert
     bench.staging._insert = lambda table, *rest: (real(table, *rest), die())

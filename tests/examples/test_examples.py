@@ -45,7 +45,12 @@ def make_mnist(folder: Path, train: int = 600, test: int = 100) -> None:
 
 
 def test_each_example_is_run_here():
-    assert {path.name for path in EXAMPLES.glob("*.py")} == {"quickstart.py", "over_s3.py", "mnist.py"}
+    needing_others = {
+        "train_jax.py",
+        "train_tf.py",
+    }  # run by tests/loaders/test_frameworks.py, where these are installed
+    run_here = {"quickstart.py", "over_s3.py", "mnist.py", "train_torch.py"}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == run_here | needing_others
 
 
 def test_quickstart(tmp_path):
@@ -90,3 +95,15 @@ def test_over_s3_with_a_server_of_its_own(tmp_path):
 
 def test_over_s3_without_a_bucket(tmp_path):
     assert "--local-server" in run("over_s3.py", cwd=tmp_path, code=2)
+
+
+def test_training_from_s3_goes_on_in_the_middle_of_an_epoch(s3_server, s3_url, tmp_path):
+    make_mnist(tmp_path / "data", train=6000, test=500)
+    options = s3_server.storage_options
+    found = {"AWS_SECRET_ACCESS_KEY": options["secret"], "AWS_ACCESS_KEY_ID": options["key"], "OMP_NUM_THREADS": "1"}
+    arguments = (s3_url, "--endpoint", s3_server.endpoint, "--data", tmp_path / "data", "--epochs", "2")
+    said = run("train_torch.py", *arguments, cwd=tmp_path, environment=found)
+    assert "stopped after 23 of 47 batches" in said
+    assert "epoch 0: 24 batches" in said
+    assert "epoch 1: 47 batches" in said
+    assert "right for 100.00% of the test images" in said

@@ -73,6 +73,11 @@ def test_the_test_can_fail():
     assert "numpy" in loaded_by("import numpy")
 
 
+def test_loaders_load_no_framework_but_their_own():
+    names = "keys_where, make_numpy_dataset, make_tf_dataset, make_torch_dataset, make_torch_stream"
+    assert loaded_by(f"from hangar_cloud import {names}") & {"torch", "tensorflow", "jax", "pandas"} == set()
+
+
 @pytest.mark.parametrize("name", hangar_cloud.__all__)
 def test_every_public_name_is_there(name):
     assert getattr(hangar_cloud, name) is not None

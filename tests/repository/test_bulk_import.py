@@ -86,8 +86,8 @@ def pack_bytes(repository: Repository) -> int:
 
 
 def lasting(repository: Repository) -> dict[str, bytes]:
-    """All files, but for the database (which says nothing by its bytes), the lock and the index."""
-    passing = ("staging.duckdb", ".lock", ".places", ".covered")
+    """All files, but for the database (which says nothing by its bytes), the note about it, the lock and the index."""
+    passing = ("staging.duckdb", "clean.json", ".lock", ".places", ".covered")
     return {name: data for name, data in files_of(repository.path).items() if not name.endswith(passing)}
 
 

@@ -97,7 +97,7 @@ def test_equal_samples_are_stored_once_while_their_pack_is_there(forked):
     repository, _ = forked
     counting = CountingStore(repository._storage.store)
     writer = repository.checkout(write=True)
-    writer._committer._publisher._store = counting
+    writer._committer.publisher._store = counting
     writer["array", 100] = noise(55)
     writer["array", 1] = noise(1)
     writer.commit("the same again")
@@ -131,9 +131,11 @@ def test_samples_outlive_the_pack_that_they_were_found_in(forked, open_bucket, d
 def test_samples_under_their_own_keys_are_not_copied(forked):
     repository, _ = forked
     writer = repository.checkout(write=True)
-    writer["array", 1] = noise(1)
+    with writer["array"] as column:
+        column[1] = noise(1)
     assert writer._staging.spares() == {}
-    writer["array", 77] = noise(2)
+    with column:
+        column[77] = noise(2)
     assert len(writer._staging.spares()) == 1
     writer.reset_staging_area()
 

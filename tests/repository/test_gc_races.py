@@ -335,7 +335,7 @@ def test_a_commit_that_came_and_was_given_up_during_a_collection_is_whole(scene,
     repository.create_branch("tried")
     writer = repository.checkout(write=True, branch="tried")
     writer["array", 200] = noise(200)
-    publisher = writer._committer._publisher
+    publisher = writer._committer.publisher
     put, condemn = publisher.put, threading.Event()
 
     def put_late(path: str, data: bytes) -> None:

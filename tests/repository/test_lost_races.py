@@ -106,7 +106,7 @@ def test_no_object_of_any_kind_is_sent_twice(late, machine):
 def test_a_race_that_is_lost_during_the_upload_costs_no_records(late, machine):
     writer, store = late
     writer["image"].update({number: noise(number) for number in range(20, 30)})
-    publisher = writer._committer._publisher
+    publisher = writer._committer.publisher
     real = publisher.pack
 
     def pack(*arguments):
@@ -123,13 +123,13 @@ def test_a_race_that_is_lost_during_the_upload_costs_no_records(late, machine):
 def test_attempts_that_others_were_first_for_during_the_upload_are_limited(late, machine):
     writer, _ = late
     writer["image"][40] = noise(40)
-    real = writer._committer._publisher.pack
+    real = writer._committer.publisher.pack
 
     def pack(*arguments):
         add_commit(machine(), {COUNT - 30: np.array(np.random.default_rng().integers(1 << 40))}, column="label")
         real(*arguments)
 
-    writer._committer._publisher.pack = pack
+    writer._committer.publisher.pack = pack
     with pytest.raises(HeadMovedError, match="while this one uploaded"):
         writer.commit("late", attempts=2)
     assert np.array_equal(writer["image", 40], noise(40))

@@ -227,7 +227,7 @@ def test_a_lost_race_uploads_no_sample_again(bucket, s3_url, s3_options, tmp_pat
     for key in range(100):
         two["image", key] = noise(key)
     counting = CountingStore(other._storage.store)
-    two._committer._publisher._store = counting
+    two._committer.publisher._store = counting
     pointers = two._committer._pointers
     real, races = pointers.move, iter(range(3))
 

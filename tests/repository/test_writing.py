@@ -144,7 +144,8 @@ def test_update_takes_a_mapping_pairs_and_keywords(writer, column):
 
 
 def test_update_checks_everything_before_it_writes(writer, column):
-    column[0] = sample(0)
+    with column:
+        column[0] = sample(0)
     before = files_of(writer._staging.folder).keys(), len(column)
     for bad in ({0: sample(9), 1: sample(1)[:5]}, {0: sample(9), "bad key": sample(1)}, {0: sample(9), 1: [1]}):
         for block in (False, True):

@@ -1,0 +1,212 @@
+"""A stream of batches: the order, a rank's share of it, reading, and the place where it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final
+
+from hangar_cloud.errors import InvalidArgumentError, TransformError
+from hangar_cloud.loaders.feed import Step, batches
+from hangar_cloud.loaders.order import BlockShuffle, EpochOrder, FixedOrder, FullShuffle
+from hangar_cloud.loaders.permutations import Positions
+from hangar_cloud.loaders.progress_state import Place, from_state, to_state
+from hangar_cloud.loaders.selection import SampleKey, select
+from hangar_cloud.loaders.shares import Shares
+from hangar_cloud.loaders.source import BLOCK_BYTES, SampleSource
+
+MEMORY: Final = 256 * 1024 * 1024
+_WINDOW_BYTES: Final = 64 * BLOCK_BYTES
+_SHUFFLES: Final = (True, False, "full", "storage")
+_SHOWN: Final = 5
+
+Transform = Callable[[dict[str, Any]], Any]
+
+
+class BatchStream:
+    """Batches of samples, epoch after epoch.
+
+    Each `iter` is an epoch; the next one comes in another order, which follows from seed and epoch alone. `state_dict`
+    and `load_state_dict` go on in the middle of one. The arguments are those of `make_numpy_dataset`.
+    """
+
+    def __init__(
+        self,
+        columns: Any,
+        keys: Iterable[Any] | None = None,
+        batch_size: int | None = None,
+        *,
+        index_range: slice | None = None,
+        field_names: Sequence[str] | None = None,
+        shuffle: bool | str = True,
+        window: int | None = None,
+        seed: int = 0,
+        drop_last: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+        transform: Transform | None = None,
+        memory: int = MEMORY,
+    ) -> None:
+        _check(batch_size=batch_size, window=window, seed=seed, rank=rank, world_size=world_size, memory=memory)
+        if not any(shuffle is known or (shuffle == known and isinstance(shuffle, str)) for known in _SHUFFLES):
+            raise InvalidArgumentError(f"shuffle must be True, False, 'full' or 'storage', not {shuffle!r}")
+        if transform is not None and not callable(transform):
+            raise InvalidArgumentError(f"transform must be a function of a batch, not {transform!r}")
+        selection = select(columns, keys, index_range, field_names)
+        # Three portions are held at a time: one that is used up, and two that are read meanwhile.
+        self._portion_bytes = memory // 4
+        self._source = SampleSource(selection, memory // 2)
+        self._shuffle, self._seed = shuffle, seed
+        self._edges = self._source.edges()
+        self._blocks = self._window_blocks(window)
+        self._singly = batch_size is None
+        self._batch_size = world_size if batch_size is None else batch_size
+        self._drop_last, self._rank, self._world_size = drop_last, rank, world_size
+        self._transform = transform
+        self._shares(0)  # refuses numbers that do not fit
+        self._fingerprint: str | None = None
+        self._epoch = 0
+        self._begun = False
+        self._place = Place(0, 0, 0, 0, self._batch_size, None)
+
+    @property
+    def field_names(self) -> list[str]:
+        """Names of the fields of a batch."""
+        return list(self._source.fields)
+
+    @property
+    def keys(self) -> list[SampleKey]:
+        """Keys of the samples, in the order asked for."""
+        return list(self._source._selection.keys)
+
+    @property
+    def num_samples(self) -> int:
+        """Number of samples, over all ranks."""
+        return self._source.count
+
+    @property
+    def epoch(self) -> int:
+        """Number of the epoch that was begun last, or else comes first."""
+        return self._epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Make `epoch` the one that the next `iter` begins."""
+        _check(epoch=epoch)
+        self._epoch, self._begun = epoch, False
+        self._place = Place(epoch, 0, 0, 0, self._batch_size, None)
+
+    def __len__(self) -> int:
+        """Number of batches (or samples, without a batch_size) that this rank has in a whole epoch."""
+        shares = self._shares(0)
+        start, stop = shares.part(shares.steps - 1) if shares.steps else (0, 1)
+        return shares.steps - (self._singly and start == stop)
+
+    def __iter__(self) -> Iterator[Any]:
+        """The batches of the next epoch, or the rest of the one whose state was loaded."""
+        if self._begun:
+            self.set_epoch(self._epoch + 1)
+        self._begun = True
+        return self._batches(self._place)
+
+    def state_dict(self, batches: int | None = None) -> dict[str, Any]:
+        """The place in training, as plain values.
+
+        Args:
+            batches: how many batches of this epoch (since it was begun or gone on with) were used. By default as
+                many as the iterator has given; workers of a data loader run ahead and know nothing of this object.
+        """
+        place = self._place if batches is None else self._after(self._place, batches)
+        return to_state(place, **self._told())
+
+    def _after(self, place: Place, batches: int) -> Place:
+        """The place so many batches behind where an epoch was begun or gone on with."""
+        _check(batches=batches)
+        consumed = self._shares(place.start).consumed(batches)
+        return place._replace(consumed=consumed, next_step=batches, workers=None)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on at a place: the next `iter` gives the rest of that epoch. Nothing is read.
+
+        Raises:
+            ValueError: not a state, or one of other data, another seed or another order.
+        """
+        place = from_state(state, **self._told())
+        if place.workers is None:
+            place = place._replace(start=place.consumed, next_step=0, batch_size=self._batch_size)
+        elif place.batch_size != self._batch_size:
+            raise InvalidArgumentError(
+                f"a worker's state goes on with its batch_size ({place.batch_size}), not {self._batch_size}"
+            )
+        self._place, self._epoch, self._begun = place, place.epoch, False
+
+    def _told(self) -> dict[str, Any]:
+        if self._fingerprint is None:
+            self._fingerprint = self._source.fingerprint()
+        order = f"{self._shuffle} {self._blocks}" if self._shuffle is True else str(self._shuffle)
+        return {"seed": self._seed, "order": order, "samples": self._source.count, "fingerprint": self._fingerprint}
+
+    def _window_blocks(self, window: int | None) -> int:
+        blocks = max(len(self._edges) - 1, 1)
+        if window is not None:
+            return min(max(1, round(window * blocks / max(self._source.count, 1))), blocks)
+        return min(max(1, _WINDOW_BYTES // BLOCK_BYTES), blocks)
+
+    def _order(self, epoch: int) -> EpochOrder:
+        count = self._source.count
+        if self._shuffle == "full":
+            return FullShuffle(count, self._seed, epoch)
+        if self._shuffle is True:
+            return BlockShuffle(self._edges, self._blocks, self._seed, epoch)
+        return FixedOrder(count, None if self._shuffle == "storage" else self._source.key_order)
+
+    def _shares(self, start: int) -> Shares:
+        return Shares(self._source.count, self._batch_size, self._drop_last, self._rank, self._world_size, start)
+
+    def _batches(self, place: Place, worker: tuple[int, int] | None = None) -> Iterator[Any]:
+        """The batches from a place on: all of this rank's, or those of a worker (its number, how many there are)."""
+        if place.workers is not None and place.workers != worker:
+            raise InvalidArgumentError(
+                f"this state is that of worker {place.workers[0]} of {place.workers[1]}; go on with as many workers, "
+                "or with the state of a whole epoch: state_dict(batches=…)"
+            )
+        shares = self._shares(place.start)
+        number, workers = worker or (0, 1)
+        first = place.next_step if place.workers else place.next_step + number
+        self._place = place = place._replace(next_step=first, workers=worker)
+        return self._steps_of(place, shares, range(first, shares.steps, workers))
+
+    def _steps_of(self, place: Place, shares: Shares, numbers: range) -> Iterator[Any]:
+        steps: Iterator[Step] = ((number, *shares.part(number)) for number in numbers)
+        for number, positions, batch in batches(self._source, self._order(place.epoch), steps, self._portion_bytes):
+            if self._singly and not len(positions):
+                return
+            given = self._finished(batch, positions)
+            self._place = place._replace(
+                consumed=shares.consumed(number + 1), next_step=number + numbers.step, batch_size=self._batch_size
+            )
+            yield given
+
+    def _finished(self, batch: dict[str, Any], positions: Positions) -> Any:
+        """A batch as it is given out."""
+        if self._singly:
+            batch = {name: values[0] for name, values in batch.items()}
+        if self._transform is None:
+            return batch
+        try:
+            return self._transform(batch)
+        except Exception as error:
+            raise self._failed(positions, error) from error
+
+    def _failed(self, positions: Positions, error: Exception) -> TransformError:
+        keys = [self._source.keys[i] for i in positions[:_SHOWN].tolist()]
+        more = f" and {len(positions) - _SHOWN} more" if len(positions) > _SHOWN else ""
+        named = ", ".join(map(repr, keys)) + more
+        return TransformError(f"the transform failed on the samples {named}: {type(error).__name__}: {error}")
+
+
+def _check(**numbers: int | None) -> None:
+    least = {"batch_size": 1, "window": 1, "world_size": 1, "memory": 1}
+    for name, number in numbers.items():
+        if number is None and name in ("batch_size", "window"):
+            continue
+        if type(number) is not int or number < least.get(name, 0):
+            raise InvalidArgumentError(f"{name} must be a whole number from {least.get(name, 0)} on, not {number!r}")

@@ -1,0 +1,115 @@
+"""Many packed samples of one shape at once: each block is decoded once, each sample compared with its digest."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from blake3 import blake3
+
+from hangar_cloud.backends.errors import HangarError
+from hangar_cloud.backends.pack_reader import PackedSample
+from hangar_cloud.catalog.leaf import Leaf
+from hangar_cloud.column import ColumnReader
+from hangar_cloud.loaders.pack_runs import read_blocks
+from hangar_cloud.loaders.permutations import Positions
+from hangar_cloud.loaders.whereabouts import Rows
+
+
+class _Run(NamedTuple):
+    """Samples wanted from one block, one after the other: where each begins in it, and its digest."""
+
+    block: tuple[bytes, int]
+    starts: list[int]
+    digests: list[bytes]
+
+
+class PackedRows:
+    """Samples of a column of fixed shape, by position.
+
+    Args:
+        column: the column.
+        rows: of each sample, by position.
+    """
+
+    def __init__(self, column: ColumnReader, rows: Rows) -> None:
+        self._column = column
+        self._rows = rows
+        schema = column._entry.schema
+        self._size = schema.fixed_size or 0
+        self._prefix = schema.prefix(None)
+
+    def read(self, positions: Positions, out: Any, places: Positions) -> bool:
+        """Put samples into places of `out`, an array; False where that takes a closer look, which `get_batch` has."""
+        self._column._alive()
+        try:
+            runs: list[_Run] = []
+            samples: dict[tuple[bytes, int], PackedSample] = {}
+            if not self._plan(positions, runs, samples):
+                return False
+            raws = read_blocks(self._column._packs, list(samples.values()))
+        except HangarError:
+            return False
+        # Some codecs give signed bytes, which memoryviews do not assign to others.
+        blocks = dict(zip(samples, (raw.cast("B") for raw in raws), strict=True))
+        target, done = memoryview(out.reshape(-1).view(np.uint8)), 0
+        goals = places.tolist()
+        for run in runs:
+            end = done + len(run.starts)
+            if not self._take(run, blocks[run.block], target, goals[done:end]):
+                return False
+            done = end
+        return True
+
+    def _plan(self, positions: Positions, runs: list[_Run], samples: dict[tuple[bytes, int], PackedSample]) -> bool:
+        """Say what is wanted, and one sample of each block; False if one is not packed, or not of its column's size."""
+        rows, schema = self._rows, self._column._entry.schema
+        numbers = rows.leaf[positions]
+        begin = 0
+        for end in [*(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(positions)]:
+            leaf = self._column._nodes.leaf(rows.leaves[numbers[begin]], schema)
+            if not self._plan_leaf(leaf, rows.row[positions[begin:end]].tolist(), runs, samples):
+                return False
+            begin = end
+        return True
+
+    def _plan_leaf(
+        self, leaf: Leaf, rows: list[int], runs: list[_Run], samples: dict[tuple[bytes, int], PackedSample]
+    ) -> bool:
+        packed, size = leaf.packed, self._size
+        if packed is None or leaf.values is not None:
+            return False
+        digests, names, offsets, _, starts, sizes = packed
+        run = _Run((b"", -1), [], [])
+        for row in rows:
+            if sizes[row] != size:
+                return False
+            block = names[row * 16 : row * 16 + 16], offsets[row]
+            if block != run.block:
+                run = _Run(block, [], [])
+                runs.append(run)
+                if block not in samples:
+                    found = leaf.row(row)
+                    assert found.place is not None
+                    samples[block] = PackedSample(found.place, found.identity[1:], self._prefix)
+            run.starts.append(starts[row])
+            run.digests.append(digests[row * 32 : row * 32 + 32])
+        return True
+
+    def _take(self, run: _Run, raw: memoryview, out: memoryview, places: list[int]) -> bool:
+        """Compare the samples of a run with their digests, and copy them; False if one is not what it should be."""
+        size, prefix, first, count = self._size, self._prefix, run.starts[0], len(places)
+        if max(run.starts) + size > len(raw):
+            return False
+        # A block that is one sample was compared when it was read.
+        if len(raw) != size:
+            for start, digest in zip(run.starts, run.digests, strict=True):
+                if blake3(prefix + raw[start : start + size]).digest() != digest:
+                    return False
+        ends = range(first, first + count * size, size)
+        if places == list(range(places[0], places[0] + count)) and run.starts == list(ends):
+            out[places[0] * size : (places[0] + count) * size] = raw[first : first + count * size]
+            return True
+        for place, start in zip(places, run.starts, strict=True):
+            out[place * size : (place + 1) * size] = raw[start : start + size]
+        return True

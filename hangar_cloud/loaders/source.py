@@ -1,0 +1,175 @@
+"""The samples of a loader by position: read in planned reads, and kept in memory where all of them fit."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor, Future, wait
+from hashlib import blake2b
+from itertools import pairwise
+from typing import Any, Final
+
+import numpy as np
+
+from hangar_cloud.loaders.fields import Field, Values
+from hangar_cloud.loaders.order import block_edges
+from hangar_cloud.loaders.permutations import Positions
+from hangar_cloud.loaders.selection import SampleKey, Selection
+from hangar_cloud.loaders.whereabouts import byte_order, find
+
+BLOCK_BYTES: Final = 1024 * 1024
+_READ_BYTES: Final = 4 * BLOCK_BYTES
+
+
+class SampleSource:
+    """The samples of a selection. Position 0 is the sample whose bytes lie first.
+
+    Args:
+        selection: columns and keys.
+        keep_bytes: if all samples take no more than this, they stay in memory once read.
+
+    `count` is their number, `key_order` the positions in the order of the selection's keys (None: 0, 1, 2 …), `has_all`
+    whether all are in memory.
+    """
+
+    def __init__(self, selection: Selection, keep_bytes: int) -> None:
+        self._selection = selection
+        self.count = len(selection.keys)
+        self.fields = {name: Field(c, selection.by_subsample) for name, c in selection.columns.items()}
+        self._lay_out()
+        self.keeps = self.bytes_of(None) <= keep_bytes
+        self._make_room()
+
+    def _lay_out(self) -> None:
+        """Samples lie as those of the column with the most bytes do; other columns follow it."""
+        found = {name: find(field.column, self._selection) for name, field in self.fields.items()}
+        sizes = sum((where.spots.size for where in found.values()), np.zeros(self.count, np.int64))
+        biggest = max(found.values(), key=lambda where: int(where.spots.size.sum()))
+        order = byte_order(biggest.spots)
+        for name, field in self.fields.items():
+            field.locate(found[name], order)
+        self._order = order
+        self.keys: list[SampleKey] = self._selection.keys
+        self.key_order: Positions | None = None
+        if order is not None:
+            self.keys = [self._selection.keys[i] for i in order.tolist()]
+            self.key_order = np.empty(self.count, np.int64)
+            self.key_order[order] = np.arange(self.count)
+            sizes = sizes[order]
+        equal = self.count == 0 or bool((sizes == sizes[0]).all())
+        self._sizes: Positions | int = int(sizes[:1].sum()) if equal else sizes
+
+    def _make_room(self) -> None:
+        # Made at once and not when it is needed, which threads of several iterators may do together. What is not
+        # written to takes no memory.
+        self._kept = {name: field.empty(self.count) for name, field in self.fields.items()} if self.keeps else {}
+        self._have = np.zeros(self.count, np.bool_)
+        self.has_all = self.count == 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in ("_kept", "_have", "has_all")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._make_room()
+
+    @property
+    def sample_bytes(self) -> int:
+        """Bytes of a sample in memory, on average."""
+        return self.bytes_of(None) // max(self.count, 1)
+
+    def edges(self) -> Positions:
+        """Where blocks of about 1 MiB of neighbouring samples begin, and the number of samples."""
+        return block_edges(self._sizes, self.count, BLOCK_BYTES)
+
+    def bytes_of(self, positions: Positions | None) -> int:
+        """Bytes in memory of some samples, or of all."""
+        if isinstance(self._sizes, (int, np.integer)):
+            return int(self._sizes) * (self.count if positions is None else len(positions))
+        return int(self._sizes.sum() if positions is None else self._sizes[positions].sum())
+
+    def fingerprint(self) -> str:
+        """What tells these samples, and how they lie, from others: the same for the same commit, columns and keys."""
+        told = blake2b(digest_size=16)
+        for name, field in self.fields.items():
+            entry = field.column._entry
+            root = b"" if entry.root is None else entry.root.digest
+            told.update(repr((name, root, entry.schema.fingerprint)).encode())
+        if not self._selection.whole:
+            told.update(repr(self._selection.keys).encode())
+        told.update(b"" if self._order is None else self._order.tobytes())
+        return told.hexdigest()
+
+    def batch(self, values: dict[str, Values], places: Positions) -> dict[str, Any]:
+        """Some of the values of `read`, by field, as `Field.give` gives them. Raises ClosedError after `close()`."""
+        for field in self.fields.values():
+            field.column._alive()
+        return {name: field.give(values[name], places) for name, field in self.fields.items()}
+
+    def kept(self, positions: Positions) -> dict[str, Any]:
+        """A batch of samples once ``has_all`` says that all samples are in memory."""
+        return self.batch(self._kept, positions)
+
+    def read_batch(self, positions: Positions) -> dict[str, Any]:
+        """A batch that is read now. Raises as `ColumnReader.get_batch`."""
+        keys = [self.keys[i] for i in positions.tolist()]
+        batch: dict[str, Any] = {}
+        for name, field in self.fields.items():
+            values = field.read_batch(keys)
+            batch[name] = values if field.is_array else list(values)
+        return batch
+
+    def part(self, values: dict[str, Values], start: int, stop: int) -> dict[str, Any]:
+        """A batch of values of `read` that lie side by side and are given out once. Raises as `batch`."""
+        for field in self.fields.values():
+            field.column._alive()
+        return {name: field.part(values[name], start, stop) for name, field in self.fields.items()}
+
+    def read(self, positions: Positions, pool: Executor | None) -> tuple[dict[str, Values], Positions | None]:
+        """The values of some samples, and for each position where among them it is; None if in the same order.
+
+        Args:
+            positions: in any order.
+            pool: reads several parts at once in it; None reads them one after the other.
+
+        Raises:
+            as `ColumnReader.get_batch`.
+        """
+        if not self.keeps:
+            order = np.argsort(positions, kind="stable")
+            values = {name: field.empty(len(positions)) for name, field in self.fields.items()}
+            self._fill(values, order, positions[order], pool)
+            return values, None
+        missing = np.sort(positions[~self._have[positions]])
+        self._fill(self._kept, missing, missing, pool)
+        self._have[missing] = True
+        self.has_all = bool(self._have.all())
+        return self._kept, positions
+
+    def _fill(self, values: dict[str, Values], places: Positions, positions: Positions, pool: Executor | None) -> None:
+        """Read samples, by neighbours of some MiB, into places of their own. The positions are in order."""
+        if not len(positions):
+            return
+        cuts = self._cuts(positions)
+        parts = [(places[a:b], positions[a:b]) for a, b in pairwise(cuts)]
+        if pool is None or len(parts) < 2:
+            for part in parts:
+                self._fill_part(values, *part)
+            return
+        futures: list[Future[None]] = [pool.submit(self._fill_part, values, *part) for part in parts]
+        try:
+            for future in futures:
+                future.result()
+        finally:
+            for future in futures:
+                future.cancel()
+            wait(futures)
+
+    def _cuts(self, positions: Positions) -> list[int]:
+        if isinstance(self._sizes, (int, np.integer)):
+            step = max(1, _READ_BYTES // max(int(self._sizes), 1))
+            return [*range(0, len(positions), step), len(positions)]
+        return block_edges(self._sizes[positions], len(positions), _READ_BYTES).tolist()  # type: ignore[no-any-return]
+
+    def _fill_part(self, values: dict[str, Values], places: Positions, positions: Positions) -> None:
+        keys = [self.keys[i] for i in positions.tolist()]
+        for name, field in self.fields.items():
+            field.read(positions, keys, values[name], places)
