@@ -262,7 +262,8 @@ class BatchReading(FetchingAhead):
 
     def _load_places(self, warm: WarmReads, rows: RowSpots, places: Sequence[tuple[Leaf, int, int]]) -> None:
         if rows.sample_size <= MOST_SHARED:
-            warm.load_rows(places, self._can_fetch)
+            for compared in warm.load_rows(places, self._can_fetch):
+                rows.add_rows(*compared)
         for leaf, first, row in places:
             rows.add_leaf(leaf, first)
             rows.add_row(leaf, first, row)
@@ -297,8 +298,13 @@ class BatchReading(FetchingAhead):
             warm.learn(key)
             place = None if rows is None else warm.locate(key)
             if rows is not None and place is not None:
-                rows.add_leaf(place[0], place[1])
-                rows.add_row(*place)
+                leaf, first, row = place
+                rows.add_leaf(leaf, first)
+                compared = warm.prove_around(leaf, row)
+                if compared is None:
+                    rows.add_row(leaf, first, row)
+                else:
+                    rows.add_rows(leaf, first, *compared)
         ends = [place for key in (*keys[:1], *keys[-1:]) if (place := warm.locate(key)) is not None]
         self._follow_places(ends, len(keys))
 
