@@ -19,7 +19,8 @@
     ├── InvalidSampleError              (ValueError)         a value that does not fit its column
     ├── InvalidSchemaError              (ValueError)         a column that cannot be made like that
     ├── InvalidArgumentError            (ValueError)         any other argument that cannot be meant
-    │   └── InvalidSliceError           (IndexError)         an index that is no box of an array
+    │   ├── InvalidSliceError           (IndexError)         an index that is no box of an array
+    │   └── SampleNumberError           (IndexError)         no such sample of a dataset for training
     ├── RefNotFoundError                (ValueError)         no such branch or commit
     ├── RefExistsError                  (ValueError)         the branch exists already
     ├── HeadMovedError                  (RuntimeError)       another writer was first; nothing is lost
@@ -106,6 +107,10 @@ class InvalidArgumentError(HangarError, ValueError):
 
 class InvalidSliceError(InvalidArgumentError, IndexError):
     """An index that is no box of an array: out of bounds, too many dimensions, or anything but integers and slices."""
+
+
+class SampleNumberError(InvalidArgumentError, IndexError):
+    """A dataset for training has no sample of this number, or what was given is no number."""
 
 
 class UdfError(HangarError, TypeError):
@@ -293,6 +298,7 @@ __all__ = [
     "RemoteNotFoundError",
     "RepositoryExistsError",
     "SampleNotFoundError",
+    "SampleNumberError",
     "StagingError",
     "StashConflictError",
     "StashExistsError",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
@@ -46,8 +47,11 @@ class BatchStream:
         transform: Transform | None = None,
         memory: int = MEMORY,
     ) -> None:
-        _check(batch_size=batch_size, window=window, seed=seed, rank=rank, world_size=world_size, memory=memory)
-        if not any(shuffle is known or (shuffle == known and isinstance(shuffle, str)) for known in _SHUFFLES):
+        batch_size = None if batch_size is None else _whole("batch_size", batch_size, 1)
+        window = None if window is None else _whole("window", window, 1)
+        seed, rank, memory = _whole("seed", seed), _whole("rank", rank), _whole("memory", memory, 1)
+        world_size = _whole("world_size", world_size, 1)
+        if not any(shuffle is known or (isinstance(shuffle, str) and shuffle == known) for known in _SHUFFLES):
             raise InvalidArgumentError(f"shuffle must be True, False, 'full' or 'storage', not {shuffle!r}")
         if transform is not None and not callable(transform):
             raise InvalidArgumentError(f"transform must be a function of a batch, not {transform!r}")
@@ -90,7 +94,7 @@ class BatchStream:
 
     def set_epoch(self, epoch: int) -> None:
         """Make `epoch` the one that the next `iter` begins."""
-        _check(epoch=epoch)
+        epoch = _whole("epoch", epoch)
         self._epoch, self._begun = epoch, False
         self._place = Place(epoch, 0, 0, 0, self._batch_size, None)
 
@@ -119,9 +123,13 @@ class BatchStream:
 
     def _after(self, place: Place, batches: int) -> Place:
         """The place so many batches behind where an epoch was begun or gone on with."""
-        _check(batches=batches)
-        consumed = self._shares(place.start).consumed(batches)
-        return place._replace(consumed=consumed, next_step=batches, workers=None)
+        batches, shares = _whole("batches", batches), self._shares(place.start)
+        if batches > shares.steps:
+            raise InvalidArgumentError(
+                f"epoch {place.epoch} had {shares.steps} batches from where it was begun or gone on with, so {batches} "
+                "of them cannot have been used; count the batches of this epoch alone"
+            )
+        return place._replace(consumed=shares.consumed(batches), next_step=batches, workers=None)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on at a place: the next `iter` gives the rest of that epoch. Nothing is read.
@@ -180,9 +188,13 @@ class BatchStream:
             if self._singly and not len(positions):
                 return
             given = self._finished(batch, positions)
-            self._place = place._replace(
+            after = place._replace(
                 consumed=shares.consumed(number + 1), next_step=number + numbers.step, batch_size=self._batch_size
             )
+            # An older iterator that is still used would undo set_epoch and load_state_dict.
+            if self._place is place:
+                self._place = after
+            place = after
             yield given
 
     def _finished(self, batch: dict[str, Any], positions: Positions) -> Any:
@@ -203,10 +215,15 @@ class BatchStream:
         return TransformError(f"the transform failed on the samples {named}: {type(error).__name__}: {error}")
 
 
-def _check(**numbers: int | None) -> None:
-    least = {"batch_size": 1, "window": 1, "world_size": 1, "memory": 1}
-    for name, number in numbers.items():
-        if number is None and name in ("batch_size", "window"):
-            continue
-        if type(number) is not int or number < least.get(name, 0):
-            raise InvalidArgumentError(f"{name} must be a whole number from {least.get(name, 0)} on, not {number!r}")
+def _whole(name: str, number: Any, least: int = 0) -> int:
+    """A whole number as an int: orders follow from how seed and epoch are written, and numpy writes its own otherwise.
+
+    Raises InvalidArgumentError for anything else, and for less than the least.
+    """
+    try:
+        whole = operator.index(number)
+    except TypeError:
+        whole = -1
+    if isinstance(number, bool) or whole < least:
+        raise InvalidArgumentError(f"{name} must be a whole number from {least} on, not {number!r}")
+    return whole

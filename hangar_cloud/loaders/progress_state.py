@@ -62,6 +62,8 @@ def from_state(state: Any, *, seed: int, order: str, samples: int, fingerprint: 
                 "with the same arguments (batch_size, rank, world_size and memory may differ)"
             )
     workers = state["workers"]
+    if workers is not None and not _is_worker(workers):
+        raise InvalidArgumentError(f"this is not what state_dict() returns: workers is {workers!r}")
     return Place(
         state["epoch"],
         min(state["consumed"], samples),
@@ -70,3 +72,10 @@ def from_state(state: Any, *, seed: int, order: str, samples: int, fingerprint: 
         max(state["batch_size"], 1),
         None if workers is None else (int(workers[0]), int(workers[1])),
     )
+
+
+def _is_worker(workers: Any) -> bool:
+    """Whether this tells a worker: its number, and how many there are."""
+    if not isinstance(workers, (list, tuple)) or [type(number) for number in workers] != [int, int]:
+        return False
+    return bool(0 <= workers[0] < workers[1])

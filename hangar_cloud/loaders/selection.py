@@ -66,7 +66,10 @@ def select(
         return Selection(named, found, equal)
     if not isinstance(index_range, slice):
         raise InvalidArgumentError(f"index_range must be a slice, such as slice(0, 100), not {index_range!r}")
-    return Selection(named, found[index_range], False)
+    try:
+        return Selection(named, found[index_range], False)
+    except (TypeError, ValueError) as error:
+        raise InvalidArgumentError(f"index_range must be a slice of whole numbers, not {index_range!r}") from error
 
 
 def _named(columns: Any, field_names: Sequence[str] | None) -> dict[str, ColumnReader]:
@@ -78,8 +81,10 @@ def _named(columns: Any, field_names: Sequence[str] | None) -> dict[str, ColumnR
         if field_names is not None:
             raise InvalidArgumentError("give field names as the keys of `columns` or as `field_names`, not both")
         field_names, columns = list(columns), list(columns.values())
+    if isinstance(getattr(columns, "columns", None), Columns):
+        raise NoColumnsError("a loader takes columns, such as co.columns or co['images'], not the checkout co itself")
     if not isinstance(columns, Iterable) or isinstance(columns, (str, bytes)):
-        raise NoColumnsError(f"a loader takes columns, such as co['images'], not {type(columns).__name__}")
+        columns = [columns]
     columns = list(columns)
     if not columns:
         raise NoColumnsError("a loader takes one column or more, and was given none")
@@ -93,6 +98,8 @@ def _named(columns: Any, field_names: Sequence[str] | None) -> dict[str, ColumnR
 
 
 def _check_column(column: Any) -> None:
+    if isinstance(column, str):
+        raise NoColumnsError(f"a loader takes columns, such as co[{column!r}], not their names, such as {column!r}")
     if not isinstance(column, ColumnReader):
         raise NoColumnsError(f"a loader takes columns, such as co['images'], not {type(column).__name__}")
     if column.iswriteable:

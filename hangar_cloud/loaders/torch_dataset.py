@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from hangar_cloud.errors import InvalidArgumentError, TransformError
+from hangar_cloud.errors import InvalidArgumentError, SampleNumberError, TransformError
 from hangar_cloud.loaders.fields import Field
 from hangar_cloud.loaders.selection import SampleKey, Selection, select
 from hangar_cloud.loaders.torch_values import check_dtypes, import_torch, to_torch
@@ -70,17 +71,19 @@ class _Samples:
     def __getitem__(self, index: Any) -> Any:
         """The sample of a number; negative ones count from the end. Raises IndexError behind the last.
 
-        Of several numbers (a list, or an array of one dimension) a batch: a dict of tensors (samples, \\*shape), or of
-        lists. So ``DataLoader(dataset, sampler=BatchSampler(…), batch_size=None)`` needs no collating; the transform is
-        not called then, as it changes samples.
+        Of several numbers (a list, a slice, or an array of one dimension) a batch: a dict of tensors
+        (samples, \\*shape), or of lists. So ``DataLoader(dataset, sampler=BatchSampler(…), batch_size=None)`` needs no
+        collating; the transform is not called then, as it changes samples.
         """
+        if isinstance(index, slice):
+            return to_torch(self._read(self._keys[index]))
         if isinstance(index, list) or getattr(index, "ndim", 0) == 1:
-            return to_torch(self._read([self._keys[i] for i in index]))
+            return to_torch(self._read(self._keys_at(index)))
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """The samples of some numbers, in one planned read for each column."""
-        wanted = [self._keys[index] for index in indices]
+        wanted = self._keys_at(indices)
         samples: list[dict[str, Any]] = [{} for _ in wanted]
         for name, values in to_torch(self._read(wanted)).items():
             for sample, value in zip(samples, values, strict=True):
@@ -88,6 +91,20 @@ class _Samples:
         if self._transform is None:
             return samples
         return [self._changed(key, sample) for key, sample in zip(wanted, samples, strict=True)]
+
+    def _keys_at(self, indices: Any) -> list[SampleKey]:
+        """The keys of samples by their numbers. Raises SampleNumberError."""
+        told = f"samples of this dataset are told by numbers from 0 to below {len(self)}"
+        numbers = indices.tolist() if hasattr(indices, "tolist") else list(indices)
+        if any(isinstance(number, bool) for number in numbers):
+            raise SampleNumberError(f"{told}, not by True and False; give the numbers of those that are wanted")
+        try:
+            return [self._keys[operator.index(number)] for number in numbers]
+        except IndexError:
+            beyond = next(number for number in numbers if not -len(self) <= number < len(self))
+            raise SampleNumberError(f"there is no sample number {beyond}: {told}") from None
+        except TypeError as error:
+            raise SampleNumberError(f"{told}, not by {numbers!r}") from error
 
     def _read(self, keys: list[SampleKey]) -> dict[str, Any]:
         batch: dict[str, Any] = {}

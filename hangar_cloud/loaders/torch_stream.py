@@ -63,6 +63,7 @@ def make_torch_stream(
         raise InvalidArgumentError("give both rank and world_size, or neither")
     if pin_memory and not torch.cuda.is_available():
         raise InvalidArgumentError("pin_memory is for a GPU, and torch finds none here; leave it out")
+    by_default = rank is None
     if rank is None or world_size is None:
         rank, world_size = _own_rank(torch)
     return _stream_class()(
@@ -80,6 +81,7 @@ def make_torch_stream(
         transform=transform,
         memory=memory,
         pin=pin_memory,
+        by_default=by_default,
     )
 
 
@@ -112,12 +114,15 @@ class _TensorStream(BatchStream):
     writers at a time.
     """
 
-    def __init__(self, columns: Any, keys: Any, batch_size: int | None, *, pin: bool, **options: Any) -> None:
+    def __init__(
+        self, columns: Any, keys: Any, batch_size: int | None, *, pin: bool, by_default: bool, **options: Any
+    ) -> None:
         import torch
 
         super().__init__(columns, keys, batch_size, **options)
         check_dtypes({name: field.column for name, field in self._source.fields.items()})
         self._pin = pin
+        self._rank_by_default = by_default
         self._shared = torch.zeros(_BEGUN + _slot(_MOST_WORKERS + 1, 0), dtype=torch.int64)
         self._shared.share_memory_()  # type: ignore[no-untyped-call]
         self._loaded_by_worker = False
@@ -162,6 +167,7 @@ class _TensorStream(BatchStream):
             self._loaded_by_worker = True
 
     def __iter__(self) -> Iterator[Any]:
+        self._check_rank()
         worker = _worker()
         slot = 0 if worker is None else _slot(worker[1], worker[0])
         # Not those of this number of workers: they begin this epoch now, one after the other.
@@ -174,6 +180,19 @@ class _TensorStream(BatchStream):
         self._loaded_by_worker, self._begun = False, True
         self._shared[_BEGUN + slot] = begun + 1 - elsewhere
         return self._batches(self._place, worker)
+
+    def _check_rank(self) -> None:
+        """Refuse to give the samples of other ranks too, where the group was made after the stream."""
+        if not self._rank_by_default:
+            return
+        import torch
+
+        if _own_rank(torch) not in ((0, 1), (self._rank, self._world_size)):
+            rank, world_size = _own_rank(torch)
+            raise InvalidArgumentError(
+                f"this process is rank {rank} of {world_size}, and the stream was made for rank {self._rank} of "
+                f"{self._world_size}: make it after torch.distributed.init_process_group, or give rank and world_size"
+            )
 
     def _begun_in_all(self, but: int | None = None) -> int:
         """Epochs that were begun since the first: by this process (0), and by each number of workers."""
@@ -197,6 +216,8 @@ class _TensorStream(BatchStream):
         return f"HangarTorchStream({self.num_samples} samples in {len(self)} batches, fields: {fields})"
 
     def __reduce__(self) -> tuple[Any, ...]:
+        # Workers that are not forked know nothing of the group.
+        self._check_rank()
         return _restored, (self.__dict__,)
 
 

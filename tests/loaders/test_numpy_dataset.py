@@ -144,6 +144,49 @@ def test_a_state_of_something_else_is_refused(co, digits):
     for broken in ({}, None, {**state, "epoch": -1}, {**state, "consumed": "9"}, {**state, "version": 2}):
         with pytest.raises(ValueError):
             dataset.load_state_dict(broken)
+    for broken in ({**state, "workers": workers} for workers in (3, [1], ["a", "b"], [5, 0], [2, 2])):
+        with pytest.raises(ValueError):
+            dataset.load_state_dict(broken)
+
+
+def test_an_iterator_that_is_still_used_does_not_undo_set_epoch_or_load_state_dict(co):
+    def made():
+        return make_numpy_dataset([co["image"], co["label"]], batch_size=64, seed=2, memory=4000)
+
+    whole = made()
+    wanted = [seen(whole) for _ in range(3)]
+    dataset = made()
+    old = iter(dataset)
+    next(old)
+    state = dataset.state_dict()
+    dataset.set_epoch(2)
+    next(old)
+    assert seen(dataset) == wanted[2]
+    dataset.load_state_dict(state)
+    assert len(list(old)) == len(wanted[0]) - 2
+    assert dataset.state_dict()["consumed"] == 64
+    assert seen(dataset) == wanted[0][1:]
+    assert seen(dataset) == wanted[1]
+
+
+def test_more_batches_than_an_epoch_has_cannot_have_been_used(co):
+    dataset = make_numpy_dataset(co["image"], range(20), batch_size=4)
+    assert dataset.state_dict(batches=5)["consumed"] == 20
+    with pytest.raises(ValueError, match="epoch 0 had 5 batches .*count the batches of this epoch"):
+        dataset.state_dict(batches=6)
+    dataset.load_state_dict(dataset.state_dict(batches=3))
+    with pytest.raises(ValueError, match="had 2 batches"):
+        dataset.state_dict(batches=3)
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers_and_give_the_same_order(co):
+    plain = make_numpy_dataset(co["label"], batch_size=32, seed=7, rank=1, world_size=2)
+    theirs = {name: np.int64(number) for name, number in {"seed": 7, "rank": 1, "world_size": 2}.items()}
+    dataset = make_numpy_dataset(co["label"], batch_size=np.int32(32), memory=np.int64(1 << 28), **theirs)
+    plain.set_epoch(3)
+    dataset.set_epoch(np.int64(3))
+    assert json.loads(json.dumps(dataset.state_dict())) == plain.state_dict()
+    assert [b["label"].tolist() for b in dataset] == [b["label"].tolist() for b in plain]
 
 
 def test_nested_samples_are_dicts_and_pairs_of_keys_make_samples_of_subsamples(co):
@@ -193,6 +236,10 @@ def test_partial_keys_leave_the_samples_that_all_columns_have(co):
 
 def test_what_is_refused_before_anything_is_read(co, digits):
     image, few = co["image"], co["few"]
+    with pytest.raises(TypeError, match=r"co\['image'\], not their names"):
+        make_numpy_dataset("image", batch_size=2)
+    with pytest.raises(TypeError, match=r"co\.columns or .*not the checkout"):
+        make_numpy_dataset(co, batch_size=2)
     for columns in ([], (), None, "image", 7, ["image"], [image, None], co):
         with pytest.raises(TypeError, match="a loader takes"):
             make_numpy_dataset(columns, batch_size=2)
@@ -209,6 +256,10 @@ def test_what_is_refused_before_anything_is_read(co, digits):
     for wrong in (
         {"batch_size": 0},
         {"batch_size": 2.0},
+        {"batch_size": True},
+        {"shuffle": np.arange(2)},
+        {"index_range": slice("a")},
+        {"index_range": slice(0, 9, 0)},
         {"shuffle": "random"},
         {"shuffle": 1},
         {"window": 0},

@@ -5,12 +5,14 @@ from __future__ import annotations
 import gc
 import json
 import os
+import pickle
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, default_collate
 from torchdata.stateful_dataloader import StatefulDataLoader
 
@@ -302,3 +304,38 @@ def test_without_torch_the_line_that_installs_it_is_told(co, monkeypatch):
     for make in (make_torch_dataset, make_torch_stream, torch_values.import_torch):
         with pytest.raises(ImportError, match=r"pip install 'hangar-cloud\[torch\]'"):
             make(co["image"])
+
+
+def test_numbers_that_no_sample_has_are_told(co):
+    dataset = make_torch_dataset(co["label"], range(10, 20))
+    assert dataset[2:5]["label"].tolist() == [2, 3, 4]
+    assert dataset[torch.tensor(3)]["label"] == 3
+    for wrong, what in (
+        (10, "no sample number 10"),
+        ([0, -11], "no sample number -11"),
+        (1.5, "not by"),
+        ("a", "not by"),
+    ):
+        with pytest.raises(IndexError, match=what):
+            dataset[wrong]
+    for mask in (np.arange(10) < 3, [True, False], torch.ones(10, dtype=torch.bool)):
+        with pytest.raises(IndexError, match="not by True and False"):
+            dataset[mask]
+
+
+def test_a_stream_made_before_its_process_group_does_not_give_the_samples_of_all_ranks(co):
+    early = make_torch_stream(co["label"], range(10), batch_size=4)
+    named = make_torch_stream(co["label"], range(10), batch_size=4, rank=0, world_size=1)
+    # A group of torch's own that waits for no other process.
+    torch.distributed.init_process_group("fake", store=FakeStore(), rank=1, world_size=2)
+    try:
+        with pytest.raises(ValueError, match=r"rank 1 of 2.*after torch.distributed.init_process_group"):
+            next(iter(early))
+        with pytest.raises(ValueError, match="rank 1 of 2"):
+            pickle.dumps(early)
+        assert len(next(iter(named))["label"]) == 4
+        late = make_torch_stream(co["label"], range(10), batch_size=4)
+        assert [len(batch["label"]) for batch in late] == [2, 2, 1]
+    finally:
+        torch.distributed.destroy_process_group()
+    assert [len(batch["label"]) for batch in early] == [4, 4, 2]
