@@ -31,6 +31,9 @@ def edited_leaf(leaf: Leaf, schema: ColumnSchema, edits: Sequence[tuple[bytes, R
         return None
     if any(table.column(name).null_count for name in table.column_names):
         return None
+    # A text or flag that Parquet's own type cannot hold has all values of its leaf stored as bytes, until it is gone.
+    if "value_bytes" in table.column_names and (schema.column_type == "str" or schema.dtype == "|b1"):
+        return None
     new = [(key, row) for key, row in edits if row is not None]
     if new:
         import pyarrow as pa

@@ -18,7 +18,7 @@ from hangar_cloud.catalog.keys import RowKey
 from hangar_cloud.catalog.leaf import Leaf
 from hangar_cloud.catalog.working_set import Found
 from hangar_cloud.errors import InvalidArgumentError, SampleNotFoundError
-from hangar_cloud.fetching_ahead import FetchingAhead
+from hangar_cloud.fetching_ahead import FetchingAhead, require_keys
 from hangar_cloud.prefetching import Prefetch
 from hangar_cloud.reading import read_ahead_bytes, read_memory_bytes
 from hangar_cloud.row_spots import RowSpots
@@ -73,7 +73,7 @@ class BatchReading(FetchingAhead):
 
         Raises:
             KeyError: some key does not exist; it is named.
-            ValueError: `out` cannot take the values.
+            ValueError: `out` cannot take the values, or `keys` is one key.
             CorruptDataError: the stored bytes of some sample are damaged.
             FileNotFoundError: some value is not on this machine, and the repository is offline.
         """
@@ -107,7 +107,8 @@ class BatchReading(FetchingAhead):
             or a list. Keys of a nested column are pairs (sample, subsample).
 
         Raises:
-            ValueError: `batch_size` is not a whole number from 1 on. Otherwise, at the batch, as `get_batch`.
+            ValueError: `batch_size` is not a whole number from 1 on, or `keys` is one key. Otherwise, at the batch, as
+                `get_batch`.
         """
         self._alive()
         if not isinstance(batch_size, (int, np.integer)) or isinstance(batch_size, bool) or batch_size < 1:
@@ -115,6 +116,7 @@ class BatchReading(FetchingAhead):
         whole = None if drop_last else 1
         if keys is None:
             return self._batches_in_order(int(batch_size), whole or int(batch_size))
+        require_keys(keys)
         return self._batches_of(iter(keys), int(batch_size), whole or int(batch_size))
 
     def _batches_in_order(self, size: int, least: int) -> Iterator[tuple[list[Any], Any]]:
@@ -355,6 +357,7 @@ def _listed(keys: Iterable[Any]) -> Keys:
     """Keys that can be counted; arrays of whole numbers stay what they are."""
     if isinstance(keys, list):
         return keys
+    require_keys(keys)
     if isinstance(keys, np.ndarray) and not (keys.ndim == 1 and keys.dtype.kind == "i"):
         return list(keys.tolist()) if keys.ndim else [keys.item()]
     return keys if isinstance(keys, np.ndarray) else list(keys)

@@ -16,6 +16,7 @@ from hangar_cloud.catalog.leaf import Leaf
 from hangar_cloud.catalog.leaf_blocks import block_rows
 from hangar_cloud.catalog.node_reader import NodeReader
 from hangar_cloud.catalog.records import Row
+from hangar_cloud.errors import InvalidArgumentError
 from hangar_cloud.neighbours import blocks_between
 from hangar_cloud.prefetching import Part, Prefetch, part_sizes, parts_of
 from hangar_cloud.reading import read_ahead_bytes
@@ -65,10 +66,12 @@ class FetchingAhead:
             further request. Nobody has to use it.
 
         Raises:
+            ValueError: `keys` is one key, and no sequence of keys.
             KeyError: what cannot be a key. Whatever else is wrong (no such key, no network, damaged bytes) is told when
                 the sample is read.
         """
         self._alive()
+        require_keys(keys)
         nested = self._entry.schema.column_layout == "nested"
         wanted = [
             self._check(key) if nested and not isinstance(key, (tuple, list)) else self._row_key(key) for key in keys
@@ -170,3 +173,12 @@ class FetchingAhead:
         firsts = {(part.pack, part.offset): part.first for part in block_rows(leaf, start)}
         samples = [self._packed(leaf.row(row)) for row in firsts.values()]
         return [sample for sample in samples if not self._packs.seems_local(sample.place)]
+
+
+def require_keys(keys: object) -> None:
+    """Raise InvalidArgumentError for what is no sequence of sample keys.
+
+    A text is one of texts, and bytes are one of numbers: their parts would be taken for keys that nobody meant.
+    """
+    if isinstance(keys, (str, bytes)) or not isinstance(keys, Iterable):
+        raise InvalidArgumentError(f"keys must be a sequence of sample keys, such as a list, not {str(keys)[:80]!r}")

@@ -41,6 +41,7 @@ _GENERAL_ADVICE = {
     Fault.BUSY: "Try again later, with fewer processes at once.",
     Fault.TRANSIENT: "Try again later.",
     Fault.PERMANENT: "See the details for the reason.",
+    Fault.NOT_ASKED: "Correct what the details name; an endpoint_url is like 'http://host:9000'.",
 }
 
 _ERRORS: dict[Fault, type[StoreError]] = {

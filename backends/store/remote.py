@@ -373,6 +373,8 @@ class RemoteStore(ObjectStore):
         fault = self._classify_any(error)
         if fault is Fault.ABSENT and action in _BUCKET_ACTIONS:
             fault = Fault.NO_BUCKET
+        if fault is Fault.PERMANENT and action == "open":
+            fault = Fault.NOT_ASKED
         place = self._place(path)
         return explain(fault, action=action, place=place, advice=self.advice, error=error, options=self.storage_options)
 

@@ -32,6 +32,7 @@ class Fault(Enum):
     BUSY = "the server asks for fewer requests"
     TRANSIENT = "the server failed or the connection was lost"
     PERMANENT = "the server refused the request"
+    NOT_ASKED = "its driver does not take the storage_options"
 
     @property
     def retryable(self) -> bool:

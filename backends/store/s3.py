@@ -72,7 +72,13 @@ class S3Store(RemoteStore):
         return classify_s3(error)
 
     def _call(self, method: str, **arguments: Any) -> Any:
-        return getattr(self._filesystem().boto, method)(Bucket=self._bucket, **arguments)
+        from hangar_cloud.backends.store.s3_client import CHECK_ENDPOINT
+
+        try:
+            return getattr(self._filesystem().boto, method)(Bucket=self._bucket, **arguments)
+        except RecursionError:
+            # What botocore makes of a server that sends it elsewhere and does not say to which region.
+            raise StoreError(f"{self.url} is not there: its server sends elsewhere. {CHECK_ENDPOINT}") from None
 
     async def _read(self, path: str, offset: int | None, length: int) -> bytes:
         client = self._filesystem()
@@ -82,7 +88,12 @@ class S3Store(RemoteStore):
         wanted = {"range": f"bytes={offset}-{offset + length - 1}"}
         answer = client.request("GET", self._prefix + path, headers=wanted, most=length)
         # Simple servers ignore Range and answer 200 with everything.
-        data: bytes = answer.body if answer.status == 206 else answer.body[offset : offset + length]
+        data: bytes = answer.body
+        if answer.status != 206:
+            return data[offset : offset + length]
+        told = answer.headers.get("content-range")
+        if told is not None and not told.lower().startswith(f"bytes {offset}-"):
+            raise ConnectionError(f"{told!r} came where bytes from {offset} on were asked for")
         return data
 
     async def _write(self, path: str, data: bytes, *, create: bool) -> None:

@@ -26,6 +26,7 @@ _ELSEWHERE: Final = frozenset(
     {"PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
 )
 _MOVED: Final = frozenset({301, 302, 307, 308})
+CHECK_ENDPOINT: Final = "Check the endpoint_url option (https or http? which port?) and the region"
 
 
 class Place(NamedTuple):
@@ -112,12 +113,18 @@ class S3Client:
 
         Raises:
             botocore.exceptions.NoCredentialsError: there are none.
+            botocore.exceptions.InvalidConfigError: they cannot be sent.
         """
+        from botocore.exceptions import InvalidConfigError
+
         if self._options.anonymous:
             return None
         if self._credentials is None:
             self._credentials = self._find_credentials()
         frozen = self._credentials.get_frozen_credentials()
+        if not (frozen.access_key + (frozen.token or "")).isprintable():
+            # The error that a header with a line break gets would quote the token.
+            raise InvalidConfigError(error_msg="the key or the token has a line break in it, or the like")
         return Keys(frozen.access_key, frozen.secret_key, frozen.token)
 
     def close(self) -> None:
@@ -175,7 +182,8 @@ class S3Client:
             try:
                 # botocore follows what the server says to it, and remembers the region.
                 self.boto.head_bucket(Bucket=self.bucket)
-            except (BotoCoreError, ClientError):
+            except (BotoCoreError, ClientError, RecursionError):
+                # botocore asks the same server again and again which region it was sent to without being told.
                 return False
             self._settle()
             return self.place != before
@@ -217,8 +225,8 @@ def _refusal(method: str, answer: Answer) -> Any:
     from botocore.exceptions import ClientError
 
     code, message = _CODE.search(answer.body), _MESSAGE.search(answer.body)
-    told = {
-        "Code": code[1].decode(errors="replace") if code else str(answer.status),
-        "Message": message[1].decode(errors="replace") if message else "",
-    }
+    words = message[1].decode(errors="replace") if message else ""
+    if answer.status in _MOVED and not words:
+        words = f"it sends to {answer.headers.get('location')}. {CHECK_ENDPOINT}"
+    told = {"Code": code[1].decode(errors="replace") if code else str(answer.status), "Message": words}
     return ClientError({"Error": told, "ResponseMetadata": {"HTTPStatusCode": answer.status}}, _OPERATIONS[method])

@@ -218,6 +218,44 @@ def test_a_server_that_sends_everybody_elsewhere_is_not_followed_for_ever(fake):
     assert len(fake.seen) < 8
 
 
+@pytest.mark.parametrize("work", [lambda store: store.get("x"), lambda store: list(store.list())])
+def test_a_server_that_sends_to_another_address_is_named_with_what_to_check(fake, work):
+    fake.answer = lambda method, path, headers: (301, {"Location": "https://other.example/x"}, b"")
+    with opened(fake) as store, pytest.raises(OSError, match="sends.*[Cc]heck the endpoint_url option"):
+        work(store)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"endpoint_url": "127.0.0.1:9000"}, {"endpoint_url": 5}, {"config_kwargs": {"read_timeout": -1}}],
+)
+def test_options_that_cannot_be_are_not_said_to_be_refused_by_a_server(fake, options):
+    with opened(fake, **options) as store, pytest.raises(OSError, match="does not take the storage_options.*details"):
+        store.get("x")
+    assert not fake.seen
+
+
+@pytest.mark.parametrize("options", [{"token": "the-token\n"}, {"key": "a-key\n"}])
+def test_a_token_with_a_line_break_is_refused_and_not_told(fake, options):
+    with opened(fake, **options) as store, pytest.raises(AccessDeniedError, match="line break") as raised:
+        store.get("x")
+    assert "the-token" not in f"{raised.value} {raised.value.__cause__!r}"
+    assert not fake.seen
+
+
+def test_another_range_than_was_asked_for_is_not_taken(fake):
+    starts = iter((90, 5))
+
+    def answer(method: str, path: str, headers: dict[str, str]) -> Any:
+        start = next(starts)
+        return 206, {"Content-Range": f"bytes {start}-{start + 3}/100"}, b"0123"
+
+    fake.answer = answer
+    with opened(fake) as store:
+        assert store.get_range("x", 5, 4) == b"0123"
+    assert len(fake.seen) == 2
+
+
 def test_more_than_was_asked_for_is_not_taken(fake):
     fake.answer = lambda method, path, headers: (206, {}, bytes(100_000))
     with opened(fake) as store, pytest.raises(StoreUnavailableError, match="100000 bytes came where 10"):

@@ -93,6 +93,19 @@ def test_what_is_alike_is_changed_at_once_and_nothing_else():
     assert tried(cut + 1, new) != starts_node(encode_key(cut + 1), 0)
 
 
+def test_the_values_of_a_leaf_are_text_again_once_the_last_that_is_none_is_gone():
+    schema = ColumnSchema("str")
+    texts = {0: "", 1: "a", 7: "\ud800"}
+    rows = {key: inline(schema, text) for key, text in texts.items()}
+    leaf = leaf_of(schema, rows)
+    for edit in (None, rows[0]):
+        after = {key: row for key, row in {**rows, 7: edit}.items() if row is not None}
+        made = edited_leaf(leaf, schema, [(encode_key(7), edit)])
+        stored = encode_leaf(entries_of(after), schema)
+        assert stored == (stored if made is None else write_segment(made.table))
+        assert decode_leaf(stored, schema, len(after)).table.schema.names == ["key_int", "value"]
+
+
 @pytest.mark.parametrize("place", ["first", "last", "middle", "all"])
 def test_runs_of_new_rows_come_where_they_belong(place):
     old = {key: inline(NUMBERS, np.array(key)) for key in range(1000, 3000, 3)}

@@ -411,3 +411,14 @@ def test_the_page_about_batches_runs(tmp_path, monkeypatch):
         exec(compile(block.body, block.place, "exec"), names)
     assert len(page) == 8
     assert len(names["batch"]) == 100
+
+
+@pytest.mark.parametrize("keys", ["12", b"ab", 3, None, slice(0, 3)])
+def test_one_key_is_not_taken_for_many(made, keys):
+    with Repository(made[0]).checkout() as reader:
+        column = reader["raw"]
+        for read in (column.get_batch, column.prefetch, lambda wanted: column.iter_batches(3, keys=wanted)):
+            if keys is None and read not in (column.get_batch, column.prefetch):
+                continue
+            with pytest.raises(InvalidArgumentError, match="sequence of sample keys"):
+                read(keys)
