@@ -11,7 +11,7 @@ from hangar_cloud.backends.packs import NO_PACK
 from hangar_cloud.catalog.leaf import Leaf
 
 # Blocks of samples so small that more of them share one are looked at in part.
-_FAR: Final = 512
+_FAR: Final = 96
 
 
 class BlockRows(NamedTuple):

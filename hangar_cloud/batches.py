@@ -206,7 +206,8 @@ class BatchReading(FetchingAhead):
         """Where rows are in memory; None where that is not kept track of."""
         if self._warm is None or self._entry.schema.schema_type != "fixed_shape":
             return None
-        spots = RowSpots(self._packs, self._entry, read_memory_bytes())
+        # Half of it: at 10^7 rows the places of rows alone would take as much again as their decoded leaves.
+        spots = RowSpots(self._packs, self._entry, read_memory_bytes() // 2)
         return spots if spots.useful else None
 
     @cached_property
@@ -247,24 +248,31 @@ class BatchReading(FetchingAhead):
         assert warm is not None
         places = [place for key in keys if (place := warm.locate(key)) is not None]
         if len(places) == len(keys):
-            self._load_places(warm, rows, places)
-            self._follow_places(places, len(keys))
+            reach = self._load_places(warm, rows, places)
+            self._follow_places(places, len(keys), reach)
             return
+        reach = 0
         # Of a column of millions a batch touches more leaves than are kept in memory.
         for some in self._nodes.by_leaves(entry.root, keys, _MOST_LEAVES):
             self._find_all(some)
             for key in some:
                 warm.learn(key)
-            self._load_places(warm, rows, [place for key in some if (place := warm.locate(key)) is not None])
+            found = [place for key in some if (place := warm.locate(key)) is not None]
+            reach = max(reach, self._load_places(warm, rows, found))
         ends = [place for key in (keys[0], keys[-1]) if (place := warm.locate(key)) is not None]
-        self._follow_places(ends, len(keys))
+        self._follow_places(ends, len(keys), reach)
 
-    def _load_places(self, warm: WarmReads, rows: RowSpots, places: Sequence[tuple[Leaf, int, int]]) -> None:
+    def _load_places(self, warm: WarmReads, rows: RowSpots, places: Sequence[tuple[Leaf, int, int]]) -> int:
+        """Have rows in memory; returns the one behind the last that is there now, since some beside them may be."""
+        reach = 0
         if rows.sample_size <= MOST_SHARED:
-            warm.load_rows(places, self._can_fetch)
+            for leaf, first, start, end in warm.load_rows(places, self._can_fetch):
+                rows.add_rows(leaf, first, start, end)
+                reach = max(reach, first + end)
         for leaf, first, row in places:
             rows.add_leaf(leaf, first)
             rows.add_row(leaf, first, row)
+        return reach
 
     def _read_items(self, keys: Sequence[RowKey]) -> npt.NDArray[np.void]:
         size = self._entry.schema.fixed_size or 0
@@ -291,23 +299,32 @@ class BatchReading(FetchingAhead):
 
     def _learned(self, warm: WarmReads, keys: Sequence[RowKey]) -> None:
         """Remember where keys are that were just read, for next time; and fetch ahead if they were read in order."""
-        rows = self._spots
+        rows, reach = self._spots, 0
         for key in keys:
             warm.learn(key)
             place = None if rows is None else warm.locate(key)
             if rows is not None and place is not None:
-                rows.add_leaf(place[0], place[1])
-                rows.add_row(*place)
+                leaf, first, row = place
+                rows.add_leaf(leaf, first)
+                compared = warm.prove_around(leaf, row)
+                if compared is None:
+                    rows.add_row(leaf, first, row)
+                else:
+                    rows.add_rows(leaf, first, *compared)
+                    reach = max(reach, first + compared[1])
         ends = [place for key in (*keys[:1], *keys[-1:]) if (place := warm.locate(key)) is not None]
-        self._follow_places(ends, len(keys))
+        self._follow_places(ends, len(keys), reach)
 
-    def _follow_places(self, places: Sequence[tuple[Leaf, int, int]], count: int) -> None:
-        """So many rows are being read, from the first to the last of some places: follow them if none lies between."""
+    def _follow_places(self, places: Sequence[tuple[Leaf, int, int]], count: int, reach: int) -> None:
+        """So many rows are being read, from the first to the last of some places: follow them if none lies between.
+
+        The next ones that are not in memory are those from `reach` on, if that is further.
+        """
         if places:
             (_, low_leaf, low_row), (_, high_leaf, high_row) = places[0], places[-1]
             low, high = low_leaf + low_row, high_leaf + high_row
             if high - low == count - 1:
-                self._follow(low, high + 1)
+                self._follow(low, max(high + 1, reach))
 
     def _values_of(self, keys: Keys) -> list[Any]:
         wanted = [self._row_key(key) for key in keys]

@@ -193,7 +193,8 @@ class Merger:
     def _store(self, merge: Merge, new: dict[str, list[tuple[RowKey, Payload]]]) -> None:
         """Write the new values of resolved conflicts, and publish the packs they are in."""
         for name, payloads in new.items():
-            rows = self._samples.write(name, merge.columns[name].entry, payloads, staged=False)
+            # As a list: a batch of rows has `keys`, so a dict would take it for another dict.
+            rows = list(self._samples.write(name, merge.columns[name].entry, payloads, staged=False))
             merge.columns[name].changes.update(rows)
             packs = {row.place.pack for _, row in rows if row.place is not None}
             self._reused |= {pack_path(pack): pack for pack in packs if staged_pack_number(pack) is None}

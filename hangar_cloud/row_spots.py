@@ -19,7 +19,7 @@ from hangar_cloud.backends.pack_reader import DecodedBlock, PackReader
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.keys import RowKey
 from hangar_cloud.catalog.leaf import Leaf
-from hangar_cloud.catalog.leaf_blocks import BlockRows, block_around, block_rows
+from hangar_cloud.catalog.leaf_blocks import BlockRows, block_name, block_rows
 from hangar_cloud.catalog.schema import ColumnSchema
 
 _ROW_BYTES: Final = 8
@@ -145,10 +145,19 @@ class RowSpots:
                 self._named[key] = row
 
     def add_row(self, leaf: Leaf, first: int, row: int) -> None:
-        """Learn where a row of a leaf is, if it is in memory and was compared with its digest; rows beside it too."""
-        if self.useful and not self._arenas.holds(int(self._spots[first + row])):
-            is_packed = leaf.places is not None and leaf.places[2][row] >= 0
-            self.add_rows(leaf, first, *(block_around(leaf, row) if is_packed else (row, row + 1)))
+        """Learn where a row of a leaf is, if it is in memory and was compared with its digest."""
+        if not self.useful or self._arenas.holds(self._spots.item(first + row)):
+            return
+        name = block_name(leaf, row)
+        if name is None:
+            self.add_rows(leaf, first, row, row + 1)
+            return
+        block, places = self._packs.decoded.get(name), leaf.places
+        if block is None or places is None:
+            return
+        start, size = places[4].item(row), places[5].item(row)
+        if start in block.proven and size == self.sample_size <= len(block.raw) - start:
+            self._spots[first + row] = self._packs.spot(name, block) + start
 
     def add_rows(self, leaf: Leaf, first: int, start: int, end: int) -> None:
         """Learn of rows of a leaf what `add_row` learns of one."""

@@ -127,10 +127,13 @@ class WarmReads:
         assert leaf.places is not None
         return int(leaf.places[5][rows.first : rows.end].max()) <= MOST_SHARED
 
-    def load_rows(self, places: Sequence[tuple[Leaf, int, int]], fetching: bool) -> None:
+    def load_rows(self, places: Sequence[tuple[Leaf, int, int]], fetching: bool) -> list[tuple[Leaf, int, int, int]]:
         """The same for rows of any leaves, given as `locate` does.
 
         Where samples may have to be fetched, some of what lies near is fetched too; see `Neighbours`.
+
+        Returns:
+            rows beside them that were compared as well: leaf, number of its first row, the first, the one behind.
         """
         missing: dict[BlockName, PackedSample] = {}
         numbered: dict[int, Leaf] = {}
@@ -146,12 +149,36 @@ class WarmReads:
                     self._add_sample(missing, name, leaf, row)
         with suppress(*UNREADABLE):
             self._packs.read_many(list(missing.values()))
-        for leaf, _, row in places:
-            name = block_name(leaf, row)
-            block = None if name is None else self._blocks.get(name)
-            if block is not None and leaf.places is not None and int(leaf.places[4][row]) not in block.proven:
-                # Whose second sample is wanted is likely to be read as a whole, and the loop over it costs a fraction.
-                self._prove(leaf, *block_around(leaf, row), block)
+        compared = []
+        for leaf, first, row in places:
+            rows = self.prove_around(leaf, row, 0)
+            if rows is not None:
+                compared.append((leaf, first, *rows))
+        return compared
+
+    def prove_around(self, leaf: Leaf, row: int, most: int = 1) -> tuple[int, int] | None:
+        """Compare all samples of a row's block that lie beside it with their digests, if more than one is wanted of it.
+
+        A block whose second sample is read is likely to be read as a whole, and one loop over it costs a fraction of
+        coming back for each.
+
+        Args:
+            leaf: the records.
+            row: of a sample that is read.
+            most: so many samples were compared when it was the first one of the block.
+
+        Returns:
+            the rows that were compared, from the first to behind the last; None if none had to be.
+        """
+        name = block_name(leaf, row)
+        block = None if name is None else self._blocks.get(name)
+        if block is None or leaf.places is None:
+            return None
+        if leaf.places[4].item(row) in block.proven and (not most or len(block.proven) != most + 1):
+            return None
+        low, high = block_around(leaf, row)
+        self._prove(leaf, low, high, block)
+        return low, high
 
     def _prove(self, leaf: Leaf, low: int, high: int, block: DecodedBlock) -> None:
         """Compare the samples of rows that lie in one block with their digests."""

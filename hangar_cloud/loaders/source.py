@@ -16,7 +16,7 @@ from hangar_cloud.loaders.selection import SampleKey, Selection
 from hangar_cloud.loaders.whereabouts import byte_order, find
 
 BLOCK_BYTES: Final = 1024 * 1024
-_READ_BYTES: Final = 4 * BLOCK_BYTES
+_READ_BYTES: Final = 8 * BLOCK_BYTES
 
 
 class SampleSource:

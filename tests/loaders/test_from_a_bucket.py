@@ -1,0 +1,110 @@
+"""Training straight from S3: what is fetched, and that it is fetched once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from hangar_cloud import Repository, keys_where, make_numpy_dataset, make_torch_stream
+from hangar_cloud.catalog import condemned
+from hangar_cloud.errors import PurgedError
+from tests.repository.making import make_repository, noise
+
+COUNT = 400
+
+
+@pytest.fixture
+def bucket(s3_server, s3_proxy, s3_url, tmp_path):
+    """Opens a bucket of 400 images of 5,000 random bytes and their labels, through the proxy, with a new cache."""
+    writer = make_repository(s3_url, storage_options=s3_server.storage_options, cache_dir=tmp_path / "maker")
+    checkout = writer.checkout(write=True)
+    checkout.add_ndarray_column("image", prototype=noise(0)).update({key: noise(key) for key in range(COUNT)})
+    labels = checkout.add_ndarray_column("label", shape=(), dtype=np.int64)
+    labels.update({key: np.array(key) for key in range(COUNT)})
+    checkout.commit("images")
+    checkout.close()
+    options = s3_server.options_for(s3_proxy.url)
+    return lambda name, **how: Repository(s3_url, storage_options=options, cache_dir=tmp_path / name, **how)
+
+
+def pack_requests(proxy):
+    return [target for method, target in proxy.targets if method == "GET" and "/packs/" in target]
+
+
+def check(batches):
+    seen = []
+    for batch in batches:
+        for image, label in zip(np.asarray(batch["image"]), batch["label"].tolist(), strict=True):
+            assert image.tobytes() == noise(label).tobytes()
+            seen.append(label)
+    return seen
+
+
+def test_opening_and_choosing_read_no_samples_and_an_epoch_reads_each_once(bucket, s3_proxy):
+    checkout = bucket("reader").checkout()
+    even = keys_where(checkout["label"], lambda label: label % 2 == 0)
+    dataset = make_numpy_dataset(checkout.columns, batch_size=32)
+    make_numpy_dataset(checkout.columns, even, batch_size=32)
+    assert pack_requests(s3_proxy) == []
+    before = s3_proxy.bytes_down
+    assert sorted(check(dataset)) == [*range(COUNT)]
+    assert len(pack_requests(s3_proxy)) <= 4, "neighbours are fetched together"
+    assert s3_proxy.bytes_down - before < 1.1 * COUNT * 5000
+    checkout.close()
+    s3_proxy.targets.clear()
+    again = bucket("reader", offline=False).checkout()
+    assert sorted(check(make_numpy_dataset(again.columns, even, 32, memory=10_000))) == even
+    assert pack_requests(s3_proxy) == []
+    again.close()
+
+
+def test_workers_share_the_cache(bucket, s3_proxy):
+    checkout = bucket("shared").checkout()
+    stream = make_torch_stream(checkout.columns, batch_size=32, memory=400_000)
+    loader = DataLoader(stream, batch_size=None, num_workers=2, multiprocessing_context="fork")
+    assert isinstance(next(iter(stream))["image"], torch.Tensor)
+    assert sorted(check(loader)) == [*range(COUNT)]
+    s3_proxy.targets.clear()
+    assert sorted(check(loader)) == [*range(COUNT)]
+    assert sorted(check(stream)) == [*range(COUNT)]
+    assert pack_requests(s3_proxy) == []
+    checkout.close()
+
+
+def test_a_part_that_is_here_is_not_fetched_again(bucket, s3_proxy):
+    checkout = bucket("partial").checkout()
+    checkout["image"].get_batch(range(0, COUNT, 2))
+    before = s3_proxy.bytes_down
+    assert sorted(check(make_numpy_dataset(checkout.columns, batch_size=32))) == [*range(COUNT)]
+    assert s3_proxy.bytes_down - before < 1.1 * COUNT * 5000
+    checkout.close()
+
+
+def test_a_purged_sample_is_told_where_it_comes_and_is_not_given_out_of_an_old_cache(bucket, s3_proxy, monkeypatch):
+    monkeypatch.setattr(condemned, "SETTLE_SECONDS", 0.3)
+    checkout = bucket("old cache").checkout()
+    checkout["image"].get_batch(range(100))
+    checkout.close()
+    bucket("purger").purge(column="image", key=200, reason="asked for")
+    checkout = bucket("old cache").checkout()
+    given = []
+    with pytest.raises(PurgedError, match=r"column 'image', sample 200"):
+        given += check(make_numpy_dataset(checkout.columns, batch_size=10, shuffle=False))
+    dataset = make_numpy_dataset(checkout.columns, [key for key in range(COUNT) if key != 200], 10)
+    assert sorted(check(dataset)) == [key for key in range(COUNT) if key != 200]
+    checkout.close()
+
+
+def test_offline_with_samples_missing_names_the_first(bucket):
+    checkout = bucket("offline").checkout()
+    list(checkout["label"].keys())
+    checkout["image"].get_batch(range(40))
+    checkout.close()
+    with pytest.warns(UserWarning, match="repository is offline"):
+        checkout = bucket("offline", offline=True).checkout()
+    assert sorted(check(make_numpy_dataset(checkout.columns, range(30), 10))) == [*range(30)]
+    with pytest.raises(FileNotFoundError, match="column 'image', sample"):
+        list(make_numpy_dataset(checkout.columns, batch_size=32))
+    checkout.close()
