@@ -13,9 +13,12 @@ from hangar_cloud.backends.cache_limit import CacheLimit
 from hangar_cloud.backends.errors import CorruptDataError, HangarError, StoreError
 from hangar_cloud.backends.extents import Extent
 from hangar_cloud.backends.local_files import LocalFiles
+from hangar_cloud.backends.sparse_file import DataMap, PartsHere
 from hangar_cloud.backends.store.durable_files import temporary_sibling
 
 _LET_GO_SECONDS: Final = 1.0
+# No more than systems take in one call.
+_MOST_BLOBS: Final = 512
 Part = tuple[Extent[Any], bytes | memoryview, HangarError]
 """An extent, its bytes, and why they were not here before."""
 
@@ -94,6 +97,17 @@ class KeptObjects:
         except OSError:
             return None
 
+    def data_of(self, path: str) -> DataMap | None:
+        """Where the file with parts of an object holds data, by now; None where there is no such file."""
+        if self._partial is not None:
+            with contextlib.suppress(OSError):
+                return self._files.data_map(self._partial / path)
+        return None
+
+    def parts_of(self, path: str) -> PartsHere:
+        """What is here of an object that is in parts, looked at once for a batch of its extents."""
+        return PartsHere(self._any_rewritten(path), self.data_of(path))
+
     def keep_whole(self, path: str, data: bytes) -> None:
         """Keep a small whole object; raises OSError."""
         local = self._store / path
@@ -121,6 +135,18 @@ class KeptObjects:
             self._let_go_at = time.monotonic() + _LET_GO_SECONDS
             self._files.forget_removed()
 
+    def _any_rewritten(self, path: str) -> bool:
+        if self._partial is None:
+            return False
+        folder, _, name = f"{self._partial_text}/{path}".rpartition("/")
+        try:
+            with os.scandir(folder) as entries:
+                return any(entry.name.startswith(f"{name}.") for entry in entries)
+        except FileNotFoundError:
+            return False
+        except OSError:  # then each extent is asked for
+            return True
+
     def _keep_parts_of(self, name: str, parts: Sequence[Part]) -> None:
         """Keep parts of one object: its file is opened once, since they come by the hundred."""
         if self._partial is None:
@@ -132,11 +158,8 @@ class KeptObjects:
             self._demote(name)
         file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
         try:
-            for extent, blob, _ in parts:
-                view = memoryview(blob)
-                while view:
-                    written = os.pwrite(file, view, extent.offset + len(blob) - len(view))
-                    view = view[written:]
+            for offset, blobs in _neighbours(parts):
+                _write_at(file, offset, blobs)
         finally:
             os.close(file)
         # Another process may have evicted the file that we have open: this is the new one.
@@ -158,6 +181,35 @@ class KeptObjects:
         with contextlib.suppress(FileNotFoundError):
             os.replace(self._store / path, self._partial / path)
         self._files.forget(self._store / path)
+
+
+def _neighbours(parts: Sequence[Part]) -> Iterator[tuple[int, list[bytes | memoryview]]]:
+    """What follows each other in a file, to be written at once, with its offset."""
+    blobs: list[bytes | memoryview] = []
+    start = end = 0
+    for extent, blob, _ in sorted(parts, key=lambda part: part[0].offset):
+        if blobs and (extent.offset != end or len(blobs) == _MOST_BLOBS):
+            yield start, blobs
+            blobs = []
+        if not blobs:
+            start = end = extent.offset
+        blobs.append(blob)
+        end += len(blob)
+    if blobs:
+        yield start, blobs
+
+
+def _write_at(file: int, offset: int, blobs: Sequence[bytes | memoryview]) -> None:
+    """Write some bytes behind each other. Raises OSError, after which some of them may be written."""
+    written = os.pwritev(file, blobs, offset) if hasattr(os, "pwritev") and len(blobs) > 1 else 0
+    for blob in blobs:
+        # A disk that is nearly full takes a part of them without an error, and gives it for the next.
+        view = memoryview(blob)[written:] if written < len(blob) else memoryview(b"")
+        done, written = min(written, len(blob)), max(written - len(blob), 0)
+        while view:
+            more = os.pwrite(file, view, offset + done)
+            view, done = view[more:], done + more
+        offset += len(blob)
 
 
 def rewritten_file(partial: Path, path: str, offset: int, length: int) -> Path:

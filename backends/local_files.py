@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 from weakref import WeakSet
 
 from hangar_cloud.backends.fork_lock import ForkLock
+from hangar_cloud.backends.sparse_file import DataMap
 from hangar_cloud.backends.store.durable_files import open_regular
 
 _OPEN_LIMIT: Final = 256
@@ -67,12 +68,7 @@ class LocalFiles:
         Raises:
             FileNotFoundError: there is no such file.
         """
-        with self._lock:
-            descriptor = self._descriptors.get(path)
-            if descriptor is None:
-                descriptor = self._descriptors[path] = _Descriptor(path)
-                while len(self._descriptors) > _OPEN_LIMIT:
-                    self._descriptors.popitem(last=False)
+        descriptor = self._descriptor(path)
         # The length comes from a record: no buffer is made for more than the file has.
         length = min(length, os.fstat(descriptor.number).st_size - offset)
         if offset < 0 or length <= 0:
@@ -85,6 +81,10 @@ class LocalFiles:
                 break
             data += more
         return data
+
+    def data_map(self, path: Path) -> DataMap:
+        """Which parts of a sparse file hold data, by now. Raises FileNotFoundError if there is no such file."""
+        return DataMap(self._descriptor(path))
 
     def forget(self, path: Path) -> None:
         """Drop what is held open of a file that was removed or replaced."""
@@ -109,6 +109,15 @@ class LocalFiles:
             self._maps.clear()
             self._descriptors.clear()
         self._tell(dropped)
+
+    def _descriptor(self, path: Path) -> _Descriptor:
+        with self._lock:
+            descriptor = self._descriptors.get(path)
+            if descriptor is None:
+                descriptor = self._descriptors[path] = _Descriptor(path)
+                while len(self._descriptors) > _OPEN_LIMIT:
+                    self._descriptors.popitem(last=False)
+        return descriptor
 
     def _tell(self, dropped: list[memoryview]) -> None:
         for user in list(self.map_users):

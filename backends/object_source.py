@@ -31,6 +31,7 @@ from hangar_cloud.backends.extents import Extent, Verify, verified
 from hangar_cloud.backends.kept_objects import KeptObjects, unreadable_told
 from hangar_cloud.backends.local_files import LocalFiles, MapUser
 from hangar_cloud.backends.move_log import Fetched, MoveLogs, check_rewritten
+from hangar_cloud.backends.sparse_file import HOLE_BYTES, PartsHere
 from hangar_cloud.backends.store import ObjectStore
 from hangar_cloud.backends.store.durable_files import disk_errors_told, publish_over, read_regular, temporary_sibling
 from hangar_cloud.backends.store.ranges import RangeRequest
@@ -38,8 +39,6 @@ from hangar_cloud.backends.store.ranges import RangeRequest
 __all__ = ["Extent", "ObjectSource", "Verify"]
 
 _MAX_OBJECT_BYTES: Final = 64 * 1024 * 1024
-# Of what was kept, so many bytes at its start are never all zero: those of a hole are.
-_HOLE_BYTES: Final = 64
 _MOST_PATHS: Final = 4096
 T = TypeVar("T")
 
@@ -103,16 +102,17 @@ class ObjectSource:
         values: list[Any] = [None] * len(extents)
         missing: list[int] = []
         reasons: list[HangarError] = []
-        in_parts: set[str] = set()
+        in_parts: dict[str, PartsHere] = {}
         for i, extent in enumerate(extents):
             try:
-                values[i] = self._read_partial(extent) if extent.path in in_parts else self.read_local(extent)
+                here = in_parts.get(extent.path)
+                values[i] = self.read_local(extent) if here is None else self._read_partial(extent, here)
             except (CorruptDataError, DataNotLocalError) as error:
                 missing.append(i)
                 reasons.append(error)
                 # Looked for once: there may be hundreds of extents of one object.
                 if extent.path not in in_parts and self._is_in_parts(extent.path):
-                    in_parts.add(extent.path)
+                    in_parts[extent.path] = self._kept.parts_of(extent.path)
         if missing:
             fetched = self._fetch([extents[i] for i in missing], reasons, must_keep, tiles)
             for i, value in zip(missing, fetched, strict=True):
@@ -144,17 +144,12 @@ class ObjectSource:
             return False
         return True
 
-    def seems_local(self, path: str, offset: int, length: int) -> bool:
-        """Whether an extent is here, told without reading and verifying it: a hint, nothing to rely on."""
-        whole, sparse = self._places(path)
-        if os.path.exists(whole):
-            return True
-        if self.partial is None:
-            return False
-        try:
-            return any(self._files.read(sparse, offset, min(length, _HOLE_BYTES)))
-        except OSError:
-            return False
+    def seem_local(self, path: str, spans: Sequence[tuple[int, int]]) -> list[bool]:
+        """Whether extents (offset, length) of an object are here, told without verifying them: a hint."""
+        if os.path.exists(self._places(path)[0]):
+            return [True] * len(spans)
+        there = self._kept.data_of(path)
+        return [there is not None and there.seems_to_hold(offset, length) for offset, length in spans]
 
     def read_object(self, path: str, verify: Callable[[bytes], T]) -> T:
         """A small whole object, verified; kept here when it was fetched. Raises as `read`."""
@@ -278,13 +273,15 @@ class ObjectSource:
                 raise
         return self._read_partial(extent)
 
-    def _read_partial(self, extent: Extent[T]) -> T:
-        rewritten = self._kept.rewritten(extent)
+    def _read_partial(self, extent: Extent[T], here: PartsHere | None = None) -> T:
+        rewritten = self._kept.rewritten(extent) if here is None or here.rewritten else None
         if rewritten is not None:
             with contextlib.suppress(CorruptDataError):
                 return verified(extent, memoryview(rewritten), fetched=True, rewritten=True)
         absent = DataNotLocalError(f"bytes {extent.offset}+{extent.length} of {extent.path} are not here")
         if self.partial is None:
+            raise absent
+        if here is not None and (here.data is None or not here.data.may_hold(extent.offset, extent.length)):
             raise absent
         try:
             _, path = self._places(extent.path)
@@ -292,7 +289,7 @@ class ObjectSource:
                 data = self._files.read(path, extent.offset, extent.length)
         except (FileNotFoundError, NotADirectoryError):
             raise absent from None
-        if len(data) < extent.length or not any(data[:_HOLE_BYTES]):
+        if len(data) < extent.length or not any(data[:HOLE_BYTES]):
             raise absent
         return verified(extent, memoryview(data), fetched=False)
 

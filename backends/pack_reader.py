@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
@@ -50,13 +50,16 @@ class DecodedBlock:
 
     An intact block may still be the wrong one (a pack of another name was put in its place), so each sample is
     compared the first time it is read.
+
+    `wanted` is whether somebody would have gathered batches from it before.
     """
 
-    __slots__ = ("proven", "raw", "spot")
+    __slots__ = ("proven", "raw", "spot", "wanted")
 
     def __init__(self, raw: memoryview, sample: PackedSample) -> None:
         self.raw = raw
         self.spot = 0
+        self.wanted = False
         self.proven = {sample.place.start}
 
     def payload(self, sample: PackedSample) -> memoryview | None:
@@ -226,8 +229,24 @@ class PackReader:
 
     def seems_local(self, place: Place) -> bool:
         """Whether a block is on this machine, as far as can be told without reading it: a hint."""
-        name = place.pack, place.offset
-        return name in self.decoded or self._source.seems_local(pack_path(place.pack), place.offset, place.stored)
+        return not self._absent([place])
+
+    def absent(self, samples: Sequence[PackedSample]) -> list[PackedSample]:
+        """Those of some samples whose blocks do not seem to be on this machine, in their order: a hint."""
+        names = self._absent(sample.place for sample in samples)
+        return [sample for sample in samples if sample.place[:2] in names]
+
+    def _absent(self, places: Iterable[Place]) -> set[tuple[bytes, int]]:
+        asked: dict[bytes, list[tuple[int, int]]] = {}
+        for pack, offset, stored, _, _ in places:
+            if (pack, offset) not in self.decoded:
+                asked.setdefault(pack, []).append((offset, stored))
+        return {
+            (pack, offset)
+            for pack, spans in asked.items()
+            for (offset, _), here in zip(spans, self._source.seem_local(pack_path(pack), spans), strict=True)
+            if not here
+        }
 
     def keeps(self, size: int) -> bool:
         """Whether so many bytes of what is fetched are kept on this machine."""

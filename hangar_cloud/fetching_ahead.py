@@ -135,7 +135,7 @@ class FetchingAhead:
                     if row.place is not None and row.place[:2] not in blocks:
                         leaves[id(leaf)] = leaf
                         blocks[row.place[:2]] = self._packed(row)
-            wanted = [s.place for s in blocks.values() if not self._packs.seems_local(s.place)]
+            wanted = [sample.place for sample in self._packs.absent(list(blocks.values()))]
             for name, (leaf, i) in blocks_between(wanted, leaves.values()).items():
                 blocks.setdefault(name, self._packed(leaf.row(i)))
             yield from parts_of([blocks[name] for name in sorted(blocks)])
@@ -171,8 +171,7 @@ class FetchingAhead:
         if all(self._packs.is_whole(pack) for pack in leaf.packs()):
             return []
         firsts = {(part.pack, part.offset): part.first for part in block_rows(leaf, start)}
-        samples = [self._packed(leaf.row(row)) for row in firsts.values()]
-        return [sample for sample in samples if not self._packs.seems_local(sample.place)]
+        return self._packs.absent([self._packed(leaf.row(row)) for row in firsts.values()])
 
 
 def require_keys(keys: object) -> None:

@@ -138,7 +138,7 @@ class Prefetch:
             return part
 
     def _fetch(self, part: Part) -> None:
-        samples = [sample for sample in part.samples if not self._packs.seems_local(sample.place)]
+        samples = self._packs.absent(part.samples)
         names = [(sample.place.pack, sample.place.offset) for sample in samples]
         if samples:
             with self._packs.arriving.bringing(names):

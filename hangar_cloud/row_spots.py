@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from mmap import mmap
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from hangar_cloud.backends.arenas import OFFSET, OFFSET_BITS, Spots
+from hangar_cloud.backends.blocks import GROUP_BYTES
 from hangar_cloud.backends.fork_lock import ForkLock
 from hangar_cloud.backends.pack_reader import DecodedBlock, PackReader
 from hangar_cloud.catalog.commits import ColumnEntry
@@ -153,7 +155,7 @@ class RowSpots:
             self.add_rows(leaf, first, row, row + 1)
             return
         block, places = self._packs.decoded.get(name), leaf.places
-        if block is None or places is None:
+        if block is None or places is None or not self._is_worth_a_copy(block):
             return
         start, size = places[4].item(row), places[5].item(row)
         if start in block.proven and size == self.sample_size <= len(block.raw) - start:
@@ -169,6 +171,16 @@ class RowSpots:
             block = self._packs.decoded.get((part.pack, part.offset))
             if block is not None:
                 self._add_block(leaf, first, part, block)
+
+    def _is_worth_a_copy(self, block: DecodedBlock) -> bool:
+        """Whether to bring a block where batches are gathered: a long sample only when it is wanted for a second time.
+
+        Fresh memory for it costs more than all else that is done for one that is read in order, once.
+        """
+        if self.sample_size <= GROUP_BYTES or block.wanted or isinstance(block.raw.obj, mmap):
+            return True
+        block.wanted = True
+        return False
 
     def _add_block(self, leaf: Leaf, first: int, rows: BlockRows, block: DecodedBlock) -> None:
         """Learn where rows are that lie in one block."""

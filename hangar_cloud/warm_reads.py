@@ -143,7 +143,7 @@ class WarmReads:
                 self._add_sample(missing, name, leaf, row)
                 numbered[first] = leaf
         if fetching and missing:
-            absent = [s.place for s in missing.values() if not self._packs.seems_local(s.place)]
+            absent = [sample.place for sample in self._packs.absent(list(missing.values()))]
             for name, (leaf, row) in self._neighbours.of(absent, numbered).items():
                 if name not in self._blocks and name not in missing:
                     self._add_sample(missing, name, leaf, row)
