@@ -39,6 +39,7 @@ _RECORD_HEAD: Final = struct.Struct("<4sIQ")
 _LENGTH: Final = struct.Struct("<I")
 _MOST_EVENTS: Final = 4096
 _MOST_BYTES: Final = 8 * 1024 * 1024
+_AHEAD_BYTES: Final = 64 * 1024
 _MOST_READ: Final = 64 * 1024 * 1024
 
 Cells = list[Any]
@@ -57,6 +58,7 @@ class StagingJournal:
         self._file: int | None = None
         self._process = os.getpid()
         self._length = 0
+        self._reserved = 0
         self._failed = False
         self.generation = 0
         self.events: list[list[Cells]] = []
@@ -95,6 +97,7 @@ class StagingJournal:
             record = encode_record(event, self.generation, self._length)
             assert self._file is not None
             _write(self._file, record, self._length)
+            self._reserve(len(record))
             _flush(self._file)
             if fresh:
                 flush_folder(self._path.parent)
@@ -134,7 +137,7 @@ class StagingJournal:
     def discard(self) -> None:
         """Forget and delete it, after all that is in it was taken over."""
         self.close()
-        self.events, self._length, self._failed, self.in_use = [], 0, False, False
+        self.events, self._length, self._reserved, self._failed, self.in_use = [], 0, 0, False, False
         with contextlib.suppress(OSError):  # it is of an earlier generation now, and counts for nothing
             self._path.unlink(missing_ok=True)
 
@@ -152,6 +155,13 @@ class StagingJournal:
         self.generation = generation
         _write(self._file, file_head(generation), 0)
         self._length = _FILE_HEAD.size
+
+    def _reserve(self, size: int) -> None:
+        """Have zeros behind a small record: a file that need not grow is flushed in less than half the time."""
+        end = self._length + size
+        if self._file is not None and end > self._reserved and size <= _AHEAD_BYTES // 8:
+            _write(self._file, bytes(_AHEAD_BYTES), end)
+            self._reserved = end + _AHEAD_BYTES
 
     def _give_up(self) -> None:
         """Cut off what was not reported as durable, and append no more."""

@@ -181,7 +181,7 @@ class WorkingSet:
         self._writer.refuse_purged(name, ((key, payload) for key, payload in rows if payload is not None))
 
     def flush(self, name: str | None = None, *, pack: bool = True) -> None:
-        """Make what waits in memory durable, of one column or of all; with `pack`, also pack values that belong in packs."""
+        """Make what waits in memory durable, of one column or of all; with `pack`, also put staged values in packs."""
         for column in list(self.columns.values()) if name is None else [self.columns[name]]:
             deleted = column.deletions()
             if deleted:
