@@ -7,7 +7,6 @@ meanwhile was a writer at work, and is looked for again.
 from __future__ import annotations
 
 import shutil
-import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -19,6 +18,7 @@ from hangar_cloud.catalog.errors import StagingError, StashNotFoundError
 from hangar_cloud.catalog.findings import Finding
 from hangar_cloud.catalog.keys import RowKey
 from hangar_cloud.catalog.staging import SampleEvents, StagingArea
+from hangar_cloud.catalog.staging_copy import copy_database
 from hangar_cloud.catalog.stashes import Stashes
 
 _DATABASE: Final = "staging.duckdb"
@@ -118,10 +118,7 @@ class StagingCheck:
         copy = self._copy
         shutil.rmtree(copy, ignore_errors=True)
         copy.mkdir()
-        for path in folder.glob(f"{_DATABASE}*"):
-            if not stat.S_ISREG(path.lstat().st_mode):
-                raise StagingError(f"{path} is no file")  # a pipe or a device in its place would never end
-            shutil.copyfile(path, copy / path.name)
+        copy_database(folder, copy)
         area = StagingArea(copy)
         try:
             samples = [

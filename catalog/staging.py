@@ -10,7 +10,7 @@ are recorded, so after a crash the log is true and what lies behind its last ext
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
@@ -34,7 +34,8 @@ from hangar_cloud.catalog.staged_rows import (
     samples_table,
     spares_table,
 )
-from hangar_cloud.catalog.staging_database import StagingDatabase, told
+from hangar_cloud.catalog.staging_database import FEW_ROWS, StagingDatabase
+from hangar_cloud.catalog.staging_journal import MOST_VALUE_BYTES
 from hangar_cloud.catalog.uninterrupted import uninterrupted
 
 _SCHEMA = """
@@ -49,8 +50,6 @@ CREATE TABLE IF NOT EXISTS sealed (pack BIGINT PRIMARY KEY, id BLOB);
 CREATE TABLE IF NOT EXISTS spares (digest BLOB, pack BLOB, "offset" BIGINT, stored BIGINT, start BIGINT, size BIGINT);
 """
 _COPIED_ROWS = 100_000
-_FEW_ROWS: Final = 4
-"""So many rows are inserted one by one: a table costs more than it saves."""
 BULK_SCRATCH: Final = "bulk"
 """Folder below a staging area where the processes of a bulk import write."""
 UNFINISHED: Final = "unfinished"
@@ -139,10 +138,14 @@ class StagingArea(StagingDatabase):
         `spares` are copies of samples whose rows name packs of others, by digest: for the case that those go.
         """
         with uninterrupted():
+            if self._depth == 0 and not extents and not spares and _are_single(rows):
+                self._stage_single([self._flat(name, key, row) for key, row in rows])
+                self._sequence += 1
+                return
             with self._transaction():
                 self._insert("spares", [[digest, *place] for digest, place in spares.items()], spares_table)
                 self._insert("extents", _listed(extents), extents_table)
-                if isinstance(rows, RowBatch) and len(rows) > _FEW_ROWS:
+                if isinstance(rows, RowBatch) and len(rows) > FEW_ROWS:
                     self._insert_table("samples", lambda: batch_table(self._sequence, name, rows))
                 else:
                     self._insert("samples", [self._flat(name, key, row) for key, row in rows], samples_table)
@@ -269,22 +272,13 @@ class StagingArea(StagingDatabase):
         shape = None if row.shape is None else list(row.shape)
         return [self._sequence, name, *keys, row.identity, *place, row.value, shape]
 
-    def _insert(self, table: str, rows: list[list[Any]], as_arrow: Callable[[list[list[Any]]], Any]) -> None:
-        if len(rows) <= _FEW_ROWS:
-            for row in rows:
-                self._execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608 - a name of ours
-            return
-        self._insert_table(table, lambda: as_arrow(rows))
 
-    def _insert_table(self, table: str, as_arrow: Callable[[], Any]) -> None:
-        self.connect()
-        with told(self.folder):
-            self._connection.register("incoming", as_arrow())
-        try:
-            self._execute(f"INSERT INTO {table} SELECT * FROM incoming")  # noqa: S608 - a name of ours
-        finally:
-            with told(self.folder):
-                self._connection.unregister("incoming")
+def _are_single(rows: Sequence[tuple[RowKey, Row | None]]) -> bool:
+    """Whether rows are few, small and in no pack."""
+    return 1 <= len(rows) <= FEW_ROWS and all(
+        row is None or (row.place is None and row.value is not None and len(row.value) <= MOST_VALUE_BYTES)
+        for _, row in rows
+    )
 
 
 def _column_event(name: str, action: str, text: str) -> ColumnEvent:

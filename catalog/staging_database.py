@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from hangar_cloud.backends.store.durable_files import disk_errors_told, publish_over
 from hangar_cloud.catalog.errors import StagingError
+from hangar_cloud.catalog.staged_rows import samples_table
 from hangar_cloud.catalog.staging_clean import Settings, read_note, remove_note, write_note
+from hangar_cloud.catalog.staging_journal import StagingJournal
 from hangar_cloud.catalog.uninterrupted import uninterrupted
 
 _DATABASE: Final = "staging.duckdb"
+_GENERATION: Final = "journal"
+"""The setting that says which generation of the journal was not taken over yet; 0 where it was never set."""
+_MOST_DIGITS: Final = 15
+FEW_ROWS: Final = 4
+"""So many rows are inserted one by one: a table costs more than it saves."""
 _TABLES: Final = ("columns", "samples", "extents", "sealed", "spares")
 _STATE: Final = """SELECT
     (SELECT max(sequence) FROM (SELECT sequence FROM columns UNION ALL SELECT sequence FROM samples)),
@@ -45,7 +52,10 @@ class StagingDatabase:
         self._closed = False
         self._sequence = 0
         self._filled: set[str] = set()
-        self._known = self._noted = read_note(self.folder / _DATABASE)
+        self._journal = StagingJournal(self.folder)
+        self._taking_over = False
+        self._after_single = False
+        self._known = self._noted = None if self._journal.exists() else read_note(self.folder / _DATABASE)
         if self._known is None:
             self.connect()
 
@@ -68,6 +78,8 @@ class StagingDatabase:
             self._look()
             if noted is not None:
                 self.set_settings(**noted)
+            if self._journal.exists():
+                self._recover()
         except BaseException:
             self._connection.close()
             self._connection = None
@@ -75,7 +87,11 @@ class StagingDatabase:
 
     def close(self) -> None:
         """Close the database; what is staged stays."""
-        settings = None if self._filled_or_unknown() else self._known
+        if self._journal.in_use and self._journal.is_mine:
+            with contextlib.suppress(StagingError):  # whoever opens it next takes over what stays in the journal
+                self._take_over()
+        self._journal.close()
+        settings = None if self._filled_or_unknown() or self._journal.exists() else self._known
         if self._connection is not None:
             with uninterrupted():
                 self._connection.close()
@@ -124,6 +140,7 @@ class StagingDatabase:
     def _transaction(self) -> Iterator[None]:
         """All of a block's statements or, whatever ends it early, none; within another, a part of that."""
         if self._depth == 0:
+            self._after_single = False
             self._execute("BEGIN")
         self._depth += 1
         try:
@@ -142,6 +159,72 @@ class StagingDatabase:
                 self._known = None
                 self._roll_back()
                 raise
+
+    def _stage_single(self, rows: list[list[Any]]) -> None:
+        """Record a few rows of one column that are in no pack, outside of a transaction; durable on return."""
+        # The first goes to the database: one write and a commit would pay for the journal and the database.
+        if not self._after_single:
+            with self._transaction():
+                self._insert("samples", rows, samples_table)
+            self._after_single = True
+            return
+        self.connect()
+        if self._journal.is_full:
+            self._take_over()
+        generation = self._journal.generation if self._journal.in_use else self._generation()
+        self._journal.append(generation, rows)
+
+    def _take_over(self) -> None:
+        """Move what is in the journal into the database, in one transaction, and have no journal."""
+        self._taking_over = True
+        single = self._after_single
+        try:
+            with uninterrupted():
+                with self._transaction():
+                    generation = self._generation()
+                    if generation == self._journal.generation:  # or a COMMIT that was reported as failed had not
+                        rows = [row for event in self._journal.events for row in event]
+                        self._insert("samples", rows, samples_table)
+                        self._set({_GENERATION: str(generation + 1)})
+                self._journal.discard()
+        finally:
+            self._taking_over = False
+        self._after_single = single
+
+    def _recover(self) -> None:
+        """Take over what a process that died left in the journal."""
+        self._journal.load(self._generation())
+        for event in self._journal.events:
+            for row in event:
+                row[0] = self._sequence
+            self._sequence += 1
+        if self._journal.events:
+            self._take_over()
+        else:
+            self._journal.discard()
+
+    def _generation(self) -> int:
+        text = self._settings().get(_GENERATION) or "0"
+        if not text.isdecimal() or len(text) > _MOST_DIGITS:
+            raise StagingError(f"the staging area {self.folder} is damaged: its journal has no number; move it away")
+        return int(text)
+
+    def _insert(self, table: str, rows: list[list[Any]], as_arrow: Callable[[list[list[Any]]], Any]) -> None:
+        if len(rows) <= FEW_ROWS:
+            for row in rows:
+                self._execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608 - a name of ours
+            return
+        self._insert_table(table, lambda: as_arrow(rows))
+
+    def _insert_table(self, table: str, as_arrow: Callable[[], Any]) -> None:
+        self.connect()
+        with told(self.folder):
+            self._connection.register("incoming", as_arrow())
+        try:
+            self._execute(f"INSERT INTO {table} SELECT * FROM incoming")  # noqa: S608 - a name of ours
+        finally:
+            with told(self.folder):
+                self._connection.unregister("incoming")
 
     def _look(self) -> None:
         """Find out how much is recorded."""
@@ -184,6 +267,8 @@ class StagingDatabase:
 
     def _execute(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
         self.connect()
+        if self._journal.in_use and not self._taking_over:
+            self._take_over()
         if sql.startswith("INSERT"):
             # Told from the statement, so that no way to record something can forget to say so.
             self._filled |= {table for table in _TABLES if f" INTO {table} " in sql}

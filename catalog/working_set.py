@@ -180,8 +180,8 @@ class WorkingSet:
         """Raises InvalidSampleError if any of these payloads is of a purged sample."""
         self._writer.refuse_purged(name, ((key, payload) for key, payload in rows if payload is not None))
 
-    def flush(self, name: str | None = None) -> None:
-        """Make what waits in memory durable, of one column or of all."""
+    def flush(self, name: str | None = None, *, pack: bool = True) -> None:
+        """Make what waits in memory durable, of one column or of all; with `pack`, also put staged values in packs."""
         for column in list(self.columns.values()) if name is None else [self.columns[name]]:
             deleted = column.deletions()
             if deleted:
@@ -189,7 +189,7 @@ class WorkingSet:
                 column.settle_deleted(deleted)
             if column.pending:
                 column.settle(self._writer.write_batch(column.name, column.entry, column.incoming()))
-            loose = column.loose_values()
+            loose = column.loose_values() if pack else None
             if loose is not None:
                 column.pack(self._writer.write_batch(column.name, column.entry, loose))
 

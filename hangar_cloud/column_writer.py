@@ -166,7 +166,8 @@ class ColumnWriter(ColumnReader):
             if self._column.put(key, payload):
                 self._flush()
         if self._depth == 0:
-            self._working.flush(self._name)
+            # Single deletions are as cheap as single writes: neither has the values before it packed.
+            self._working.flush(self._name, pack=any(payload is not None for _, payload in rows))
 
     def _is_small(self, rows: Sequence[tuple[RowKey, Payload | None]]) -> bool:
         """Whether the staging area's own file is the place for these, which is one wait for the disk instead of two."""

@@ -19,6 +19,7 @@ from hangar_cloud.catalog.errors import StagingError
 from hangar_cloud.catalog.occurrences import Hit
 from hangar_cloud.catalog.records import records_path
 from hangar_cloud.catalog.staging import BULK_SCRATCH, StagingArea
+from hangar_cloud.catalog.staging_copy import copy_database
 from hangar_cloud.catalog.staging_rebuild import rebuild
 from hangar_cloud.catalog.stashes import Stashes
 from hangar_cloud.errors import DirtyStagingError, WriterLockError
@@ -161,8 +162,7 @@ def _opened(folder: Path, scratch: Path) -> Iterator[StagingArea]:
     copy = scratch / "staging"
     shutil.rmtree(copy, ignore_errors=True)
     copy.mkdir()
-    for path in folder.glob(f"{_DATABASE}*"):
-        shutil.copyfile(path, copy / path.name)
+    copy_database(folder, copy)
     area = StagingArea(copy)
     try:
         yield area

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,13 +18,13 @@ from hangar_cloud.catalog.node_reader import NodeReader
 from hangar_cloud.catalog.sample_writer import SampleWriter
 from hangar_cloud.catalog.schema import ColumnSchema
 from hangar_cloud.catalog.staging import StagingArea
+from hangar_cloud.catalog.staging_copy import copy_database
 from hangar_cloud.catalog.tracking import TrackingRefs
 from hangar_cloud.catalog.working_set import WorkingSet
 from hangar_cloud.diff import Diff, collect_staged, staged_changes
 from hangar_cloud.errors import StagingError
 from hangar_cloud.storage import Storage
 
-_FILES: Final = ("staging.duckdb", "staging.duckdb.wal")
 _AREA: Final = re.compile(r"(\d+)(?:\.(\d+))?")
 
 
@@ -188,9 +187,8 @@ def _copied(folder: Path) -> Iterator[StagingArea]:
     # A database of DuckDB's is one process's at a time, even for reading: a look at the original would make a
     # writer that starts at this moment fail. A copy disturbs nobody.
     with tempfile.TemporaryDirectory(prefix="hangar-status-") as copy:
-        for name in _FILES:
-            with suppress(FileNotFoundError):
-                shutil.copyfile(folder / name, Path(copy, name))
+        with suppress(FileNotFoundError):
+            copy_database(folder, Path(copy))
         staging = StagingArea(Path(copy))
         try:
             yield staging

@@ -56,6 +56,8 @@ class Moments:
         for name in _ON_DISK:
             self._wrap(os, name, name, changes=True)
         self._wrap(os, "fsync", "fsync", changes=False)
+        if hasattr(os, "fdatasync"):
+            self._wrap(os, "fdatasync", "fdatasync", changes=False)
         self._write_in_halves()
         self._watch_new_files()
         self._watch_staging()

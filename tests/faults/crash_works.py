@@ -71,6 +71,16 @@ def _ingest(repository: Repository, column: str = "array") -> None:
     writer.close()
 
 
+def _write_singly(repository: Repository) -> None:
+    writer = repository.checkout(write=True, branch="master")
+    for key, sample in scenes.samples(70).items():
+        writer["array"][key] = sample
+    if 0 in writer["text"]:
+        del writer["text"][0]
+    writer["text", "70"] = "seventy"
+    writer.close()
+
+
 def _merge(repository: Repository) -> None:
     repository.merge("merged", "master", "side")
 
@@ -205,6 +215,7 @@ OPERATIONS: Final = [
     Operation("init", scenes.nothing, _init, atomic=False),
     Operation("commit", scenes.staged, _here(_commit)),
     Operation("ingest with a key", scenes.one_commit, _here(_ingest), atomic=False, between=["local: staged"]),
+    Operation("single writes", scenes.one_commit, _here(_write_singly), atomic=False, between=["local: staged"]),
     Operation("ingest volumes", scenes.with_volumes, _here(_ingest_volumes), atomic=False, between=["local: staged"]),
     Operation("purge a volume", scenes.with_volumes, _here(_purge_volume), atomic=False),
     Operation("merge", scenes.two_branches, _here(_merge)),

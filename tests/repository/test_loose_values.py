@@ -109,6 +109,21 @@ def test_a_disk_that_is_full_when_they_are_packed_loses_none(writer, images, emp
     assert empty.fsck() == []
 
 
+def test_deleting_one_packs_none_of_the_others(writer, images, empty):
+    for key in range(4):
+        images[key] = noise(key)
+    del images[1]
+    del images[2]
+    images[2] = noise(20)
+    assert packs_of(writer) == []
+    assert placed(writer, "images") == [False, False, False]
+    writer.commit("three")
+    assert all(same(images[key], noise(seed)) for key, seed in [(0, 0), (2, 20), (3, 3)])
+    assert (list(images), len(images)) == ([0, 2, 3], 3)
+    writer.close()
+    assert empty.fsck() == []
+
+
 def test_large_ones_and_arrays_in_tiles_go_to_packs_at_once(writer):
     large = writer.add_ndarray_column("large", shape=(2**17,), dtype=np.uint8)
     large[0] = np.arange(2**17).astype(np.uint8)
