@@ -294,7 +294,8 @@ class WriterCheckout(ColumnMaking, Checkout):
             self._closed_by_reset = False
             return
         self._alive()
-        self._drop_no_changes("close the checkout")
+        # Values that stand in the database may stay there: one that was purged meanwhile is refused by packing.
+        self._drop_no_changes("close the checkout", pack=False)
         self._shut()
 
     def _find_done(self, idempotency_key: str) -> str | None:
@@ -321,10 +322,10 @@ class WriterCheckout(ColumnMaking, Checkout):
         self._working.rebase(trees)
         self._base = head
 
-    def _drop_no_changes(self, before: str) -> None:
+    def _drop_no_changes(self, before: str, *, pack: bool = True) -> None:
         """Clear the staging area if a commit of it would change nothing, so that nobody is asked to commit that."""
         self._working.guard.refuse(before)
-        self._working.flush()
+        self._working.flush(pack=pack)
         if changes_nothing(self._storage, self._working, self._staging, self._committer):
             self._samples.start_over()
             self._staging.clear(self._branch, self._base)
