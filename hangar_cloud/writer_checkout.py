@@ -33,6 +33,7 @@ from hangar_cloud.errors import (
     ColumnNotFoundError,
     HangarError,
     InvalidArgumentError,
+    InvalidSampleError,
     NothingToCommitError,
     StagingError,
     UncommittedChangesError,
@@ -294,8 +295,11 @@ class WriterCheckout(ColumnMaking, Checkout):
             self._closed_by_reset = False
             return
         self._alive()
-        # Values that stand in the database may stay there: one that was purged meanwhile is refused by packing.
-        self._drop_no_changes("close the checkout", pack=False)
+        try:
+            self._drop_no_changes("close the checkout")
+        except InvalidSampleError:
+            # A value that was purged meanwhile cannot be packed; it stays in the database, and the commit says so.
+            self._drop_no_changes("close the checkout", pack=False)
         self._shut()
 
     def _find_done(self, idempotency_key: str) -> str | None:
