@@ -184,7 +184,7 @@ class ColumnWriter(ColumnReader):
             for portion in values.portions(keys):
                 self._alive()
                 self._working.write(self._name, portion)
-                progress(sum(map(len, portion.datas)))
+                progress(portion.nbytes)
 
     def _flush(self) -> None:
         self._alive()
