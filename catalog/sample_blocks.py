@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from math import prod
 from typing import Final, NamedTuple
 
 from hangar_cloud.backends.array_format import ARRAY_GROUP_BYTES, WIDTHS
 from hangar_cloud.backends.array_options import ArrayOptions, array_options
-from hangar_cloud.backends.blocks import GROUP_BYTES, encode_block, encode_sample
+from hangar_cloud.backends.blocks import GROUP_BYTES, encode_block, sample_parts
 from hangar_cloud.backends.byte_rows import ByteRows
-from hangar_cloud.backends.codecs import Codec, choose_codec, codec_from_options
+from hangar_cloud.backends.codecs import RAW, Codec, choose_codec, codec_from_options
+from hangar_cloud.backends.pack_writer import Block
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.many_cores import in_order
 from hangar_cloud.catalog.schema import ColumnSchema
@@ -45,9 +46,14 @@ class Fresh(NamedTuple):
 class Encoded(NamedTuple):
     """An extent, and the samples in it: their payloads follow each other in its raw bytes."""
 
-    data: bytes
+    data: Block
     digests: Sequence[bytes]
     sizes: Sequence[int]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the extent."""
+        return sum(map(len, self.data)) if isinstance(self.data, tuple) else len(self.data)
 
 
 class SampleEncoder:
@@ -84,6 +90,10 @@ class SampleEncoder:
             return
         codec = self._codec(column, entry, datas)
         size = entry.schema.fixed_size
+        if codec.number == RAW and size is not None and size > _SHARE_BYTES:
+            # Nothing is encoded: threads would only wait for each other.
+            yield from (_alone(digest, data, codec) for digest, data in zip(digests, _each(datas), strict=True))
+            return
         tasks = _tasks(digests, datas, codec) if size is None else _even_tasks(digests, datas, size, codec)
         for extents in in_order(tasks):
             yield from extents
@@ -94,7 +104,7 @@ class SampleEncoder:
         chosen = self._codecs.get(name) or codec_from_options(options, entry.schema.item_size)
         if chosen is None:
             trial = bytearray()
-            for data in datas.views() if isinstance(datas, ByteRows) else datas:
+            for data in _each(datas):
                 trial += data[: _TRIAL_LIMIT - len(trial)]
                 if len(trial) >= _TRIAL_LIMIT:
                     break
@@ -158,8 +168,7 @@ def _encode_even(
     digests: Sequence[bytes], datas: Sequence[Data], size: int, together: int, codec: Codec
 ) -> list[Encoded]:
     if size > _SHARE_BYTES:
-        payloads = datas.views() if isinstance(datas, ByteRows) else datas
-        return [_encode_group([digest], [data], codec) for digest, data in zip(digests, payloads, strict=True)]
+        return [_alone(digest, data, codec) for digest, data in zip(digests, _each(datas), strict=True)]
     raw = memoryview(datas.data if isinstance(datas, ByteRows) else b"".join(datas))
     found = []
     for start in range(0, len(digests), together):
@@ -210,5 +219,13 @@ def _encode_groups(groups: list[Group], codec: Codec) -> list[Encoded]:
 def _encode_group(digests: Sequence[bytes], datas: Sequence[Data], codec: Codec) -> Encoded:
     sizes = list(map(len, datas))
     if sizes[0] > _SHARE_BYTES:
-        return Encoded(encode_sample(datas[0], codec, digests[0]), digests, sizes)
+        return _alone(digests[0], datas[0], codec)
     return Encoded(encode_block(b"".join(datas), codec, digests[0] if len(digests) == 1 else None), digests, sizes)
+
+
+def _alone(digest: bytes, data: Data, codec: Codec) -> Encoded:
+    return Encoded(sample_parts(data, codec, digest), [digest], [len(data)])
+
+
+def _each(datas: Sequence[Data]) -> Iterable[Data]:
+    return datas.views() if isinstance(datas, ByteRows) else datas

@@ -360,7 +360,7 @@ def _append(
     size = 0
     for one in encoded:
         waiting.append(one)
-        size += len(one.data)
+        size += one.nbytes
         if size >= _APPEND_BYTES:
             yield _append_some(pack, number, waiting, extents)
             waiting, size = [], 0
