@@ -24,8 +24,6 @@ from hangar_cloud.backends.store.durable_files import disk_errors_told, flush_fo
 _WRITE_BYTES: Final = 1024 * 1024
 _LONG_PART: Final = 4096
 """Parts of so many bytes on average are written as they are; to join shorter ones costs less than to name each."""
-_MOST_PARTS: Final = 512
-"""Systems take no more than 1,024 at a time."""
 Part = bytes | memoryview
 Block = bytes | tuple[Part, ...]
 """An encoded block or a run of blocks; or the parts of it."""
@@ -81,13 +79,13 @@ class PackWriter:
         written = self._end
         with disk_errors_told(self.path):
             for parts in _portions(blocks):
-                _write_parts(self._file, parts, written)
-                size = sum(map(len, parts))
-                _begin_to_flush(self._file, written, size)
-                written += size
-                if hasher is not None:
-                    for part in parts:
+                start = written
+                for part in parts:
+                    _write_all(self._file, part, written)
+                    written += len(part)
+                    if hasher is not None:
                         hasher.update(part)
+                _begin_to_flush(self._file, start, written - start)
             os.fsync(self._file)
         self._hasher = hasher
         self._end = position
@@ -160,15 +158,6 @@ def _portions(blocks: Sequence[Block]) -> Iterator[list[Part]]:
 
 def _joined(parts: list[Part], size: int) -> list[Part]:
     return parts if size >= len(parts) * _LONG_PART else [b"".join(parts)]
-
-
-def _write_parts(file: int, parts: list[Part], position: int) -> None:
-    written = os.pwritev(file, parts[:_MOST_PARTS], position) if hasattr(os, "pwritev") else 0
-    for part in parts:
-        left = part[written:] if written else part
-        written = max(written - len(part), 0)
-        position += len(part)
-        _write_all(file, left, position - len(left))
 
 
 def _begin_to_flush(file: int, position: int, size: int) -> None:

@@ -10,6 +10,7 @@ import json
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from hangar_cloud.backends.byte_rows import ByteRows
 from hangar_cloud.backends.packs import PACK_ID_LENGTH
@@ -19,15 +20,17 @@ from hangar_cloud.catalog.row_batch import RowBatch
 
 LEAST_ROWS: Final = 64
 _LENGTH: Final = 4
+_NARROW: Final = ("|u1", "<u2", "<u4")
 
 
 class _Head(NamedTuple):
-    """What is in a batch: rows, bytes of an identity, bytes of a value (0: packed, or in the identity), packs."""
+    """What is in a batch: rows, bytes of an identity and of a value (0: packed, or in the identity), packs, types."""
 
     rows: int
     identity: int
     value: int
     packs: list[bytes]
+    types: list[str]
 
 
 def encode_batch(batch: RowBatch) -> bytes | None:
@@ -37,35 +40,49 @@ def encode_batch(batch: RowBatch) -> bytes | None:
         return None
     if batch.shapes is not None or not batch.alike:
         return None
-    columns: list[Any] = [numbers.astype("<i8"), identities.data]
+    columns = [_narrowed(numbers)]
     packs: list[bytes] = []
     width = 0
     if batch.places is not None:
         packs = list(batch.places.packs)
-        columns += [batch.places.which.astype("<i8"), batch.places.numbers.astype("<i8").tobytes()]
+        columns += map(_narrowed, [batch.places.which, *batch.places.numbers])
     elif not isinstance(values, ByteRows):
         return None
     elif values.width > LITERAL_LIMIT:
         width = values.width
-        columns.append(values.data)
-    head = {"rows": len(batch), "identity": identities.width, "value": width, "packs": [pack.hex() for pack in packs]}
+    head = {
+        "rows": len(batch),
+        "identity": identities.width,
+        "value": width,
+        "packs": [pack.hex() for pack in packs],
+        "types": [column.dtype.str for column in columns],
+    }
     text = json.dumps(head, sort_keys=True).encode()
-    return b"".join([len(text).to_bytes(_LENGTH, "little"), text, *columns])
+    inline = values.data if width and isinstance(values, ByteRows) else b""
+    keys, *places = (column.tobytes() for column in columns)
+    return b"".join([len(text).to_bytes(_LENGTH, "little"), text, keys, identities.data, inline, *places])
+
+
+def _narrowed(numbers: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    """Numbers, none below zero, in as few bytes as the greatest takes."""
+    greatest = int(numbers.max())
+    return numbers.astype(next((kind for kind in _NARROW if greatest <= np.iinfo(kind).max), "<i8"))
 
 
 def decode_batch(data: bytes) -> RowBatch:
     """The rows of a cell. Raises ValueError where it is not as `encode_batch` makes them."""
     head, position = _read_head(data)
     rows = head.rows
-    sizes = [8 * rows, head.identity * rows]
-    sizes += [8 * rows, 8 * len(NUMBERS) * rows] if head.packs else [head.value * rows]
+    keys, *kinds = map(np.dtype, head.types)
+    sizes = [keys.itemsize * rows, head.identity * rows]
+    sizes += [kind.itemsize * rows for kind in kinds] if head.packs else [head.value * rows]
     if position + sum(sizes) != len(data):
         raise ValueError(f"a batch of {rows} rows has {len(data)} bytes")
     parts = []
     for size in sizes:
         parts.append(data[position : position + size])
         position += size
-    numbers = np.frombuffer(parts[0], "<i8")
+    numbers = np.frombuffer(parts[0], keys).astype(np.int64)
     identities = ByteRows(parts[1], head.identity)
     if numbers.min() < 0 or len(np.unique(numbers)) < rows:
         raise ValueError("a batch has keys that no batch has")
@@ -73,18 +90,14 @@ def decode_batch(data: bytes) -> RowBatch:
         raise ValueError("a batch has an identity that its rows cannot have")
     places, values = None, None
     if head.packs:
-        which, found = np.frombuffer(parts[2], "<i8"), np.frombuffer(parts[3], "<i8").reshape(len(NUMBERS), rows)
+        columns = zip(parts[2:], kinds, strict=True)
+        which, *found = (np.frombuffer(part, kind).astype(np.int64) for part, kind in columns)
         if which.min() < 0 or which.max() >= len(head.packs):
             raise ValueError("a batch names a pack that it does not list")
-        places = Places(head.packs, which.astype(np.int64), found.astype(np.int64))
+        places = Places(head.packs, which, np.stack(found))
     else:
         values = ByteRows(parts[2], head.value) if head.value else ByteRows.of(identities.matrix[:, 1:])
     return RowBatch(numbers.tolist(), identities, None, places, values, None)
-
-
-def packs_of(data: bytes) -> list[bytes]:
-    """Ids of the packs that rows of a cell lie in, or could. Raises ValueError as `decode_batch`."""
-    return _read_head(data)[0].packs
 
 
 def _read_head(data: bytes) -> tuple[_Head, int]:
@@ -93,11 +106,18 @@ def _read_head(data: bytes) -> tuple[_Head, int]:
     try:
         given = json.loads(data[_LENGTH:end])
         packs = [bytes.fromhex(pack) for pack in given["packs"]]
-        head = _Head(int(given["rows"]), int(given["identity"]), int(given["value"]), packs)
+        types = list(given["types"])
+        head = _Head(int(given["rows"]), int(given["identity"]), int(given["value"]), packs, types)
     except (KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise ValueError(f"a batch is not readable: {error!r}") from error
     packed = head.identity == 1 + DIGEST_LENGTH and not head.value
     inline = not packs and 2 <= head.identity <= 1 + max(LITERAL_LIMIT, DIGEST_LENGTH) and head.value >= 0
-    if head.rows < 1 or not (packed if packs else inline) or any(len(pack) != PACK_ID_LENGTH for pack in packs):
+    known = {*_NARROW, "<i8"}.issuperset(types) and len(types) == (2 + len(NUMBERS) if packs else 1)
+    if (
+        not known
+        or head.rows < 1
+        or not (packed if packs else inline)
+        or any(len(pack) != PACK_ID_LENGTH for pack in packs)
+    ):
         raise ValueError("a batch is not readable: it has a head that no batch has")
     return head, end
