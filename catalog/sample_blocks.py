@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from hangar_cloud.backends.array_format import ARRAY_GROUP_BYTES, WIDTHS
 from hangar_cloud.backends.array_options import ArrayOptions, array_options
-from hangar_cloud.backends.blocks import GROUP_BYTES, encode_block, sample_parts
+from hangar_cloud.backends.blocks import GROUP_BYTES, encode_block, sample_parts, shared_blocks
 from hangar_cloud.backends.byte_rows import ByteRows
 from hangar_cloud.backends.codecs import RAW, Codec, choose_codec, codec_from_options
 from hangar_cloud.backends.pack_writer import Block
@@ -22,6 +22,8 @@ _TRUSTED_TRIAL: Final = 16 * 1024
 _TRIAL_LIMIT: Final = 1 << 18
 _TASK_BYTES: Final = 512 * 1024
 """What one thread encodes at a time: enough that handing it over costs nothing beside it."""
+_EVEN_TASK_BYTES: Final = 4 * 1024 * 1024
+"""Where next to nothing is done in Python, threads wait for each other the less the more they do at a time."""
 
 Data = bytes | memoryview
 Shape = tuple[int, ...]
@@ -158,7 +160,7 @@ def _even_tasks(
 ) -> Iterator[Callable[[], list[Encoded]]]:
     """What `_tasks` does, for samples of one size: without a look at each."""
     together = GROUP_BYTES // size if size <= _SHARE_BYTES else 1
-    step = max(_TASK_BYTES // (together * size), 1) * together
+    step = max(_EVEN_TASK_BYTES // (together * size), 1) * together
     for start in range(0, len(digests), step):
         here = slice(start, start + step)
         yield partial(_encode_even, digests[here], datas[here], size, together, codec)
@@ -169,14 +171,21 @@ def _encode_even(
 ) -> list[Encoded]:
     if size > _SHARE_BYTES:
         return [_alone(digest, data, codec) for digest, data in zip(digests, _each(datas), strict=True)]
-    raw = memoryview(datas.data if isinstance(datas, ByteRows) else b"".join(datas))
-    found = []
-    for start in range(0, len(digests), together):
-        group = digests[start : start + together]
-        block = raw[start * size : (start + len(group)) * size]
-        binding = group[0] if len(group) == 1 else None
-        found.append(Encoded(encode_block(block, codec, binding), group, [size] * len(group)))
-    return found
+    count = len(digests) - (len(digests) % together == 1)
+    groups = [slice(start, min(start + together, count)) for start in range(0, count, together)]
+    raws: list[Data]
+    if isinstance(datas, ByteRows):
+        raw = memoryview(datas.data)
+        raws = [raw[group.start * size : group.stop * size] for group in groups]
+    else:
+        raws = [b"".join(datas[group]) for group in groups]
+    blocks = shared_blocks(raws, codec)
+    found = [
+        Encoded(block, digests[group], [size] * (group.stop - group.start))
+        for block, group in zip(blocks, groups, strict=True)
+    ]
+    # A sample that is left over has a block of its own, which is bound to it.
+    return found if count == len(digests) else [*found, _alone(digests[-1], datas[-1], codec)]
 
 
 def _tasks(digests: Sequence[bytes], datas: Sequence[Data], codec: Codec) -> Iterator[Callable[[], list[Encoded]]]:
