@@ -68,6 +68,19 @@ class PackWriter:
 
     def append(self, blocks: Sequence[Block]) -> list[BlockExtent]:
         """Write encoded blocks (or runs of blocks) one behind the other and flush them to disk."""
+        extents = self.add(blocks)
+        self.flush()
+        return extents
+
+    def flush(self) -> None:
+        """Have on disk what was added."""
+        hasher, self._hasher = self._hasher, None
+        with disk_errors_told(self.path):
+            os.fsync(self._file)
+        self._hasher = hasher
+
+    def add(self, blocks: Sequence[Block]) -> list[BlockExtent]:
+        """Write blocks as `append` does; they may be named only after a `flush`."""
         extents = []
         position = self._end
         for block in blocks:
@@ -86,7 +99,6 @@ class PackWriter:
                     if hasher is not None:
                         hasher.update(part)
                 _begin_to_flush(self._file, start, written - start)
-            os.fsync(self._file)
         self._hasher = hasher
         self._end = position
         self._extents += extents

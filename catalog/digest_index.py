@@ -96,7 +96,7 @@ class DigestIndex:
         self._folder.mkdir(parents=True, exist_ok=True)
         if joined:
             heads = np.frombuffer(joined, ">u8")[::4]
-            order = np.argsort(heads, kind="stable")
+            order = np.argsort(heads)
             run = np.zeros(len(order), _ENTRY)
             run["head"] = heads[order]
             run["digest"] = np.frombuffer(joined, "V32")[order]

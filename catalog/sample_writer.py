@@ -32,7 +32,7 @@ __all__ = ["BACKENDS", "INLINE_ARRAY_BYTES", "INLINE_TEXT_BYTES", "PROMISED", "S
 
 PROMISED: Final = Place(staged_pack(2**63 - 1), 0, 0, 0, 0)
 """Stands in a row for the place of a sample that another process stores; whoever gathers the rows puts it right."""
-_APPEND_BYTES: Final = 32 * 1024 * 1024
+_APPEND_BYTES: Final = 2 * 1024 * 1024
 TILED_BYTES: Final = 8 * 1024 * 1024
 """Columns of arrays that have, or may have, so many bytes are tiled by default."""
 
@@ -355,7 +355,10 @@ def _packed(batch: Incoming, identities: Sequence[bytes], flags: list[bool] | bo
 def _append(
     pack: PackWriter, number: int, encoded: Iterable[Encoded], extents: dict[int, list[BlockExtent]]
 ) -> Iterator[tuple[list[bytes], npt.NDArray[np.int64]]]:
-    """Append blocks and arrays to a staging pack, a moderate amount at a time; digests, and where in it they lie."""
+    """Append blocks and arrays to a staging pack, a moderate amount at a time; digests, and where in it they lie.
+
+    They are on disk once the iteration ends. What is encoded meanwhile need not wait for what is written.
+    """
     waiting: list[Encoded] = []
     size = 0
     for one in encoded:
@@ -366,12 +369,13 @@ def _append(
             waiting, size = [], 0
     if waiting:
         yield _append_some(pack, number, waiting, extents)
+    pack.flush()
 
 
 def _append_some(
     pack: PackWriter, number: int, encoded: Sequence[Encoded], extents: dict[int, list[BlockExtent]]
 ) -> tuple[list[bytes], npt.NDArray[np.int64]]:
-    added = pack.append([one.data for one in encoded])
+    added = pack.add([one.data for one in encoded])
     extents.setdefault(number, []).extend(added)
     digests = list(chain.from_iterable(one.digests for one in encoded))
     counts = np.array([len(one.sizes) for one in encoded])

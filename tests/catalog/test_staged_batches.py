@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
+from dataclasses import replace
 from typing import Any
 
 import duckdb
 import numpy as np
 import pytest
 
+from hangar_cloud.catalog import sample_writer
 from hangar_cloud.catalog.errors import StagingError
+from hangar_cloud.catalog.schema import array_schema
 from hangar_cloud.catalog.staged_batches import decode_batch, encode_batch
 from hangar_cloud.catalog.staging import StagingArea
 from hangar_cloud.catalog.staging_rebuild import rebuild
@@ -112,6 +116,37 @@ def test_a_writer_that_is_killed_in_the_midst_of_a_batch_has_none_of_it(tmp_path
     again.put("images", IMAGES)
     assert again.contents("images") == plains({**kept, **IMAGES})
     again.close()
+
+
+@pytest.mark.parametrize("size", [300, 40_000])
+def test_a_pack_is_on_disk_before_rows_name_what_is_in_it(bench, monkeypatch, size):
+    monkeypatch.setattr(sample_writer, "_APPEND_BYTES", 20_000)
+    done: list[tuple[str, int]] = []
+    write, flush, stage = os.pwrite, os.fsync, bench.staging.stage_samples
+
+    def staged(*arguments: Any) -> None:
+        done.append(("stage", -1))
+        stage(*arguments)
+
+    def written(file: int, data: Any, at: int) -> int:
+        done.append(("write", file))
+        return write(file, data, at)
+
+    def flushed(file: int) -> None:
+        flush(file)
+        done.append(("flush", file))
+
+    monkeypatch.setattr(os, "pwrite", written)
+    monkeypatch.setattr(os, "fsync", flushed)
+    bench.staging.stage_samples = staged
+    column = bench.working.columns["images"]
+    given = array_schema((size,), "|u1", None, False, False, "")
+    payloads = [(i, given.encode(image(i, size), "")) for i in range(100)]
+    bench.samples.write("images", replace(column.entry, schema=given), payloads)
+    pack = bench.samples._pack._file
+    steps = [what for what, file in done if file in (pack, -1)]
+    assert steps.count("write") > 2
+    assert steps[-2:] == ["flush", "stage"]
 
 
 @pytest.mark.parametrize("kind", ["packed", "labels", "inline with digests"])
