@@ -26,8 +26,7 @@ from hangar_cloud.closing import close_at_exit
 from hangar_cloud.column_making import ColumnMaking
 from hangar_cloud.column_writer import ColumnWriter, FlatSampleWriter, OpenBlocks
 from hangar_cloud.columns import Columns
-from hangar_cloud.committing import begin_upload, make_committer
-from hangar_cloud.config import is_writable_text
+from hangar_cloud.committing import begin_upload, check_message, make_committer
 from hangar_cloud.errors import (
     ClosedError,
     ColumnNotFoundError,
@@ -168,7 +167,7 @@ class WriterCheckout(ColumnMaking, Checkout):
             ValueError: an argument cannot be meant.
         """
         self._alive()
-        _check_message(commit_message)
+        check_message(commit_message)
         rules = commit_rules(on_conflict, attempts, idempotency_key, self._storage.nodes, self._packs)
         self._drop_no_changes("commit")
         if not self._working.dirty:
@@ -242,7 +241,7 @@ class WriterCheckout(ColumnMaking, Checkout):
             RuntimeError: there are staged changes; or `strategy` wrote to this checkout, which changes nothing.
         """
         self._alive()
-        _check_message(message)
+        check_message(message)
         dev = Branches(self._storage).find(dev_branch)
         merger = Merger(self._storage, self._staging, self._samples, self._user)
         with contextlib.ExitStack() as held:
@@ -397,10 +396,3 @@ class WriterCheckout(ColumnMaking, Checkout):
         self._alive()
         facts = [("Writer", True), ("Base Branch", self._branch), ("Num Columns", len(self._columns))]
         return "WriterCheckout", facts
-
-
-def _check_message(message: Any) -> None:
-    if not isinstance(message, str):
-        raise InvalidArgumentError(f"a commit message must be str, not {type(message).__name__}")
-    if not is_writable_text(message):
-        raise InvalidArgumentError(f"a commit message is text without lone surrogates, not {message[:80]!r}")
