@@ -13,7 +13,7 @@ from hangar_cloud.backends.pack_reader import PackedSample, PackReader
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.keys import KeyType, RowKey, key_range
 from hangar_cloud.catalog.leaf import Leaf
-from hangar_cloud.catalog.leaf_blocks import block_rows
+from hangar_cloud.catalog.leaf_blocks import block_samples
 from hangar_cloud.catalog.node_reader import NodeReader
 from hangar_cloud.catalog.records import Row
 from hangar_cloud.errors import InvalidArgumentError
@@ -170,8 +170,7 @@ class FetchingAhead:
         """A sample of each block that a leaf's rows from `start` on refer to and that is not on this machine."""
         if all(self._packs.is_whole(pack) for pack in leaf.packs()):
             return []
-        firsts = {(part.pack, part.offset): part.first for part in block_rows(leaf, start)}
-        return self._packs.absent([self._packed(leaf.row(row)) for row in firsts.values()])
+        return self._packs.absent(block_samples(leaf, self._entry.schema, start))
 
 
 def require_keys(keys: object) -> None:

@@ -11,7 +11,6 @@ from hangar_cloud.backends.errors import HangarError
 from hangar_cloud.backends.pack_reader import PackedSample
 from hangar_cloud.catalog.leaf import Leaf
 from hangar_cloud.column import ColumnReader
-from hangar_cloud.loaders.pack_runs import read_blocks
 from hangar_cloud.loaders.permutations import Positions
 from hangar_cloud.loaders.whereabouts import Rows
 
@@ -47,7 +46,7 @@ class PackedRows:
             samples: dict[tuple[bytes, int], PackedSample] = {}
             if not self._plan(positions, runs, samples):
                 return False
-            raws = read_blocks(self._column._packs, list(samples.values()))
+            raws = self._column._packs.read_blocks(list(samples.values()))
         except HangarError:
             return False
         # Some codecs give signed bytes, which memoryviews do not assign to others.
