@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from hangar_cloud.backends.errors import CorruptDataError, DataNotLocalError, HangarError, ObjectNotFoundError
+from hangar_cloud.backends.errors import (
+    CorruptDataError,
+    DataNotLocalError,
+    HangarError,
+    ObjectNotFoundError,
+    without_frames,
+)
 from hangar_cloud.backends.store import ObjectStore
 
 
@@ -20,6 +26,13 @@ def kept_from_asking(path: str) -> DataNotLocalError:
         f"{path} is not here and the repository was opened with offline=True; open it "
         "without offline=True, or run fetch_data while there is a network"
     )
+
+
+def damaged_there(error: HangarError, remote: ObjectStore) -> CorruptDataError:
+    """What one of those who were asked sent is damaged; others may have it intact."""
+    found = CorruptDataError(f"{error} (as read from {remote.url})")
+    found.__cause__ = without_frames(error)
+    return found
 
 
 def nowhere(path: str, store: Path, remotes: Sequence[ObjectStore], reason: HangarError) -> HangarError:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from hangar_cloud.backends.absent_objects import kept_from_asking, not_here, nowhere
+from hangar_cloud.backends.absent_objects import damaged_there, kept_from_asking, not_here, nowhere
 from hangar_cloud.backends.cache_limit import CacheLimit
 from hangar_cloud.backends.errors import (
     CorruptDataError,
@@ -27,6 +27,7 @@ from hangar_cloud.backends.errors import (
     ObjectNotFoundError,
     PurgedBytesError,
     TruncatedObjectError,
+    without_frames,
 )
 from hangar_cloud.backends.extents import Extent, Verify, verified
 from hangar_cloud.backends.kept_objects import KeptObjects, unreadable_told
@@ -92,7 +93,8 @@ class ObjectSource:
         try:
             return self.read_local(extent)
         except (CorruptDataError, DataNotLocalError) as error:
-            return self._fetch_ahead(extent, ahead, error) if ahead else self._fetch([extent], [error])[0]
+            reason: HangarError = without_frames(error)
+        return self._fetch_ahead(extent, ahead, reason) if ahead else self._fetch([extent], [reason])[0]
 
     def read_many(self, extents: Sequence[Extent[T]], *, must_keep: bool = False, tiles: bool = False) -> list[T]:
         """The verified values of many extents, in the order asked; what is missing is fetched in joined requests.
@@ -110,7 +112,7 @@ class ObjectSource:
                 values[i] = self.read_local(extent) if here is None else self._read_partial(extent, here)
             except (CorruptDataError, DataNotLocalError) as error:
                 missing.append(i)
-                reasons.append(error)
+                reasons.append(without_frames(error))
                 # Looked for once: there may be hundreds of extents of one object.
                 if extent.path not in in_parts and self._is_in_parts(extent.path):
                     in_parts[extent.path] = self._kept.parts_of(extent.path)
@@ -186,8 +188,7 @@ class ObjectSource:
             except ObjectNotFoundError:
                 continue
             except CorruptDataError as error:
-                problem = CorruptDataError(f"{error} (as read from {remote.url})")
-                problem.__cause__ = error
+                problem = damaged_there(error, remote)
                 continue
             self.keep_whole(path, data)
             return value
@@ -219,8 +220,7 @@ class ObjectSource:
             except ObjectNotFoundError:
                 continue
             except CorruptDataError as error:
-                problem = CorruptDataError(f"{error} (as read from {remote.url})")
-                problem.__cause__ = error
+                problem = damaged_there(error, remote)
                 continue
             self._kept.drop_parts(path)
             return True
@@ -382,8 +382,7 @@ class ObjectSource:
             except ObjectNotFoundError:
                 continue
             except (CorruptDataError, TruncatedObjectError) as error:
-                problem = CorruptDataError(f"{error} (as read from {remote.url})")
-                problem.__cause__ = error
+                problem = damaged_there(error, remote)
         raise problem or nowhere(requests[0][0], self.store, remotes, reason)
 
     def _reachable(self, path: str, reason: HangarError) -> Sequence[ObjectStore]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -129,7 +129,6 @@ class PackReader:
         once, and missing blocks are fetched in joined requests. Raises as `read`."""
         blocks: dict[tuple[bytes, int], DecodedBlock] = {}
         missing: dict[tuple[bytes, int], PackedSample] = {}
-        self.arriving.wait((sample.place.pack, sample.place.offset) for sample in samples)
         for sample in samples:
             name = (sample.place.pack, sample.place.offset)
             if name in blocks or name in missing:
@@ -143,17 +142,32 @@ class PackReader:
                 missing[name] = sample
         if self._any_purged() and any(self._purged(s.digest, True) is not None for s in missing.values()):
             return [self.read(sample) for sample in samples]
-        try:
-            raws = self.read_blocks(list(missing.values()))
-        except UNREADABLE:
-            # One by one, since the error must be about the sample that fails.
+        with suppress(*UNREADABLE):
+            blocks.update(self._bring(missing))
+        if not blocks.keys() >= {sample.place[:2] for sample in samples}:
+            # One by one, since the error must be about the sample that fails. The one of all of them is forgotten by
+            # now: it would keep what was read in memory.
             return [self.read(sample) for sample in samples]
-        blocks.update(self._remember(missing, raws))
         payloads = []
         for sample in samples:
             payload = blocks[sample.place.pack, sample.place.offset].payload(sample)
             payloads.append(self.read(sample) if payload is None else payload)
         return payloads
+
+    def _bring(self, missing: dict[BlockName, PackedSample]) -> Blocks:
+        """Blocks that are not in memory, each by one thread: others wait for it. Raises as `read_blocks`."""
+        found: Blocks = {}
+        while missing:
+            with self.arriving.bringing(missing) as mine:
+                some = {name: missing.pop(name) for name in mine}
+                if some:
+                    found.update(self._remember(some, self.read_blocks(list(some.values()))))
+            self.arriving.wait(missing)
+            here = {name: block for name in missing if (block := self.decoded.get(name)) is not None}
+            found.update(here)
+            for name in here:
+                del missing[name]
+        return found
 
     def read_blocks(self, samples: Sequence[PackedSample]) -> list[memoryview]:
         """The decoded blocks of samples of different blocks, as they are, without being remembered.
