@@ -25,6 +25,8 @@ from hangar_cloud.storage import Storage
 _KEYS_AT_ONCE: Final = 1024
 # So many reads of the row behind the last one are taken for reading in order.
 _STREAK: Final = 3
+# All but one part in so many is most of a column.
+_REST_SHARE: Final = 4
 
 
 class FetchingAhead:
@@ -37,6 +39,7 @@ class FetchingAhead:
     _next_row = -1
     _streak = 0
     _following: Prefetch | None = None
+    _rest: Prefetch | None = None
 
     @property
     def _entry(self) -> ColumnEntry:
@@ -122,6 +125,17 @@ class FetchingAhead:
             self._following = self._read_ahead_from(end)
         else:
             ahead.at(end)
+
+    def _fetch_rest(self, fetched: int) -> None:
+        """Where so many rows were fetched for random batches, which are most of all: fetch the others too.
+
+        Of small leaves, that no batch met so far, each would cost a wait for its records and one for its samples.
+        """
+        entry, window = self._entry, read_ahead_bytes()
+        if self._rest is not None or fetched * _REST_SHARE < entry.count * (_REST_SHARE - 1):
+            return
+        if window and self._packs.keeps(4 * window):
+            self._rest = Prefetch(self._parts_from(0, entry, part_sizes(window)), self._packs, self._still_open)
 
     def _parts_for(self, keys: Sequence[RowKey], entry: ColumnEntry) -> Iterator[Part]:
         for start in range(0, len(keys), _KEYS_AT_ONCE):

@@ -60,6 +60,23 @@ class PackedRows:
             done = end
         return True
 
+    def bring(self, positions: Positions) -> bool:
+        """Fetch the samples that are not on this machine; False where they are not kept here, so that it was in vain.
+
+        What cannot be fetched is told when it is read.
+        """
+        packs = self._column._packs
+        samples: dict[tuple[bytes, int], PackedSample] = {}
+        try:
+            if not self._plan(positions, [], samples):
+                return False
+            absent = packs.absent(list(samples.values()))
+            if absent:
+                packs.read_blocks(absent)
+        except HangarError:
+            return False
+        return not packs.absent(absent[:1])
+
     def _plan(self, positions: Positions, runs: list[_Run], samples: dict[tuple[bytes, int], PackedSample]) -> bool:
         """Say what is wanted, and one sample of each block; False if one is not packed, or not of its column's size."""
         rows, schema = self._rows, self._column._entry.schema
