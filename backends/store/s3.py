@@ -12,19 +12,22 @@ from typing import Any, Final
 from hangar_cloud.backends.errors import AccessDeniedError, StoreError, UnsupportedStoreError
 from hangar_cloud.backends.store.bounded import gather_bounded
 from hangar_cloud.backends.store.bucket_url import split_bucket_url
-from hangar_cloud.backends.store.paths import is_listable
 from hangar_cloud.backends.store.port import ObjectInfo, ObjectStore, Progress
 from hangar_cloud.backends.store.remote import Page, RemoteStore
 from hangar_cloud.backends.store.retry import Fault, RetryPolicy
+from hangar_cloud.backends.store.s3_answers import (
+    UPLOADS_AT_ONCE,
+    deletions,
+    listing_query,
+    page_of,
+    part_places,
+    require_deleted,
+)
 from hangar_cloud.backends.store.s3_faults import S3_ADVICE, classify_s3
 from hangar_cloud.backends.store.s3_options import S3Options, is_understood, with_defaults
 from hangar_cloud.backends.store.s3_settings import s3_settings
 from hangar_cloud.backends.store.transfer import read_part
 
-_MAX_PARTS: Final = 9_000
-_LEAST_PART_BYTES: Final = 5 * 1024 * 1024
-_MAX_DELETED: Final = 1_000
-_UPLOADS_AT_ONCE: Final = 4
 _REQUESTS_AT_ONCE: Final = 32
 
 
@@ -107,14 +110,12 @@ class S3Store(RemoteStore):
             return self._call("create_multipart_upload", Key=key)
 
         upload = {"Key": key, "UploadId": (await self._attempt("write", path, start))["UploadId"]}
-        part_bytes = max(self.part_bytes, _LEAST_PART_BYTES, -(-size // _MAX_PARTS))
-        places = [(offset, min(part_bytes, size - offset)) for offset in range(0, size, part_bytes)]
         sends = [
             self._part_sender(path, source, upload["UploadId"], number, *place, progress)
-            for number, place in enumerate(places, start=1)
+            for number, place in enumerate(part_places(size, self.part_bytes), start=1)
         ]
         try:
-            parts = await gather_bounded(sends, _UPLOADS_AT_ONCE)
+            parts = await gather_bounded(sends, UPLOADS_AT_ONCE)
             await self._complete(path, size, {**upload, "MultipartUpload": {"Parts": parts}})
         except BaseException:
             # Parts of an unfinished upload are invisible, and paid for until somebody aborts it.
@@ -164,27 +165,12 @@ class S3Store(RemoteStore):
         return ObjectInfo(path, int(headers["Content-Length"]), _modified(headers))
 
     async def _list_page(self, prefix: str, *, delimiter: bool, token: str | None) -> Page:
-        arguments = {"ContinuationToken": token} if token else {}
-        if delimiter:
-            arguments["Delimiter"] = "/"
-        answer = self._call("list_objects_v2", Prefix=self._prefix + prefix, **arguments)
-        start = len(self._prefix)
-        objects = [
-            ObjectInfo(item["Key"][start:], int(item["Size"]), item["LastModified"].astimezone(timezone.utc))
-            for item in answer.get("Contents", [])
-            if is_listable(item["Key"][start:])
-        ]
-        skip = start + len(prefix)
-        folders = [item["Prefix"][skip:].rstrip("/") for item in answer.get("CommonPrefixes", [])]
-        return objects, folders, answer.get("NextContinuationToken") if answer.get("IsTruncated") else None
+        query = listing_query(self._prefix + prefix, delimiter=delimiter, token=token)
+        return page_of(self._call("list_objects_v2", **query), self._prefix, prefix)
 
     async def _remove(self, paths: Sequence[str]) -> None:
-        for start in range(0, len(paths), _MAX_DELETED):
-            named = [{"Key": self._prefix + path} for path in paths[start : start + _MAX_DELETED]]
-            answer = self._call("delete_objects", Delete={"Objects": named, "Quiet": True})
-            for failure in answer.get("Errors", []):
-                if failure.get("Code") != "NoSuchKey":
-                    raise deletion_error(failure)
+        for named in deletions(self._prefix, paths):
+            require_deleted(self._call("delete_objects", Delete=named))
 
     async def _round_trip(self) -> None:
         self._call("list_objects_v2", Prefix=self._prefix, MaxKeys=1)
@@ -212,15 +198,6 @@ def _concurrency(given: object) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise UnsupportedStoreError(f"max_concurrency must be a whole number from 1 on, not {given!r}")
     return int(text)
-
-
-def deletion_error(failure: Mapping[str, Any]) -> Exception:
-    """The exception for an object that a server would not delete."""
-    from botocore.exceptions import ClientError
-
-    told = {"Error": {"Code": failure.get("Code"), "Message": failure.get("Message")}}
-    error: Exception = ClientError(told, "DeleteObjects")
-    return error
 
 
 def _modified(headers: Mapping[str, str]) -> datetime:

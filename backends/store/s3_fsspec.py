@@ -10,10 +10,16 @@ from hangar_cloud.backends.errors import AccessDeniedError, StoreError
 from hangar_cloud.backends.store.bounded import gather_bounded
 from hangar_cloud.backends.store.bucket_url import split_bucket_url
 from hangar_cloud.backends.store.client_session import session_config
-from hangar_cloud.backends.store.paths import is_listable
 from hangar_cloud.backends.store.port import ObjectInfo, Progress
 from hangar_cloud.backends.store.remote import Page, RemoteStore
-from hangar_cloud.backends.store.s3 import deletion_error
+from hangar_cloud.backends.store.s3_answers import (
+    UPLOADS_AT_ONCE,
+    deletions,
+    listing_query,
+    page_of,
+    part_places,
+    require_deleted,
+)
 from hangar_cloud.backends.store.s3_faults import S3_ADVICE, classify_s3
 from hangar_cloud.backends.store.transfer import read_part
 
@@ -22,10 +28,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hangar_cloud.backends.store.retry import Fault, RetryPolicy
-
-_MAX_PARTS = 9_000
-_MAX_DELETED = 1_000
-_UPLOADS_AT_ONCE = 4
 
 
 class S3FsspecStore(RemoteStore):
@@ -95,16 +97,13 @@ class S3FsspecStore(RemoteStore):
         key = self._prefix + path
         started = await self._attempt("write", path, lambda: self._call("create_multipart_upload", Key=key))
         upload = {"Key": key, "UploadId": started["UploadId"]}
-        part_bytes = max(self.part_bytes, 5 * 1024 * 1024, -(-size // _MAX_PARTS))
-        offsets = range(0, size, part_bytes)
         sends = [
-            self._part_sender(path, source, upload, number, offset, min(part_bytes, size - offset), progress)
-            for number, offset in enumerate(offsets, start=1)
+            self._part_sender(path, source, upload, number, *place, progress)
+            for number, place in enumerate(part_places(size, self.part_bytes), start=1)
         ]
         try:
-            parts = await gather_bounded(sends, _UPLOADS_AT_ONCE)
-            finished = {"Parts": parts}
-            await self._complete(path, size, {**upload, "MultipartUpload": finished})
+            parts = await gather_bounded(sends, UPLOADS_AT_ONCE)
+            await self._complete(path, size, {**upload, "MultipartUpload": {"Parts": parts}})
         except BaseException:
             # Parts of an unfinished upload are invisible, and paid for until somebody aborts it.
             await asyncio.shield(asyncio.gather(self._call("abort_multipart_upload", **upload), return_exceptions=True))
@@ -145,27 +144,12 @@ class S3FsspecStore(RemoteStore):
         return ObjectInfo(path, int(answer["ContentLength"]), answer["LastModified"].astimezone(timezone.utc))
 
     async def _list_page(self, prefix: str, *, delimiter: bool, token: str | None) -> Page:
-        arguments = {"ContinuationToken": token} if token else {}
-        if delimiter:
-            arguments["Delimiter"] = "/"
-        answer = await self._call("list_objects_v2", Prefix=self._prefix + prefix, **arguments)
-        start = len(self._prefix)
-        objects = [
-            ObjectInfo(item["Key"][start:], int(item["Size"]), item["LastModified"].astimezone(timezone.utc))
-            for item in answer.get("Contents", [])
-            if is_listable(item["Key"][start:])
-        ]
-        skip = start + len(prefix)
-        folders = [item["Prefix"][skip:].rstrip("/") for item in answer.get("CommonPrefixes", [])]
-        return objects, folders, answer.get("NextContinuationToken") if answer.get("IsTruncated") else None
+        query = listing_query(self._prefix + prefix, delimiter=delimiter, token=token)
+        return page_of(await self._call("list_objects_v2", **query), self._prefix, prefix)
 
     async def _remove(self, paths: Sequence[str]) -> None:
-        for start in range(0, len(paths), _MAX_DELETED):
-            named = [{"Key": self._prefix + path} for path in paths[start : start + _MAX_DELETED]]
-            answer = await self._call("delete_objects", Delete={"Objects": named, "Quiet": True})
-            for failure in answer.get("Errors", []):
-                if failure.get("Code") != "NoSuchKey":
-                    raise deletion_error(failure)
+        for named in deletions(self._prefix, paths):
+            require_deleted(await self._call("delete_objects", Delete=named))
 
     async def _round_trip(self) -> None:
         await self._call("list_objects_v2", Prefix=self._prefix, MaxKeys=1)
