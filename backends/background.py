@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-MOST_THREADS: Final = 3
+MOST_THREADS: Final = 5
 _log = logging.getLogger(__name__)
 
 

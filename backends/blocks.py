@@ -21,7 +21,8 @@ from hangar_cloud.backends.errors import CorruptDataError
 
 BLOCK_MAGIC: Final = b"HB"
 # magic, codec number, shuffle size, flags, 3 reserved bytes, raw length, encoded length, checksum
-_HEADER: Final = struct.Struct("<2sBBB3xIIQ")
+_HEADER: Final = struct.Struct("<2sBBB3sIIQ")
+_RESERVED: Final = b"\0\0\0"
 HEADER_LENGTH: Final = _HEADER.size
 GROUP_BYTES: Final = 16 * 1024
 MAX_BLOCK_BYTES: Final = 4 * 1024 * 1024
@@ -78,7 +79,7 @@ def _block_parts(
         codec, encoded = Codec(RAW), raw
     flags = 0 if binding is None else _BOUND
     checksum = _checksum(codec.number, codec.shuffle, flags, len(raw), encoded, _seed(binding, number))
-    header = _HEADER.pack(BLOCK_MAGIC, codec.number, codec.shuffle, flags, len(raw), len(encoded), checksum)
+    header = _HEADER.pack(BLOCK_MAGIC, codec.number, codec.shuffle, flags, _RESERVED, len(raw), len(encoded), checksum)
     return header, encoded
 
 
@@ -131,20 +132,18 @@ def decode_blocks(data: bytes | memoryview, digest: bytes, expected: int) -> mem
         from hangar_cloud.backends.array_blocks import decode_array
 
         return decode_array(view, digest, expected)
-    parts: list[memoryview] = []
-    position = 0
     room = max(expected, GROUP_BYTES * 4)
+    first, position = _decode_one(view, 0, digest, 0, room)
+    if position == len(view):
+        return first
+    parts = [first]
     while position < len(view):
-        if parts and not len(parts[-1]):
+        if not len(parts[-1]):
             # Only an empty sample has an empty block. A run of them takes far more memory than its bytes.
             raise CorruptDataError("a run of blocks has an empty one")
+        room -= len(parts[-1])
         part, position = _decode_one(view, position, digest, len(parts), room)
-        room -= len(part)
         parts.append(part)
-    if not parts:
-        raise CorruptDataError("an empty extent holds no block")
-    if len(parts) == 1:
-        return parts[0]
     return memoryview(b"".join(parts))
 
 
@@ -178,10 +177,10 @@ def _checked(
 ) -> tuple[int, int, memoryview, int, int]:
     """Codec number, shuffle size, encoded bytes, raw length and end of the intact block at a position."""
     if len(view) - position < HEADER_LENGTH:
-        raise CorruptDataError("a block header is cut short")
-    magic, number, shuffle, flags, raw_length, length, checksum = _HEADER.unpack_from(view, position)
+        raise CorruptDataError("a block header is cut short" if len(view) else "an empty extent holds no block")
+    magic, number, shuffle, flags, reserved, raw_length, length, checksum = _HEADER.unpack_from(view, position)
     start = position + HEADER_LENGTH
-    if magic != BLOCK_MAGIC or bytes(view[position + 5 : position + 8]) != b"\0\0\0" or raw_length > MAX_BLOCK_BYTES:
+    if magic != BLOCK_MAGIC or reserved != _RESERVED or raw_length > MAX_BLOCK_BYTES:
         raise CorruptDataError("a block header is damaged")
     if start + length > len(view):
         raise CorruptDataError("a block is cut short")

@@ -24,6 +24,7 @@ credential: text from outside goes through :func:`redact_text`, URLs through :fu
 from __future__ import annotations
 
 import re
+from typing import TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 __all__ = [
@@ -43,7 +44,10 @@ __all__ = [
     "UnsupportedStoreError",
     "redact_text",
     "redact_url",
+    "without_frames",
 ]
+
+_Error = TypeVar("_Error", bound=BaseException)
 
 
 class HangarError(Exception):
@@ -155,3 +159,12 @@ def redact_text(text: str) -> str:
 def _redact_parameter(parameter: str) -> str:
     name, equals, _ = parameter.partition("=")
     return f"{name}={_HIDDEN}" if equals and _SECRET_NAME.search(name) else parameter
+
+
+def without_frames(error: _Error) -> _Error:
+    """An error that is kept while something else is tried: its frames would keep all bytes that failed in memory."""
+    waiting: list[BaseException] = [error]
+    for one in waiting:  # grows meanwhile
+        one.__traceback__ = None
+        waiting += [next_ for next_ in (one.__cause__, one.__context__) if next_ is not None and next_ not in waiting]
+    return error

@@ -113,6 +113,10 @@ class MoveLogs:
         log = self._logs.get(url)
         return self._logs.setdefault(url, MoveLog(self._decode)) if log is None else log
 
+    def knows(self, path: str) -> bool:
+        """Whether anything of an object is known to have been moved in any of the stores."""
+        return any(path in log.moves for log in list(self._logs.values()))
+
     def forget(self) -> None:
         """Read all logs anew when they are needed next."""
         self._logs.clear()

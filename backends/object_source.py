@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from hangar_cloud.backends.absent_objects import damaged_there, kept_from_asking, not_here, nowhere
 from hangar_cloud.backends.cache_limit import CacheLimit
 from hangar_cloud.backends.errors import (
     CorruptDataError,
@@ -26,6 +27,7 @@ from hangar_cloud.backends.errors import (
     ObjectNotFoundError,
     PurgedBytesError,
     TruncatedObjectError,
+    without_frames,
 )
 from hangar_cloud.backends.extents import Extent, Verify, verified
 from hangar_cloud.backends.kept_objects import KeptObjects, unreadable_told
@@ -91,7 +93,8 @@ class ObjectSource:
         try:
             return self.read_local(extent)
         except (CorruptDataError, DataNotLocalError) as error:
-            return self._fetch_ahead(extent, ahead, error) if ahead else self._fetch([extent], [error])[0]
+            reason: HangarError = without_frames(error)
+        return self._fetch_ahead(extent, ahead, reason) if ahead else self._fetch([extent], [reason])[0]
 
     def read_many(self, extents: Sequence[Extent[T]], *, must_keep: bool = False, tiles: bool = False) -> list[T]:
         """The verified values of many extents, in the order asked; what is missing is fetched in joined requests.
@@ -109,7 +112,7 @@ class ObjectSource:
                 values[i] = self.read_local(extent) if here is None else self._read_partial(extent, here)
             except (CorruptDataError, DataNotLocalError) as error:
                 missing.append(i)
-                reasons.append(error)
+                reasons.append(without_frames(error))
                 # Looked for once: there may be hundreds of extents of one object.
                 if extent.path not in in_parts and self._is_in_parts(extent.path):
                     in_parts[extent.path] = self._kept.parts_of(extent.path)
@@ -118,6 +121,19 @@ class ObjectSource:
             for i, value in zip(missing, fetched, strict=True):
                 values[i] = value
         return values
+
+    def fetch(self, extents: Sequence[Extent[T]]) -> list[T]:
+        """As `read_many`, for what is known not to be here: it is not looked for."""
+        reason = not_here(extents[0].path, self.store)
+        return self._fetch(extents, [reason] * len(extents))
+
+    def lies_in_one_piece(self, path: str) -> bool:
+        """Whether nothing is known of an object, or of parts of it, lying elsewhere by now.
+
+        If so, ranges over several of its extents may be read too.
+        """
+        whole = os.path.lexists(self._places(path)[0])
+        return whole or not (self._moves.knows(path) or self.was_moved(path) or self._kept.parts_of(path).rewritten)
 
     def read_local(self, extent: Extent[T]) -> T:
         """The verified value of one extent from local files only.
@@ -160,7 +176,7 @@ class ObjectSource:
                 text = read_regular(local, _MAX_OBJECT_BYTES)
             return verify(text)
         except (FileNotFoundError, NotADirectoryError):
-            reason = DataNotLocalError(f"{path} is not in {self.store} and no remote is configured to fetch it from")
+            reason = not_here(path, self.store)
         except CorruptDataError as error:
             reason = CorruptDataError(f"{path} in {self.store} is damaged: {error}")
         remotes = self._reachable(path, reason)
@@ -172,12 +188,11 @@ class ObjectSource:
             except ObjectNotFoundError:
                 continue
             except CorruptDataError as error:
-                problem = CorruptDataError(f"{error} (as read from {remote.url})")
-                problem.__cause__ = error
+                problem = damaged_there(error, remote)
                 continue
             self.keep_whole(path, data)
             return value
-        raise problem or self._nowhere(path, reason, remotes)
+        raise problem or nowhere(path, self.store, remotes, reason)
 
     def fetch_whole(
         self, path: str, verify: Callable[[Path], None], progress: Callable[[int], None] | None = None
@@ -192,7 +207,7 @@ class ObjectSource:
         local = self.store / path
         if local.exists():
             return False
-        missing = DataNotLocalError(f"{path} is not in {self.store} and no remote is configured to fetch it from")
+        missing = not_here(path, self.store)
         remotes = self._reachable(path, missing)
         problem: CorruptDataError | None = None
         for remote in remotes:
@@ -205,12 +220,11 @@ class ObjectSource:
             except ObjectNotFoundError:
                 continue
             except CorruptDataError as error:
-                problem = CorruptDataError(f"{error} (as read from {remote.url})")
-                problem.__cause__ = error
+                problem = damaged_there(error, remote)
                 continue
             self._kept.drop_parts(path)
             return True
-        raise problem or self._nowhere(path, missing, remotes)
+        raise problem or nowhere(path, self.store, remotes, missing)
 
     def tell_of_maps(self, user: MapUser) -> None:
         """Have `user` told when a memory map that it may hold should go; until it is garbage itself."""
@@ -368,28 +382,15 @@ class ObjectSource:
             except ObjectNotFoundError:
                 continue
             except (CorruptDataError, TruncatedObjectError) as error:
-                problem = CorruptDataError(f"{error} (as read from {remote.url})")
-                problem.__cause__ = error
-        raise problem or self._nowhere(requests[0][0], reason, remotes)
+                problem = damaged_there(error, remote)
+        raise problem or nowhere(requests[0][0], self.store, remotes, reason)
 
     def _reachable(self, path: str, reason: HangarError) -> Sequence[ObjectStore]:
         if self.offline:
             if isinstance(reason, CorruptDataError):
                 raise reason
-            raise DataNotLocalError(
-                f"{path} is not here and the repository was opened with offline=True; open it "
-                "without offline=True, or run fetch_data while there is a network"
-            )
+            raise kept_from_asking(path)
         remotes = self._remotes()
         if not remotes:
             raise reason
         return remotes
-
-    def _nowhere(self, path: str, reason: HangarError, remotes: Sequence[ObjectStore]) -> HangarError:
-        asked = ", ".join(remote.url for remote in remotes)
-        if isinstance(reason, CorruptDataError):
-            return CorruptDataError(f"{reason}; and {asked} has no copy of {path} to replace it")
-        return ObjectNotFoundError(
-            f"{path} is neither in {self.store} nor in {asked}: the repository refers to an object that is missing; "
-            "if it was pushed from elsewhere, push it again"
-        )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
-from hangar_cloud.backends.arenas import Arenas
+from hangar_cloud.backends.arenas import Arenas, BlockName
 from hangar_cloud.backends.arriving import Arriving
-from hangar_cloud.backends.blocks import Place, decode_blocks, most_decoded
+from hangar_cloud.backends.block_runs import read_runs
+from hangar_cloud.backends.blocks import Place
 from hangar_cloud.backends.box_reader import LEAST_BYTES, BoxReader, Part
 from hangar_cloud.backends.errors import (
     CorruptDataError,
@@ -23,8 +24,11 @@ from hangar_cloud.backends.fork_lock import ForkLock
 from hangar_cloud.backends.local_files import LocalFiles
 from hangar_cloud.backends.object_source import Extent, ObjectSource
 from hangar_cloud.backends.packs import NO_PACK, pack_path, staged_pack_number
+from hangar_cloud.backends.sample_extents import PackedSample, Purged, payload_of, sample_extent, shared_extent
 from hangar_cloud.backends.tiledb_arrays import Elements
 from hangar_cloud.backends.values import payload_size, sample_digest
+
+__all__ = ["SHARED_BLOCK_LIMIT", "UNREADABLE", "DecodedBlock", "PackReader", "PackedSample", "Purged"]
 
 _DECODED_LIMIT: Final = 128 * 1024 * 1024
 SHARED_BLOCK_LIMIT: Final = 64 * 1024
@@ -33,16 +37,6 @@ UNREADABLE: Final = (CorruptDataError, DataNotLocalError, ObjectNotFoundError, P
 """What reading a sample may raise that speaks of this sample alone."""
 
 T = TypeVar("T")
-Purged = Callable[[bytes, bool], HangarError | None]
-"""What to raise for the sample of a digest if it was purged, else None; if told so, without asking a remote."""
-
-
-class PackedSample(NamedTuple):
-    """What is needed to read one sample from a pack and to be sure of it."""
-
-    place: Place
-    digest: bytes
-    prefix: bytes
 
 
 class DecodedBlock:
@@ -65,7 +59,7 @@ class DecodedBlock:
     def payload(self, sample: PackedSample) -> memoryview | None:
         """The sample's payload, None if these are not its bytes."""
         place = sample.place
-        data = _payload(self.raw, place)
+        data = payload_of(self.raw, place)
         if place.start not in self.proven and not self.prove(place.start, place.size, sample.digest, sample.prefix):
             return None
         return data
@@ -76,6 +70,9 @@ class DecodedBlock:
             return False
         self.proven.add(start)
         return True
+
+
+Blocks = dict[BlockName, DecodedBlock]
 
 
 class PackReader:
@@ -125,14 +122,13 @@ class PackReader:
         with self._purge_told(sample):
             block = self.decoded.get((place.pack, place.offset))
             payload = None if block is None else block.payload(sample)
-            return _payload(self._load(sample), place) if payload is None else payload
+            return payload_of(self._load(sample), place) if payload is None else payload
 
     def read_many(self, samples: Sequence[PackedSample]) -> list[memoryview]:
         """Payloads of many samples, in the order asked. Each block is read, fetched and decoded
         once, and missing blocks are fetched in joined requests. Raises as `read`."""
         blocks: dict[tuple[bytes, int], DecodedBlock] = {}
         missing: dict[tuple[bytes, int], PackedSample] = {}
-        self.arriving.wait((sample.place.pack, sample.place.offset) for sample in samples)
         for sample in samples:
             name = (sample.place.pack, sample.place.offset)
             if name in blocks or name in missing:
@@ -146,19 +142,40 @@ class PackReader:
                 missing[name] = sample
         if self._any_purged() and any(self._purged(s.digest, True) is not None for s in missing.values()):
             return [self.read(sample) for sample in samples]
-        try:
-            purged = self._purged_after_fetching()
-            raws = self._source.read_many([self.extent(sample, purged) for sample in missing.values()])
-        except UNREADABLE:
-            # One by one, since the error must be about the sample that fails.
+        with suppress(*UNREADABLE):
+            blocks.update(self._bring(missing))
+        if not blocks.keys() >= {sample.place[:2] for sample in samples}:
+            # One by one, since the error must be about the sample that fails. The one of all of them is forgotten by
+            # now: it would keep what was read in memory.
             return [self.read(sample) for sample in samples]
-        for (name, sample), raw in zip(missing.items(), raws, strict=True):
-            blocks[name] = self._remember(name, raw, sample)
         payloads = []
         for sample in samples:
             payload = blocks[sample.place.pack, sample.place.offset].payload(sample)
             payloads.append(self.read(sample) if payload is None else payload)
         return payloads
+
+    def _bring(self, missing: dict[BlockName, PackedSample]) -> Blocks:
+        """Blocks that are not in memory, each by one thread: others wait for it. Raises as `read_blocks`."""
+        found: Blocks = {}
+        while missing:
+            with self.arriving.bringing(missing) as mine:
+                some = {name: missing.pop(name) for name in mine}
+                if some:
+                    found.update(self._remember(some, self.read_blocks(list(some.values()))))
+            self.arriving.wait(missing)
+            here = {name: block for name in missing if (block := self.decoded.get(name)) is not None}
+            found.update(here)
+            for name in here:
+                del missing[name]
+        return found
+
+    def read_blocks(self, samples: Sequence[PackedSample]) -> list[memoryview]:
+        """The decoded blocks of samples of different blocks, as they are, without being remembered.
+
+        Raises:
+            as `read`, without saying which sample it is about, and without the words of `purged`.
+        """
+        return read_runs(self._source, samples, self._purged_after_fetching())
 
     def spot(self, name: tuple[bytes, int], block: DecodedBlock) -> int:
         """Where in `arenas` a decoded block lies; it is brought there."""
@@ -203,7 +220,7 @@ class PackReader:
         blocks: dict[tuple[bytes, int], list[PackedSample]] = {}
         for sample in samples:
             blocks.setdefault((sample.place.pack, sample.place.offset), []).append(sample)
-        self._source.read_many([self._shared_extent(members) for members in blocks.values()], must_keep=True)
+        self._source.read_many([shared_extent(members, self._purged) for members in blocks.values()], must_keep=True)
 
     def is_local(self, sample: PackedSample) -> bool:
         """True if the sample can be read without a remote."""
@@ -219,7 +236,7 @@ class PackReader:
         if staged_pack_number(sample.place.pack) is not None:
             return self.read(sample)
         try:
-            return _payload(self._source.read_local(self.extent(sample)), sample.place)
+            return payload_of(self._source.read_local(self.extent(sample)), sample.place)
         except (CorruptDataError, DataNotLocalError, PurgedBytesError):
             return None
 
@@ -237,10 +254,11 @@ class PackReader:
         return [sample for sample in samples if sample.place[:2] in names]
 
     def _absent(self, places: Iterable[Place]) -> set[tuple[bytes, int]]:
-        asked: dict[bytes, list[tuple[int, int]]] = {}
+        asked: defaultdict[bytes, list[tuple[int, int]]] = defaultdict(list)
+        decoded = self.decoded
         for pack, offset, stored, _, _ in places:
-            if (pack, offset) not in self.decoded:
-                asked.setdefault(pack, []).append((offset, stored))
+            if (pack, offset) not in decoded:
+                asked[pack].append((offset, stored))
         return {
             (pack, offset)
             for pack, spans in asked.items()
@@ -268,38 +286,9 @@ class PackReader:
 
         return purged
 
-    def extent(self, sample: PackedSample, purged: Purged | None = None) -> Extent[memoryview]:
+    def extent(self, sample: PackedSample) -> Extent[memoryview]:
         """The part of a pack that holds a sample, with the check that decodes it."""
-        place, digest, prefix = sample
-        find_purged = purged or self._purged
-
-        def verify(data: memoryview, fetched: bool) -> memoryview:
-            found = find_purged(digest, True) if fetched else None
-            if found is not None:
-                # A remote may still have what was purged here.
-                raise found
-            if payload_size(prefix) not in (None, place.size):
-                raise CorruptDataError(f"its record gives a sample of {payload_size(prefix)} bytes {place.size}")
-            raw = decode_blocks(data, digest, most_decoded(place))
-            payload = _payload(raw, place)
-            shared = len(raw) != place.size
-            if (shared or fetched) and sample_digest(prefix, payload) != digest:
-                raise CorruptDataError("the sample's bytes do not match its digest")
-            return raw
-
-        return Extent(pack_path(place.pack), place.offset, place.stored, verify)
-
-    def _shared_extent(self, members: Sequence[PackedSample]) -> Extent[None]:
-        """The extent of one block, with the check of several samples in it."""
-        first = self.extent(members[0])
-
-        def verify(data: memoryview, fetched: bool) -> None:
-            raw = first.verify(data, fetched)
-            for place, digest, prefix in members[1:]:
-                if fetched and sample_digest(prefix, _payload(raw, place)) != digest:
-                    raise CorruptDataError("a sample's bytes do not match its digest")
-
-        return Extent(first.path, first.offset, first.length, verify)
+        return sample_extent(sample, self._purged)
 
     def forget(self) -> None:
         """Drop decoded blocks and open staging files."""
@@ -333,7 +322,7 @@ class PackReader:
             raise purged
         extent = self.extent(sample)
         raw = self._source.read(extent) if number is None else self._load_staged(number, extent)
-        self._remember((place.pack, place.offset), raw, sample)
+        self._remember({place[:2]: sample}, [raw])
         return raw
 
     def _load_staged(self, number: int, extent: Extent[T]) -> T:
@@ -355,18 +344,20 @@ class PackReader:
             return self._source.read_many([_part_of(place, *part) for part in parts], tiles=True)
         return [self._load_staged(number, _part_of(place, *part)) for part in parts]
 
-    def _remember(self, name: tuple[bytes, int], raw: memoryview, sample: PackedSample) -> DecodedBlock:
-        block = DecodedBlock(raw, sample)
-        if len(raw) > SHARED_BLOCK_LIMIT:
-            return block
+    def _remember(self, samples: Mapping[BlockName, PackedSample], raws: Sequence[memoryview]) -> Blocks:
+        """Keep decoded blocks in memory, each with a sample that was compared; those of big samples are not kept."""
+        blocks = {name: DecodedBlock(raw, samples[name]) for name, raw in zip(samples, raws, strict=True)}
         with self._lock:
-            old = self.decoded.pop(name, None)
-            self._decoded_bytes += len(raw) - (0 if old is None else len(old.raw))
-            self.decoded[name] = block
+            for name, block in blocks.items():
+                size = len(block.raw)
+                if size <= SHARED_BLOCK_LIMIT:
+                    old = self.decoded.pop(name, None)
+                    self._decoded_bytes += size - (0 if old is None else len(old.raw))
+                    self.decoded[name] = block
             while self._decoded_bytes > self._decoded_limit:
                 _, dropped = self.decoded.popitem(last=False)
                 self._decoded_bytes -= len(dropped.raw)
-        return block
+        return blocks
 
 
 def _part_of(place: Place, start: int, length: int, check: Callable[[memoryview], T]) -> Extent[T]:
@@ -380,9 +371,3 @@ def _part_of(place: Place, start: int, length: int, check: Callable[[memoryview]
     if start + length > place.stored:
         raise CorruptDataError("an array is longer than its record says")
     return Extent(pack_path(place.pack), place.offset + start, length, verify)
-
-
-def _payload(raw: memoryview, place: Place) -> memoryview:
-    if place.start + place.size > len(raw):
-        raise CorruptDataError(f"a record asks for bytes {place.start}+{place.size} of a block of {len(raw)} bytes")
-    return raw[place.start : place.start + place.size]

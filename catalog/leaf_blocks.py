@@ -7,8 +7,11 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from hangar_cloud.backends.blocks import Place
 from hangar_cloud.backends.packs import NO_PACK
+from hangar_cloud.backends.sample_extents import PackedSample
 from hangar_cloud.catalog.leaf import Leaf
+from hangar_cloud.catalog.schema import ColumnSchema
 
 # Blocks of samples so small that more of them share one are looked at in part.
 _FAR: Final = 96
@@ -43,6 +46,33 @@ def block_rows(leaf: Leaf, start: int = 0, end: int | None = None) -> Iterator[B
         pack = packs[bounds[i]].tobytes()
         if offset >= 0 and pack != NO_PACK:
             yield BlockRows(pack, offset, length, start + bounds[i], start + bounds[i + 1])
+
+
+def block_samples(leaf: Leaf, schema: ColumnSchema, start: int = 0, end: int | None = None) -> list[PackedSample]:
+    """A sample of each extent of the rows from `start` to before `end`, each extent once, in the order of rows.
+
+    Made of whole columns: what a record for each row takes is most of what reading small samples costs.
+    """
+    places = leaf.places
+    end = len(leaf) if end is None else end
+    if places is None or start >= end:
+        return []
+    packs, offsets = (column[start:end] for column in places[1:3])
+    differ = (offsets[1:] != offsets[:-1]) | (packs[1:] != packs[:-1]).any(axis=1)
+    rows = np.concatenate(([0], np.flatnonzero(differ) + 1)) + start
+    digests, names, *numbers = (column[rows] for column in places)
+    found: dict[tuple[bytes, int], PackedSample] = {}
+    known, ids = digests.tobytes(), names.tobytes()
+    prefix = None if leaf.shapes else schema.prefix(None)
+    for i, (row, offset, stored, first, size) in enumerate(
+        zip(rows.tolist(), *(column.tolist() for column in numbers), strict=True)
+    ):
+        pack = ids[i * 16 : i * 16 + 16]
+        if offset >= 0 and pack != NO_PACK and (pack, offset) not in found:
+            digest = known[i * 32 : i * 32 + 32]
+            means = prefix or schema.prefix(tuple(dimension[row] for dimension in leaf.shapes))
+            found[pack, offset] = PackedSample(Place(pack, offset, stored, first, size), digest, means)
+    return list(found.values())
 
 
 def block_name(leaf: Leaf, row: int) -> tuple[bytes, int] | None:

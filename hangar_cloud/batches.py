@@ -271,6 +271,7 @@ class BatchReading(FetchingAhead):
             for leaf, first, start, end in warm.load_rows(places, self._can_fetch):
                 rows.add_rows(leaf, first, start, end)
                 reach = max(reach, first + end)
+            self._fetch_rest(warm.rows_fetched)
         for leaf, first, row in places:
             rows.add_leaf(leaf, first)
             rows.add_row(leaf, first, row)

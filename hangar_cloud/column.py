@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any, Final, TypeVar
 
@@ -310,9 +311,10 @@ class ColumnReader(BoxReading, BatchReading):
             else:
                 packed.append(i)
         samples = [self._packed(founds[i]) for i in packed]  # type: ignore[arg-type]
-        try:
+        datas: list[memoryview] | None = None
+        with suppress(*UNREADABLE):
             datas = self._packs.read_many(samples)
-        except UNREADABLE:
+        if datas is None:
             # Read one by one, so that the message names the sample that fails.
             datas = [self._read_one(keys[i], sample) for i, sample in zip(packed, samples, strict=True)]
         for i, data in zip(packed, datas, strict=True):

@@ -12,7 +12,7 @@ from hangar_cloud.catalog.keys import KeyType, check_key
 from hangar_cloud.catalog.leaf import Leaf
 from hangar_cloud.catalog.working_set import Found
 from hangar_cloud.column import READ_AHEAD, ColumnReader
-from hangar_cloud.warm_reads import WarmReads
+from hangar_cloud.warm_reads import MOST_SHARED, WarmReads
 
 _READ_BYTES: Final = 32 * 1024 * 1024
 
@@ -146,7 +146,8 @@ class FlatSampleReader(ColumnReader):
         """The values of some rows of a leaf."""
         alive, take = self._alive, warm.take
         keys, i = cast("list[KeyType]", leaf.keys), start
-        warm.load(leaf, start, end)
+        if (self._entry.schema.fixed_size or 0) <= MOST_SHARED:
+            warm.load(leaf, start, end)
         while i < end:
             alive()
             value = take(leaf, i)

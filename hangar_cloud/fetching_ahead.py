@@ -13,7 +13,7 @@ from hangar_cloud.backends.pack_reader import PackedSample, PackReader
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.keys import KeyType, RowKey, key_range
 from hangar_cloud.catalog.leaf import Leaf
-from hangar_cloud.catalog.leaf_blocks import block_rows
+from hangar_cloud.catalog.leaf_blocks import block_samples
 from hangar_cloud.catalog.node_reader import NodeReader
 from hangar_cloud.catalog.records import Row
 from hangar_cloud.errors import InvalidArgumentError
@@ -25,6 +25,8 @@ from hangar_cloud.storage import Storage
 _KEYS_AT_ONCE: Final = 1024
 # So many reads of the row behind the last one are taken for reading in order.
 _STREAK: Final = 3
+# All but one part in so many is most of a column.
+_REST_SHARE: Final = 4
 
 
 class FetchingAhead:
@@ -37,6 +39,7 @@ class FetchingAhead:
     _next_row = -1
     _streak = 0
     _following: Prefetch | None = None
+    _rest: Prefetch | None = None
 
     @property
     def _entry(self) -> ColumnEntry:
@@ -123,6 +126,17 @@ class FetchingAhead:
         else:
             ahead.at(end)
 
+    def _fetch_rest(self, fetched: int) -> None:
+        """Where so many rows were fetched for random batches, which are most of all: fetch the others too.
+
+        Of small leaves, that no batch met so far, each would cost a wait for its records and one for its samples.
+        """
+        entry, window = self._entry, read_ahead_bytes()
+        if self._rest is not None or fetched * _REST_SHARE < entry.count * (_REST_SHARE - 1):
+            return
+        if window and self._packs.keeps(4 * window):
+            self._rest = Prefetch(self._parts_from(0, entry, part_sizes(window)), self._packs, self._still_open)
+
     def _parts_for(self, keys: Sequence[RowKey], entry: ColumnEntry) -> Iterator[Part]:
         for start in range(0, len(keys), _KEYS_AT_ONCE):
             some = keys[start : start + _KEYS_AT_ONCE]
@@ -170,8 +184,7 @@ class FetchingAhead:
         """A sample of each block that a leaf's rows from `start` on refer to and that is not on this machine."""
         if all(self._packs.is_whole(pack) for pack in leaf.packs()):
             return []
-        firsts = {(part.pack, part.offset): part.first for part in block_rows(leaf, start)}
-        return self._packs.absent([self._packed(leaf.row(row)) for row in firsts.values()])
+        return self._packs.absent(block_samples(leaf, self._entry.schema, start))
 
 
 def require_keys(keys: object) -> None:

@@ -17,6 +17,8 @@ from hangar_cloud.catalog.leaf_blocks import block_rows
 
 _MOST_GAP: Final = 1024 * 1024
 _SHARE: Final = 4
+# Where that is so of all leaves of a batch together, those that lag behind would cost a wait each, one by one.
+_SHARE_OF_MANY: Final = 16
 _ALL: Final = -1
 _MANY_BLOCKS: Final = 16
 
@@ -26,13 +28,15 @@ class Neighbours:
 
     One batch alone wants its samples, and gets what a store reads anyway to answer it. Who reads batch after batch is
     going to read what is near as well, and a request costs as much as some hundred kilobytes. So gaps are bridged that
-    grow with each batch that has to be fetched; and of a leaf of which a quarter was fetched, the rest comes too.
+    grow with each batch that has to be fetched; and of a leaf of which a quarter was fetched, the rest comes too, as it
+    does of all leaves of a batch of which a quarter was. `rows` is how many rows are in leaves that were fetched whole.
     """
 
     def __init__(self, packs: PackReader) -> None:
         self._packs = packs
         self._gap = DEFAULT_JOIN_GAP
         self._fetched: Counter[int] = Counter()
+        self.rows = 0
 
     def of(self, wanted: Sequence[Place], leaves: Mapping[int, Leaf]) -> dict[BlockName, tuple[Leaf, int]]:
         """More blocks to fetch, and a row of each.
@@ -45,15 +49,20 @@ class Neighbours:
         if len(wanted) >= _MANY_BLOCKS:
             self._gap = min(self._gap * 4, _MOST_GAP)
         names = {(place.pack, place.offset) for place in wanted} | found.keys()
-        for first, leaf in leaves.items():
-            before = self._fetched[first]
-            if before == _ALL:
-                continue
-            blocks = {(part.pack, part.offset): (leaf, part.first) for part in block_rows(leaf)}
-            self._fetched[first] += len(names & blocks.keys())
-            if before * _SHARE >= len(blocks) and self._fetched[first] > before:
+        open_ = {first: leaf for first, leaf in leaves.items() if self._fetched[first] != _ALL}
+        blocks = {
+            first: {(part.pack, part.offset): (leaf, part.first) for part in block_rows(leaf)}
+            for first, leaf in open_.items()
+        }
+        before = {first: self._fetched[first] for first in open_}
+        many = sum(before.values()) * _SHARE >= sum(map(len, blocks.values()))
+        for first, those in blocks.items():
+            self._fetched[first] += len(names & those.keys())
+            share = _SHARE_OF_MANY if many else _SHARE
+            if before[first] * share >= len(those) and self._fetched[first] > before[first]:
                 self._fetched[first] = _ALL
-                found.update(blocks)
+                self.rows += len(open_[first])
+                found.update(those)
         return {name: place for name, place in found.items() if not self._is_here(*place)}
 
     def _is_here(self, leaf: Leaf, row: int) -> bool:

@@ -16,9 +16,9 @@ from hangar_cloud.backends.store.ranges import DEFAULT_JOIN_GAP
 
 _FIRST_BYTES: Final = 1024 * 1024
 _MOST_PARTS: Final = 16
-_LANES: Final = 3
+_LANES: Final = 5
 _PART_BYTES: Final = 4 * 1024 * 1024
-_PART_REQUESTS: Final = 16
+_PART_REQUESTS: Final = 10
 # Stores join what is as near as this into one request.
 _NEAR: Final = DEFAULT_JOIN_GAP
 
@@ -138,11 +138,11 @@ class Prefetch:
             return part
 
     def _fetch(self, part: Part) -> None:
-        samples = self._packs.absent(part.samples)
-        names = [(sample.place.pack, sample.place.offset) for sample in samples]
-        if samples:
-            with self._packs.arriving.bringing(names):
-                self._packs.read_many(samples)
+        absent = {sample.place[:2]: sample for sample in self._packs.absent(part.samples)}
+        with self._packs.arriving.bringing(absent) as mine:
+            # What somebody is fetching already is left to them: waiting for it here might be waiting for each other.
+            if mine:
+                self._packs.read_many([absent[name] for name in mine])
 
 
 def part_sizes(window: int) -> Iterator[int]:

@@ -16,6 +16,7 @@ import numpy as np
 from hangar_cloud.backends.arenas import BlockName
 from hangar_cloud.backends.fork_lock import ForkLock
 from hangar_cloud.backends.pack_reader import SHARED_BLOCK_LIMIT, UNREADABLE, DecodedBlock, PackedSample, PackReader
+from hangar_cloud.backends.values import sample_digest
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.keys import MAX_INT_KEY, RowKey, encode_key
 from hangar_cloud.catalog.leaf import Leaf
@@ -56,6 +57,11 @@ class WarmReads:
         self.take = _taker(entry, packs)
         self._lock = ForkLock()
         self._neighbours = Neighbours(packs)
+
+    @property
+    def rows_fetched(self) -> int:
+        """How many rows are in leaves of which all samples were fetched for random batches."""
+        return self._neighbours.rows
 
     def get(self, key: RowKey) -> Any:
         """The value of a key, None where it takes more than memory to tell."""
@@ -186,10 +192,12 @@ class WarmReads:
         digests, starts, sizes = (leaf.places[i][low:high] for i in (0, 4, 5))
         data, prefix = digests.tobytes(), self._entry.schema.prefix
         fixed = None if leaf.shapes else prefix(None)
+        proven, raw = block.proven, block.raw
         for i, (start, size) in enumerate(zip(starts.tolist(), sizes.tolist(), strict=True)):
-            if start not in block.proven:
+            if start not in proven:
                 shape_prefix = fixed or prefix(leaf.row(low + i).shape)
-                block.prove(start, size, data[i * 32 : i * 32 + 32], shape_prefix)
+                if sample_digest(shape_prefix, raw[start : start + size]) == data[i * 32 : i * 32 + 32]:
+                    proven.add(start)
 
     def _add_sample(self, samples: dict[BlockName, PackedSample], name: BlockName, leaf: Leaf, row: int) -> None:
         """Add what is to be read of a block, unless that is better left to the long way."""

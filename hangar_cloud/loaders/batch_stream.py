@@ -184,7 +184,9 @@ class BatchStream:
 
     def _steps_of(self, place: Place, shares: Shares, numbers: range) -> Iterator[Any]:
         steps: Iterator[Step] = ((number, *shares.part(number)) for number in numbers)
-        for number, positions, batch in batches(self._source, self._order(place.epoch), steps, self._portion_bytes):
+        alone = shares.world_size == 1 and numbers.step == 1
+        order, most = self._order(place.epoch), self._portion_bytes
+        for number, positions, batch in batches(self._source, order, steps, most, alone):
             if self._singly and not len(positions):
                 return
             given = self._finished(batch, positions)

@@ -36,12 +36,13 @@ class _Portion(NamedTuple):
 
 
 def batches(
-    source: SampleSource, order: EpochOrder, steps: Iterator[Step], portion_bytes: int
+    source: SampleSource, order: EpochOrder, steps: Iterator[Step], portion_bytes: int, alone: bool = False
 ) -> Iterator[tuple[int, Positions, dict[str, Any]]]:
     """The number, positions and batch of each step, in their order.
 
     Samples are read in portions: as much of a window as `portion_bytes` takes. While one is used up, the next two are
-    read in threads; so three times as many bytes are held.
+    read in threads; so three times as many bytes are held. `alone` says that these steps are all of the epoch: then
+    what has to be fetched is fetched by whole windows, in the middle of which steps may end.
 
     Raises:
         as `ColumnReader.get_batch`, at the step that has the sample which cannot be read.
@@ -50,7 +51,7 @@ def batches(
         yield from _from_memory(source, order, steps)
         return
     portions = _portions(source, order, steps, portion_bytes)
-    with closing(_Reader(source)) as reader:
+    with closing(_Reader(source, order if alone else None)) as reader:
         ahead = deque(reader.start(portion) for portion in islice(portions, _AHEAD))
         while ahead:
             portion, future = ahead.popleft()
@@ -113,18 +114,41 @@ def _portions(source: SampleSource, order: EpochOrder, steps: Iterator[Step], po
 class _Reader:
     """Reads portions in threads of its own, parts of them in some more where they have to be fetched."""
 
-    def __init__(self, source: SampleSource) -> None:
+    def __init__(self, source: SampleSource, windows: EpochOrder | None) -> None:
         self._source = source
         local = all(field.column._storage.holds_everything for field in source.fields.values())
         # What is here already is decoded by one thread at a time anyway.
         self._ahead = ThreadPoolExecutor(1 if local else _AHEAD, "hangar-loader")
         self._pool = None if local else ThreadPoolExecutor(_READERS, "hangar-loader")
+        # A few samples of each block of a window are a request each; blocks that small samples share come as a whole.
+        useful = windows is not None and windows.windowed and source.sample_bytes >= GROUP_BYTES and not local
+        self._windows = windows if useful else None
+        self._brought = 0
+        self._bringing: Future[None] | None = None
 
     def start(self, portion: _Portion) -> tuple[_Portion, Future[Any]]:
         """Begin to read a portion."""
-        return portion, self._ahead.submit(self._read, portion)
+        if self._windows is not None and len(portion.positions):
+            self._bring_windows(self._windows, portion.steps[0][1], portion.steps[-1][2])
+        return portion, self._ahead.submit(self._read, portion, self._bringing)
 
-    def _read(self, portion: _Portion) -> tuple[dict[str, Values], Positions | None] | None:
+    def _bring_windows(self, order: EpochOrder, start: int, stop: int) -> None:
+        """Begin to fetch the windows of some places in the epoch, as far as that was not begun before."""
+        start, end = max(start, self._brought), order.window_end(stop - 1)
+        if start < end:
+            self._brought = end
+            # Before the portion in the same queue, so that who waits for it never holds the thread that it needs.
+            self._bringing = self._ahead.submit(self._bring, order.positions(start, end))
+
+    def _bring(self, positions: Positions) -> None:
+        if self._pool is not None and self._windows is not None and not self._source.bring(positions, self._pool):
+            self._windows = None
+
+    def _read(
+        self, portion: _Portion, bringing: Future[None] | None
+    ) -> tuple[dict[str, Values], Positions | None] | None:
+        if bringing is not None:
+            bringing.result()
         try:
             return self._source.read(portion.positions, self._pool)
         except HangarError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,9 @@ from hangar_cloud.loaders.packed_rows import PackedRows
 from hangar_cloud.loaders.permutations import Positions
 from hangar_cloud.loaders.selection import SampleKey
 from hangar_cloud.loaders.whereabouts import Rows, Whereabouts
+
+# What a cache of less room would lose before it is read would be fetched twice.
+_ROOM: Final = 4
 
 Values = npt.NDArray[Any]
 """Of fixed-shape arrays (samples, *shape); of everything else one object for each sample."""
@@ -69,6 +72,15 @@ class Field:
             out[places] = self.values[positions]
         elif self._rows is None or not self._rows.read(positions, out, places):
             self._read_batch(keys, out, places)
+
+    def bring(self, positions: Positions, size: int) -> bool:
+        """Fetch samples into the cache, of which more are to come; as `PackedRows.bring`.
+
+        Args:
+            positions: of the samples.
+            size: bytes of all that are going to be fetched before they are read.
+        """
+        return self._rows is None or (self.column._packs.keeps(_ROOM * size) and self._rows.bring(positions))
 
     def read_batch(self, keys: Sequence[SampleKey]) -> Values:
         """The values of samples by their keys, in one planned read. Raises as `ColumnReader.get_batch`."""

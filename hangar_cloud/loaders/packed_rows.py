@@ -11,7 +11,6 @@ from hangar_cloud.backends.errors import HangarError
 from hangar_cloud.backends.pack_reader import PackedSample
 from hangar_cloud.catalog.leaf import Leaf
 from hangar_cloud.column import ColumnReader
-from hangar_cloud.loaders.pack_runs import read_blocks
 from hangar_cloud.loaders.permutations import Positions
 from hangar_cloud.loaders.whereabouts import Rows
 
@@ -47,7 +46,7 @@ class PackedRows:
             samples: dict[tuple[bytes, int], PackedSample] = {}
             if not self._plan(positions, runs, samples):
                 return False
-            raws = read_blocks(self._column._packs, list(samples.values()))
+            raws = self._column._packs.read_blocks(list(samples.values()))
         except HangarError:
             return False
         # Some codecs give signed bytes, which memoryviews do not assign to others.
@@ -60,6 +59,23 @@ class PackedRows:
                 return False
             done = end
         return True
+
+    def bring(self, positions: Positions) -> bool:
+        """Fetch the samples that are not on this machine; False where they are not kept here, so that it was in vain.
+
+        What cannot be fetched is told when it is read.
+        """
+        packs = self._column._packs
+        samples: dict[tuple[bytes, int], PackedSample] = {}
+        try:
+            if not self._plan(positions, [], samples):
+                return False
+            absent = packs.absent(list(samples.values()))
+            if absent:
+                packs.read_blocks(absent)
+        except HangarError:
+            return False
+        return not packs.absent(absent[:1])
 
     def _plan(self, positions: Positions, runs: list[_Run], samples: dict[tuple[bytes, int], PackedSample]) -> bool:
         """Say what is wanted, and one sample of each block; False if one is not packed, or not of its column's size."""

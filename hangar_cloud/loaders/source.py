@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from concurrent.futures import Executor, Future, wait
+from contextlib import suppress
 from hashlib import blake2b
 from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
 
+from hangar_cloud.errors import HangarError
 from hangar_cloud.loaders.fields import Field, Values
 from hangar_cloud.loaders.order import block_edges
 from hangar_cloud.loaders.permutations import Positions
@@ -143,6 +145,26 @@ class SampleSource:
         self._have[missing] = True
         self.has_all = bool(self._have.all())
         return self._kept, positions
+
+    def bring(self, positions: Positions, pool: Executor) -> bool:
+        """Fetch samples that are going to be read, by neighbours of some MiB; False if that is no use.
+
+        Args:
+            positions: of whole windows, in any order.
+            pool: fetches several parts at once in it.
+        """
+        if self.keeps:
+            with suppress(HangarError):  # told where it is read
+                self.read(positions, pool)
+            return True
+        positions, size = np.sort(positions), self.bytes_of(positions)
+        parts = [positions[a:b] for a, b in pairwise(self._cuts(positions))]
+        futures = [pool.submit(f.bring, part, size) for part in parts for f in self.fields.values()]
+        try:
+            return all(future.result() for future in futures)
+        finally:
+            for future in futures:
+                future.cancel()
 
     def _fill(self, values: dict[str, Values], places: Positions, positions: Positions, pool: Executor | None) -> None:
         """Read samples, by neighbours of some MiB, into places of their own. The positions are in order."""

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import inspect
 import pickle
+import weakref
 
+import numpy as np
 import pytest
 
 from hangar_cloud.backends import errors
-from hangar_cloud.backends.errors import HangarError, redact_text, redact_url
+from hangar_cloud.backends.errors import CorruptDataError, HangarError, redact_text, redact_url, without_frames
 from hangar_cloud.backends.store.explaining import Advice, explain, quote_detail
 from hangar_cloud.backends.store.retry import Fault
 
@@ -96,3 +98,26 @@ def test_every_fault_is_explained(fault):
 
     assert isinstance(error, errors.StoreError)
     assert str(error).startswith(f"Cannot read s3://b/x: {fault.value}. ")
+
+
+def test_errors_that_are_kept_do_not_keep_what_failed_in_memory():
+    alive = []
+
+    def check(data):
+        try:
+            raise ValueError(len(data))
+        except ValueError as error:
+            raise CorruptDataError("damaged") from error
+
+    def fetch():
+        data = np.zeros(1000)
+        alive.append(weakref.ref(data))
+        check(data)
+
+    try:
+        fetch()
+    except CorruptDataError as error:
+        kept = without_frames(error)
+    assert alive[0]() is None
+    assert str(kept) == "damaged"
+    assert str(kept.__cause__) == "1000"

@@ -17,9 +17,7 @@ import numpy as np
 from hangar_cloud import Repository
 from tests.repository.making import ROOT, make_repository
 
-MOST_MEMORY: Final = 128 * 1024 * 1024
-READERS: Final = 4
-"""How many may hold an object's bytes at once: whoever reads, and the three threads that read ahead of them."""
+MOST_MEMORY: Final = 100 * 1024 * 1024
 MOST_SECONDS: Final = 60
 ALL_USES: Final = ("read", "look back", "verify", "clone", "write", "merge")
 
@@ -38,12 +36,10 @@ class Reader:
             path: of the repository.
             what: was done to it, for the message.
             uses: what to do with it.
-            honest: bytes that reading it may take, beside `MOST_MEMORY`; by default twice its size on disk, and what
-                several readers hold of its largest file.
+            honest: bytes that reading it may take, beside `MOST_MEMORY`; twice its size on disk by default.
         """
         if honest is None:
-            sizes = [file.lstat().st_size for file in path.rglob("*") if file.is_file()]
-            honest = 2 * sum(sizes) + READERS * max(sizes, default=0)
+            honest = 2 * sum(file.lstat().st_size for file in path.rglob("*") if file.is_file())
         answers = self._ask(path, uses)
         if not isinstance(answers, str) and max(answer["grew"] for answer in answers) > MOST_MEMORY + honest:
             # After many of them there are holes in a process's memory, which count as if they were this one's.

@@ -108,3 +108,44 @@ def test_offline_with_samples_missing_names_the_first(bucket):
     with pytest.raises(FileNotFoundError, match="column 'image', sample"):
         list(make_numpy_dataset(checkout.columns, batch_size=32))
     checkout.close()
+
+
+@pytest.fixture
+def tensors(s3_server, s3_proxy, s3_url, tmp_path):
+    """Opens a bucket of 240 tensors of 40,000 random bytes, as `bucket` does."""
+    writer = make_repository(s3_url, storage_options=s3_server.storage_options, cache_dir=tmp_path / "maker")
+    checkout = writer.checkout(write=True)
+    values = {key: np.frombuffer(np.random.default_rng(key).bytes(40_000), np.uint8) for key in range(240)}
+    checkout.add_ndarray_column("tensor", prototype=values[0]).update(values)
+    checkout.commit("tensors")
+    checkout.close()
+    options = s3_server.options_for(s3_proxy.url)
+    return values, lambda name, **how: Repository(s3_url, storage_options=options, cache_dir=tmp_path / name, **how)
+
+
+def epoch(values, checkout):
+    """How many samples an epoch gave; little is kept in memory, and steps end in the middle of windows."""
+    dataset = make_numpy_dataset(checkout["tensor"], batch_size=30, memory=4_000_000, window=4)
+    given = [row.tobytes() for batch in dataset for row in batch["tensor"]]
+    assert sorted(given) == sorted(value.tobytes() for value in values.values())
+    return len(given)
+
+
+def test_windows_are_fetched_whole_where_steps_end_within_them(tensors, s3_proxy):
+    values, opened = tensors
+    checkout = opened("reader").checkout()
+    assert epoch(values, checkout) == 240
+    assert len(pack_requests(s3_proxy)) < 40, "and not one for each sample of a block"
+    assert s3_proxy.bytes_down < 1.1 * 240 * 40_000
+    s3_proxy.targets.clear()
+    assert epoch(values, checkout) == 240
+    assert pack_requests(s3_proxy) == []
+    checkout.close()
+
+
+def test_a_cache_that_cannot_keep_windows_costs_no_second_download(tensors, s3_proxy):
+    values, opened = tensors
+    checkout = opened("small", cache_size=1_000_000).checkout()
+    assert epoch(values, checkout) == 240
+    assert s3_proxy.bytes_down < 1.2 * 240 * 40_000
+    checkout.close()

@@ -288,6 +288,47 @@ def test_random_batches_soon_have_all_of_a_pack(clone):
     assert sum(requests) < 60
 
 
+def test_readers_side_by_side_and_what_is_fetched_ahead_bring_each_block_once(clone):
+    counting = counted(clone)
+    column = clone.checkout()["images"]
+    assert same(column[0], noise(0, 1000))
+    found = []
+
+    def read():
+        found.append(sum(same(value, noise(n, 1000)) for n, value in enumerate(column.values())))
+
+    readers = [threading.Thread(target=read) for _ in range(4)]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join(120)
+    assert found == [COUNT] * 4
+    assert counting.bytes_received < 1.1 * 1000 * COUNT
+
+
+@pytest.mark.parametrize(("nbytes", "all_here"), [(READ_AHEAD_BYTES, True), (0, False)])
+def test_random_batches_that_brought_most_of_a_column_have_the_rest_fetched(tmp_path, nbytes, all_here):
+    """Records of small leaves that no batch met, and their samples, would be a wait each."""
+    writer = make_repository(tmp_path / "many").checkout(write=True)
+    column = writer.add_ndarray_column("images", shape=(1000,), dtype=np.uint8)
+    column.update({n: noise(n, 1000) for n in range(8000)})
+    writer.commit("many leaves")
+    writer.close()
+    clone = Repository(tmp_path / "clone", exists=False)
+    clone.clone("Clone", "clone@example.org", str(tmp_path / "many"))
+    set_read_ahead(nbytes)
+    column = clone.checkout()["images"]
+    counts = [ref.count for ref in column._nodes.leaves(column._entry.root)]
+    first = sum(counts[: counts.index(min(counts))])
+    met = np.delete(np.arange(8000), np.s_[first : first + min(counts)])
+    for seed in range(6):
+        keys = np.random.default_rng(seed).choice(met, 256)
+        assert np.array_equal(column.get_batch(keys), [noise(int(key), 1000) for key in keys])
+    wait_until(lambda: not background_threads())
+    here = Repository(clone.path).checkout()["images"]
+    assert here.contains_remote_references is not all_here
+
+
 def test_one_random_sample_does_not_bring_its_neighbours(clone):
     column = clone.checkout()["images"]
     assert same(column[0], noise(0, 1000))

@@ -1,0 +1,80 @@
+"""Blocks on their way: each is brought by one thread, and nobody waits forever."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from hangar_cloud.backends.arriving import Arriving
+
+A, B, C = ((b"pack" * 4, offset) for offset in (8, 100, 200))
+
+
+def in_thread(work):
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+def test_what_another_thread_brings_is_left_to_it():
+    arriving, taken = Arriving(), []
+
+    def other():
+        with arriving.bringing([B, C]) as mine:
+            taken.extend(mine)
+
+    with arriving.bringing([A, B]) as mine:
+        assert mine == [A, B]
+        in_thread(other).join(60)
+        with arriving.bringing([B]) as again:
+            assert again == [B], "the same thread may go on with its own"
+    assert taken == [C]
+    with arriving.bringing([A, B, C]) as mine:
+        assert mine == [A, B, C]
+
+
+def test_who_waits_goes_on_when_it_is_there_or_has_failed():
+    arriving, begun, end, waited = Arriving(), threading.Event(), threading.Event(), []
+
+    def bring():
+        try:
+            with arriving.bringing([A]):
+                begun.set()
+                end.wait(60)
+                raise OSError
+        except OSError:
+            pass
+
+    def wait():
+        arriving.wait([B, A])
+        waited.append(True)
+
+    bringing = in_thread(bring)
+    assert begun.wait(60)
+    waiting = in_thread(wait)
+    arriving.wait([B])
+    assert not waited
+    end.set()
+    waiting.join(60)
+    bringing.join(60)
+    assert waited == [True]
+
+
+def test_a_forked_child_brings_what_its_parent_was_bringing():
+    arriving, begun, end = Arriving(), threading.Event(), threading.Event()
+
+    def bring():
+        with arriving.bringing([A]):
+            begun.set()
+            end.wait(60)
+
+    bringing = in_thread(bring)
+    assert begun.wait(60)
+    child = os.fork()
+    if not child:
+        arriving.wait([A])
+        with arriving.bringing([A]) as mine:
+            os._exit(0 if mine == [A] else 1)
+    end.set()
+    bringing.join(60)
+    assert os.waitpid(child, 0)[1] == 0
