@@ -10,6 +10,7 @@ from hangar_cloud.loaders.batch_stream import MEMORY, BatchStream, Transform
 from hangar_cloud.loaders.permutations import Positions
 from hangar_cloud.loaders.progress_state import Place, to_state
 from hangar_cloud.loaders.torch_values import check_dtypes, import_torch, to_torch
+from hangar_cloud.loaders.worker_memory import send_by_pieces
 
 _MOST_WORKERS: Final = 128
 # Places in what processes share: the first epoch; samples left out at its beginning; and how many epochs were begun by
@@ -169,6 +170,8 @@ class _TensorStream(BatchStream):
     def __iter__(self) -> Iterator[Any]:
         self._check_rank()
         worker = _worker()
+        if worker is not None:
+            send_by_pieces()
         slot = 0 if worker is None else _slot(worker[1], worker[0])
         # Not those of this number of workers: they begin this epoch now, one after the other.
         elsewhere = self._begun_in_all(0 if worker is None else worker[1])
