@@ -59,6 +59,7 @@ class BatchStream:
         # Three portions are held at a time: one that is used up, and two that are read meanwhile.
         self._portion_bytes = memory // 4
         self._source = SampleSource(selection, memory // 2)
+        selection.records.clear()
         self._shuffle, self._seed = shuffle, seed
         self._edges = self._source.edges()
         self._blocks = self._window_blocks(window)

@@ -45,6 +45,7 @@ def make_torch_dataset(
     """
     import_torch("make_torch_dataset")
     selection = select(columns, keys, index_range, field_names)
+    selection.records.clear()
     check_dtypes(selection.columns)
     if transform is not None and not callable(transform):
         raise InvalidArgumentError(f"transform must be a function of a sample, not {transform!r}")
