@@ -31,7 +31,24 @@ class ForkLock:
         self._lock = threading.Lock()
 
 
-_locks: Final[WeakSet[ForkLock]] = WeakSet()
+class ForkTurn:
+    """A lock for longer work, as ``with turn.lock:``; the thread that has it may take it again.
+
+    What the work changed half is left half in a forked child, which must refuse to go on with it.
+    """
+
+    __slots__ = ("__weakref__", "lock")
+
+    def __init__(self) -> None:
+        self.renew()
+        _locks.add(self)
+
+    def renew(self) -> None:
+        """Be free, whoever held it."""
+        self.lock = threading.RLock()
+
+
+_locks: Final[WeakSet[ForkLock | ForkTurn]] = WeakSet()
 
 
 def _renew_all() -> None:

@@ -116,7 +116,7 @@ class StagingJournal:
         """Take what another process left; nothing if that is of another generation, and was taken over already.
 
         Raises:
-            StagingError: it is damaged elsewhere than at its end.
+            StagingError: it is damaged elsewhere than at its end, its head included.
         """
         try:
             if not stat.S_ISREG(self._path.lstat().st_mode):
@@ -130,6 +130,9 @@ class StagingJournal:
                 f"the journal {self._path} is of a later time than the database beside it, which was put back or lost. "
                 "Move the journal away to go on without what it holds"
             )
+        if found is None:
+            # A process that died before the head was whole wrote no record behind it.
+            _require_end(data, generation, 0, self._path)
         self.events = decode_events(data, generation, self._path) if found == generation else []
         self.generation = generation
         self.in_use = True
@@ -201,12 +204,19 @@ def decode_events(data: bytes, generation: int, path: Path) -> list[list[Cells]]
         except (ValueError, TypeError, LookupError, RecursionError, struct.error) as error:
             raise StagingError(_damaged(path, offset)) from error
         offset += _RECORD_HEAD.size + len(payload)
+    _require_end(data, generation, offset, path)
+    return events
+
+
+def _require_end(data: bytes, generation: int, offset: int, path: Path) -> None:
+    """Raise StagingError if an intact record lies behind `offset`, where something else does.
+
+    What is torn by a crash is the end: an intact record behind it was reported as durable, and so was what was there.
+    """
     later = offset
     while (later := data.find(_RECORD_MAGIC, later + 1)) >= 0:
-        # What is torn by a crash is the end: an intact record behind it was reported as durable, and so was this one.
         if _payload_at(data, generation, later) is not None:
             raise StagingError(_damaged(path, offset))
-    return events
 
 
 def _damaged(path: Path, offset: int) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from hangar_cloud.backends.fork_lock import ForkTurn
 from hangar_cloud.backends.values import SampleValue
 from hangar_cloud.catalog.alter import Altering, ReadMany
 from hangar_cloud.catalog.commits import ColumnEntry
@@ -58,6 +59,8 @@ class WorkingSet:
         self.base: dict[str, ColumnEntry] = {}
         self.columns: dict[str, WorkingColumn] = {}
         self.guard = WriteGuard()
+        self.turn = ForkTurn()
+        """Had by the thread that writes, or reads what is staged; whoever calls this takes it."""
         self.reload(base)
 
     @property

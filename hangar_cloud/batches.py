@@ -358,6 +358,8 @@ def _listed(keys: Iterable[Any]) -> Keys:
     if isinstance(keys, list):
         return keys
     require_keys(keys)
-    if isinstance(keys, np.ndarray) and not (keys.ndim == 1 and keys.dtype.kind == "i"):
-        return list(keys.tolist()) if keys.ndim else [keys.item()]
-    return keys if isinstance(keys, np.ndarray) else list(keys)
+    if not isinstance(keys, np.ndarray):
+        return list(keys)
+    # As a list, what is masked is None, which no key is.
+    plain = keys.ndim == 1 and keys.dtype.kind == "i" and not isinstance(keys, np.ma.MaskedArray)
+    return keys if plain else list(keys.tolist()) if keys.ndim else [keys.item()]

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from hangar_cloud.alive import Alive
+from hangar_cloud.backends.fork_lock import ForkTurn
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.keys import check_name
 from hangar_cloud.catalog.schema import ColumnSchema, array_schema
 from hangar_cloud.catalog.working_set import WorkingSet
 from hangar_cloud.column_writer import ColumnWriter, OpenBlocks, check_backend
 from hangar_cloud.errors import ColumnExistsError
+from hangar_cloud.in_turn import in_turn
 
 
 class ColumnMaking:
@@ -18,6 +20,7 @@ class ColumnMaking:
 
     _alive: Alive
     _open_blocks: OpenBlocks
+    _turn: ForkTurn
     _working: WorkingSet
 
     def _open_column(self, name: str) -> ColumnWriter:
@@ -92,8 +95,10 @@ class ColumnMaking:
             raise ColumnExistsError(f"there is a column {name!r} already; remove it first, or choose another name")
         return f"column {name!r}"
 
+    @in_turn
     def _add(self, name: str, schema: ColumnSchema, backend: Any, options: Any) -> ColumnWriter:
         code, checked = check_backend(backend, options, schema)
+        self._check_new(name)
         self._working.add_column(name, ColumnEntry(schema, None, code, checked))
         return self._open_column(name)
 

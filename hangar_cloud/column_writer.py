@@ -11,6 +11,7 @@ from hangar_cloud.backends.array_options import array_options
 from hangar_cloud.backends.codecs import codec_from_options
 from hangar_cloud.backends.pack_reader import PackReader
 from hangar_cloud.backends.packs import staged_pack_number
+from hangar_cloud.backends.values import SampleValue
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.keys import MAX_INT_KEY, KeyType, RowKey, encode_key
 from hangar_cloud.catalog.records import Row
@@ -28,6 +29,7 @@ from hangar_cloud.column import ColumnReader
 from hangar_cloud.column_reader import FlatSampleReader
 from hangar_cloud.errors import ClosedError, ColumnBusyError, InvalidArgumentError, SampleNotFoundError, StagingError
 from hangar_cloud.given_keys import checked_key, fresh_key, keys_of_batch, numbers_after, pairs_of
+from hangar_cloud.in_turn import in_turn, steps_in_turn
 from hangar_cloud.progress import byte_progress
 from hangar_cloud.storage import Storage
 from hangar_cloud.value_batch import ValueBatch
@@ -56,7 +58,8 @@ class OpenBlocks:
 class ColumnWriter(ColumnReader):
     """What columns of every layout have in common while they are written.
 
-    A write is durable once it returns outside a ``with`` block, or once the block ends.
+    A write is durable once it returns outside a ``with`` block, or once the block ends. Several threads may use a
+    checkout and its columns at once; they take turns.
     """
 
     _may_read_warm = False
@@ -72,12 +75,14 @@ class ColumnWriter(ColumnReader):
     ) -> None:
         super().__init__(column.name, storage, None, column.entry, alive)
         self._working = working
+        self._turn = working.turn
         self._column = column
         self._packs = packs
         self._blocks = blocks
         self._depth = 0
         self._alive: _ColumnAlive = _ColumnAlive(alive, working, column)
 
+    @in_turn
     def change_backend(self, backend: str, backend_options: dict[str, Any] | None = None) -> None:
         """Send what is written from now on to another backend.
 
@@ -97,6 +102,7 @@ class ColumnWriter(ColumnReader):
         self._alive()
         return True
 
+    @in_turn
     def __enter__(self) -> Any:
         self._alive()
         self._depth += 1
@@ -104,6 +110,7 @@ class ColumnWriter(ColumnReader):
         self._blocks.count += 1
         return self
 
+    @in_turn
     def __exit__(self, *_: object) -> None:
         self._depth = max(self._depth - 1, 0)
         self._blocks.count = max(self._blocks.count - 1, 0)
@@ -118,9 +125,11 @@ class ColumnWriter(ColumnReader):
     def _entry(self) -> ColumnEntry:
         return self._column.entry
 
+    @in_turn
     def _count(self) -> int:
         return len(self._column)
 
+    @in_turn
     def _find(self, key: RowKey) -> Found | None:
         return self._column.find(key)
 
@@ -131,9 +140,9 @@ class ColumnWriter(ColumnReader):
         # A snapshot of what is staged: a writer may write while it iterates. After a commit the staged rows
         # of the snapshot are in sealed packs, so they are looked up again.
         staged = self._column.staged
-        for key, found in rows:
+        for key, found in steps_in_turn(self._turn, rows):
             self._alive()
-            now = found if self._column.staged is staged or not _is_staged(found) else self._column.find(key)
+            now = found if self._column.staged is staged or not _is_staged(found) else self._find(key)
             if now is not None:
                 yield key, now
 
@@ -144,8 +153,21 @@ class ColumnWriter(ColumnReader):
             if self._entry.schema != schema:
                 raise StagingError(f"column {self._name!r} was altered while it was iterated over")
 
+    @in_turn
+    def _value(self, key: RowKey, found: Found) -> SampleValue:
+        return super()._value(key, self._of_now(key, found))
+
+    @in_turn
+    def _payloads(self, keys: Sequence[RowKey], founds: Sequence[Found]) -> list[bytes | memoryview]:
+        return super()._payloads(keys, [self._of_now(key, found) for key, found in zip(keys, founds, strict=True)])
+
+    def _of_now(self, key: RowKey, found: Found) -> Found:
+        """What was found, or what became of it where another thread may have committed meanwhile."""
+        return (self._column.find(key) or found) if _is_staged(found) else found
+
     def _rows_here(self, low: bytes = b"", high: bytes | None = None) -> Iterator[tuple[RowKey, Found]]:
-        over = self._column.over_base()
+        with self._turn.lock:
+            over = self._column.over_base()
         base = (row for row in super()._rows_here(low, high) if row[0] not in over)
         new = [(key, found) for key, found in over.items() if found is not None and _within(key, low, high)]
         yield from merge(base, sorted(new, key=_place_of), key=_place_of)
@@ -153,6 +175,7 @@ class ColumnWriter(ColumnReader):
     def _encode(self, key: RowKey, value: Any) -> Payload:
         return self._entry.schema.encode(value, self._where(key))
 
+    @in_turn
     def _write(self, rows: Iterable[tuple[RowKey, Payload | None]]) -> None:
         """Store checked payloads, or delete with None; durable on return unless a ``with`` block is open."""
         if self._depth == 0:
@@ -175,6 +198,7 @@ class ColumnWriter(ColumnReader):
             return False
         return all(payload is not None and len(payload.data) <= _MOST_LOOSE_BYTES for _, payload in rows)
 
+    @in_turn
     def _write_batch(self, keys: Sequence[RowKey], values: ValueBatch) -> None:
         """Store values under checked keys; all are checked before any is written, and durable on return."""
         values.check(lambda i: f"column {self._name!r}, values[{i}] (sample {keys[i]!r})")
@@ -186,6 +210,7 @@ class ColumnWriter(ColumnReader):
                 self._working.write(self._name, portion)
                 progress(sum(map(len, portion.datas)))
 
+    @in_turn
     def _flush(self) -> None:
         self._alive()
         self._working.flush(self._name)
@@ -210,8 +235,9 @@ class FlatSampleWriter(ColumnWriter, FlatSampleReader):
         key = key if type(key) is int and 0 <= key <= MAX_INT_KEY else checked_key(key, f"column {self._name!r}")
         data = column.entry.schema.quick_data(value)
         if self._depth and data is not None:
-            if column.keep(key, data):
-                self._flush()
+            with self._turn.lock:
+                if column.keep(key, data):
+                    self._flush()
             return
         self._write([(key, self._encode(key, value))])
 
@@ -244,8 +270,9 @@ class FlatSampleWriter(ColumnWriter, FlatSampleReader):
         """
         self._alive()
         batch = ValueBatch(values, self._entry.schema, f"column {self._name!r}: extend()")
-        keys = numbers_after(self._column.greatest_number(), len(batch), f"column {self._name!r}")
-        self._write_batch(keys, batch)
+        with self._turn.lock:
+            keys = numbers_after(self._column.greatest_number(), len(batch), f"column {self._name!r}")
+            self._write_batch(keys, batch)
         return keys
 
     def update_batch(self, keys: Iterable[KeyType], values: Iterable[Any]) -> None:
@@ -274,6 +301,7 @@ class FlatSampleWriter(ColumnWriter, FlatSampleReader):
         self[key] = value
         return key
 
+    @in_turn
     def __delitem__(self, key: KeyType) -> None:
         """Remove a sample. Raises KeyError where there is none."""
         self._alive()
@@ -282,6 +310,7 @@ class FlatSampleWriter(ColumnWriter, FlatSampleReader):
             raise SampleNotFoundError(f"column {self._name!r} has no sample {key!r} to remove")
         self._write([(key, None)])
 
+    @in_turn
     def pop(self, key: KeyType, default: Any = MISSING) -> Any:
         """Remove a sample and return its value, or `default` if given and there is none."""
         self._alive()

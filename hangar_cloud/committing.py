@@ -1,13 +1,15 @@
-"""Putting together what commits to a repository."""
+"""What commits to a repository: put together, and told what to say."""
 
 from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import Any
 
 from hangar_cloud.backends.packs import pack_path
 from hangar_cloud.catalog.committer import Committer
-from hangar_cloud.errors import HangarError
+from hangar_cloud.config import is_writable_text
+from hangar_cloud.errors import HangarError, InvalidArgumentError
 from hangar_cloud.storage import Storage
 
 
@@ -31,3 +33,11 @@ def make_committer(storage: Storage, author: str = "") -> Committer:
         moved=storage.moved_packs,
         purged=storage.purged,
     )
+
+
+def check_message(message: Any) -> None:
+    """Raises InvalidArgumentError for what cannot be a commit's message."""
+    if not isinstance(message, str):
+        raise InvalidArgumentError(f"a commit message must be str, not {type(message).__name__}")
+    if not is_writable_text(message):
+        raise InvalidArgumentError(f"a commit message is text without lone surrogates, not {message[:80]!r}")

@@ -14,6 +14,7 @@ from hangar_cloud.catalog.working_set import Found
 from hangar_cloud.column_writer import MISSING, ColumnWriter
 from hangar_cloud.errors import SampleNotFoundError
 from hangar_cloud.given_keys import checked_key, fresh_key, keys_of_batch, numbers_after, pairs_of
+from hangar_cloud.in_turn import in_turn, steps_in_turn
 from hangar_cloud.nested_reader import FlatSubsampleReader, NestedSampleReader, Pair
 from hangar_cloud.value_batch import ValueBatch
 
@@ -78,6 +79,7 @@ class NestedSampleWriter(ColumnWriter, NestedSampleReader):
         batch = ValueBatch(values, self._entry.schema, f"{where}: update_batch()")
         self._write_batch(keys_of_batch(keys, len(batch), where, self._checked_pair), batch)
 
+    @in_turn
     def __delitem__(self, key: Any) -> None:
         """Remove a sample with all its subsamples, or one subsample. Raises KeyError where there is none.
 
@@ -93,6 +95,7 @@ class NestedSampleWriter(ColumnWriter, NestedSampleReader):
             raise self._absent(pair)
         self._write([(pair, None)])
 
+    @in_turn
     def pop(self, key: Any, default: Any = MISSING) -> Any:
         """Remove a sample and return its subsamples as a dict, or one subsample and return its value.
 
@@ -109,8 +112,9 @@ class NestedSampleWriter(ColumnWriter, NestedSampleReader):
         return FlatSubsampleWriter(self, sample)
 
     def _samples(self) -> Iterator[KeyType]:
-        return self._column.samples()
+        return steps_in_turn(self._turn, self._column.samples())
 
+    @in_turn
     def _count_below(self, sample: KeyType) -> int:
         return self._column.count_below(sample)
 
@@ -180,10 +184,11 @@ class FlatSubsampleWriter(FlatSubsampleReader):
         """
         self._check()
         batch, where = self._batch(values, "extend")
-        below = (key[1] for key, _ in self._parent._below(self._name))
-        greatest = max((key for key in below if isinstance(key, int)), default=-1)
-        keys = numbers_after(greatest, len(batch), where)
-        self._parent._write_batch([(self._name, key) for key in keys], batch)
+        with self._parent._turn.lock:
+            below = (key[1] for key, _ in self._parent._below(self._name))
+            greatest = max((key for key in below if isinstance(key, int)), default=-1)
+            keys = numbers_after(greatest, len(batch), where)
+            self._parent._write_batch([(self._name, key) for key in keys], batch)
         return keys
 
     def update_batch(self, keys: Iterable[KeyType], values: Iterable[Any]) -> None:

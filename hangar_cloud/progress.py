@@ -40,6 +40,8 @@ def _bar(what: str, total: int | None, unit: str, enabled: bool) -> Iterator[Cal
 
     with tqdm(total=total, desc=what, unit=unit, unit_scale=unit == "B", leave=False) as bar:
         yield lambda count: _add(bar, count)
+        # What came within a tenth of a second of what was drawn last would never be seen.
+        bar.refresh()
 
 
 def _add(bar: object, count: int) -> None:

@@ -13,6 +13,7 @@ from hangar_cloud.catalog.schema import array_schema
 from hangar_cloud.catalog.working_set import WorkingSet
 from hangar_cloud.column_writer import OpenBlocks
 from hangar_cloud.errors import ColumnExistsError, ColumnNotFoundError, InvalidArgumentError, InvalidSchemaError
+from hangar_cloud.in_turn import in_turn
 from hangar_cloud.progress import byte_progress
 
 
@@ -27,9 +28,11 @@ class ColumnChanges:
 
     def __init__(self, working: WorkingSet, packs: PackReader, blocks: OpenBlocks) -> None:
         self._working = working
+        self._turn = working.turn
         self._packs = packs
         self._blocks = blocks
 
+    @in_turn
     def alter(self, name: str, dtype: Any, shape: Any, variable_shape: bool | None) -> None:
         """Give a column another schema."""
         where = f"column {name!r}"
@@ -63,6 +66,7 @@ class ColumnChanges:
 
                 self._working.alter_column(name, new, read)
 
+    @in_turn
     def rename(self, name: str, new: str) -> None:
         """Give a column another name."""
         check_name(new, "column")

@@ -15,6 +15,7 @@ from hangar_cloud.catalog.stashes import Stashes, StashInfo
 from hangar_cloud.catalog.working_set import WorkingSet
 from hangar_cloud.column_writer import OpenBlocks
 from hangar_cloud.errors import NothingToCommitError, StashConflictError, StashNotFoundError, UncommittedChangesError
+from hangar_cloud.in_turn import in_turn
 from hangar_cloud.storage import Storage
 
 
@@ -48,6 +49,7 @@ class Stash:
         self._storage = storage
         self._staging = staging
         self._working = working
+        self._turn = working.turn
         self._samples = samples
         self._packs = packs
         self._alive = alive
@@ -56,6 +58,7 @@ class Stash:
         self._drop_no_changes = drop_no_changes
         self._stashes = Stashes(storage.root)
 
+    @in_turn
     def __call__(self, name: str) -> StashInfo:
         """Put everything staged away under a name; the checkout is left as its commit is.
 
@@ -89,6 +92,7 @@ class Stash:
         self._alive()
         return self._stashes.all()
 
+    @in_turn
     def pop(self, name: str | None = None) -> StashInfo:
         """Stage a stash's changes again, on top of this checkout's commit, and forget the stash.
 

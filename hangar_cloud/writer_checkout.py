@@ -26,8 +26,7 @@ from hangar_cloud.closing import close_at_exit
 from hangar_cloud.column_making import ColumnMaking
 from hangar_cloud.column_writer import ColumnWriter, FlatSampleWriter, OpenBlocks
 from hangar_cloud.columns import Columns
-from hangar_cloud.committing import begin_upload, make_committer
-from hangar_cloud.config import is_writable_text
+from hangar_cloud.committing import begin_upload, check_message, make_committer
 from hangar_cloud.errors import (
     ClosedError,
     ColumnNotFoundError,
@@ -38,6 +37,7 @@ from hangar_cloud.errors import (
     StagingError,
     UncommittedChangesError,
 )
+from hangar_cloud.in_turn import in_turn
 from hangar_cloud.merging import Merger, Strategy, announce
 from hangar_cloud.metadata import MetadataWriter
 from hangar_cloud.nested_writer import NestedSampleWriter
@@ -92,6 +92,7 @@ class WriterCheckout(ColumnMaking, Checkout):
         )
         base_columns = {} if base is None else storage.commit(base).trees
         self._working = WorkingSet(base_columns, staging, self._samples, storage.nodes)
+        self._turn = self._working.turn
         self._packs = PackReader(
             storage.source, Path(staging.folder), purged=storage.purged.error, any_purged=storage.purged.any_here
         )
@@ -128,6 +129,7 @@ class WriterCheckout(ColumnMaking, Checkout):
         column = self._columns[index[0]]
         column[key_below(column, index)] = value
 
+    @in_turn
     def commit(
         self,
         commit_message: str,
@@ -165,7 +167,7 @@ class WriterCheckout(ColumnMaking, Checkout):
             ValueError: an argument cannot be meant.
         """
         self._alive()
-        _check_message(commit_message)
+        check_message(commit_message)
         rules = commit_rules(on_conflict, attempts, idempotency_key, self._storage.nodes, self._packs)
         self._drop_no_changes("commit")
         if not self._working.dirty:
@@ -239,30 +241,35 @@ class WriterCheckout(ColumnMaking, Checkout):
             RuntimeError: there are staged changes; or `strategy` wrote to this checkout, which changes nothing.
         """
         self._alive()
-        _check_message(message)
+        check_message(message)
         dev = Branches(self._storage).find(dev_branch)
-        self._drop_no_changes("merge")
-        if self._working.dirty:
-            raise UncommittedChangesError(
-                f"there are uncommitted changes on branch {self._branch!r}; commit them or call reset_staging_area() "
-                "before a merge"
-            )
         merger = Merger(self._storage, self._staging, self._samples, self._user)
-        try:
-            with self._working.guard.held():
+        with contextlib.ExitStack() as held:
+            with self._turn.lock:
+                self._drop_no_changes("merge")
+                if self._working.dirty:
+                    raise UncommittedChangesError(
+                        f"there are uncommitted changes on branch {self._branch!r}; commit them or call "
+                        "reset_staging_area() before a merge"
+                    )
+                # From here on other threads are refused, and need not wait: `strategy` may use them to read.
+                held.enter_context(self._working.guard.held())
+            try:
                 merged = merger.merge(message, self._branch, dev, dev_branch, strategy)
-        except BaseException:
-            self._samples.start_over()
-            self._staging.clear(self._branch, self._base)
-            raise
-        self._samples.start_over()
-        self._staging.clear(self._branch, merged.digest)
-        self._working.rebase(self._storage.commit(merged.digest).trees)
-        self._base = merged.digest
-        self._packs.forget()
+            except BaseException:
+                self._samples.start_over()
+                self._staging.clear(self._branch, self._base)
+                raise
+            with self._turn.lock:
+                self._samples.start_over()
+                self._staging.clear(self._branch, merged.digest)
+                self._working.rebase(self._storage.commit(merged.digest).trees)
+                self._base = merged.digest
+                self._packs.forget()
         announce(merged)
         return merged.digest
 
+    @in_turn
     def reset_staging_area(self, *, force: bool = False) -> str:
         """Give up everything staged, return the digest of the branch's commit, and close the checkout.
 
@@ -286,6 +293,7 @@ class WriterCheckout(ColumnMaking, Checkout):
         self._closed_by_reset = True
         return digest
 
+    @in_turn
     def close(self) -> None:
         """Release the writer lock. What is staged is kept for the next writer.
 
@@ -347,6 +355,7 @@ class WriterCheckout(ColumnMaking, Checkout):
         self._alive.end()
         self._lock.release()
 
+    @in_turn
     def _remove_column(self, name: str) -> str:
         self._open_blocks.refuse(f"remove column {name!r}")
         if name not in self._working.columns:
@@ -361,13 +370,16 @@ class WriterCheckout(ColumnMaking, Checkout):
     def _metadata_column(self) -> FlatSampleWriter | None:
         return cast("FlatSampleWriter", self._open_column(METADATA)) if METADATA in self._working.columns else None
 
+    @in_turn
     def _make_metadata(self) -> FlatSampleWriter:
-        self._working.add_column(METADATA, ColumnEntry(ColumnSchema("str"), None, "i0"))
+        if METADATA not in self._working.columns:
+            self._working.add_column(METADATA, ColumnEntry(ColumnSchema("str"), None, "i0"))
         return cast("FlatSampleWriter", self._open_column(METADATA))
 
     def _column_names(self) -> list[str]:
         return sorted(name for name in self._working.columns if name != METADATA)
 
+    @in_turn
     def _open_column(self, name: str) -> ColumnWriter:
         column = self._working.columns[name]
         handle = self._open.get(name)
@@ -384,10 +396,3 @@ class WriterCheckout(ColumnMaking, Checkout):
         self._alive()
         facts = [("Writer", True), ("Base Branch", self._branch), ("Num Columns", len(self._columns))]
         return "WriterCheckout", facts
-
-
-def _check_message(message: Any) -> None:
-    if not isinstance(message, str):
-        raise InvalidArgumentError(f"a commit message must be str, not {type(message).__name__}")
-    if not is_writable_text(message):
-        raise InvalidArgumentError(f"a commit message is text without lone surrogates, not {message[:80]!r}")

@@ -130,12 +130,13 @@ def test_a_bit_that_changed_before_the_end_is_told_and_at_the_end_ends_it(left):
                 staging_journal.decode_events(bytes(data), 0, left)
         else:
             assert staging_journal.decode_events(bytes(data), 0, left) == records[:-1]
-    damaged = bytearray(whole)
-    damaged[40] ^= 1
-    (left / JOURNAL).write_bytes(damaged)
-    for _ in range(2):
-        with pytest.raises(StagingError, match="damaged at byte 24; move it away"):
-            StagingArea(left)
+    for position, told in ((40, 24), (3, 0), (9, 0), (20, 0)):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1
+        (left / JOURNAL).write_bytes(damaged)
+        for _ in range(2):
+            with pytest.raises(StagingError, match=f"damaged at byte {told}; move it away"):
+                StagingArea(left)
     (left / JOURNAL).unlink()
     assert staged(left) == EVENTS[:1]
 

@@ -181,7 +181,8 @@ def test_a_pair_that_is_not_there_is_an_error_however_warm(made, wrong):
 def test_arrays_of_what_is_no_key_are_refused(made):
     column = column_of(made, "pixels")
     column.get_batch(KEYS)
-    for keys in (np.array([7.0]), np.array([True]), np.array([2**63], np.uint64), np.array([[7, 100]])):
+    masked = np.ma.array([7, 7], mask=[False, True])
+    for keys in (np.array([7.0]), np.array([True]), np.array([2**63], np.uint64), np.array([[7, 100]]), masked):
         with pytest.raises(KeyError):
             column.get_batch(keys)
     assert column.get_batch(np.array([], np.int64)).shape == (0, 5, 50)
