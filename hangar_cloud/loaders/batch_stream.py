@@ -49,7 +49,7 @@ class BatchStream:
     ) -> None:
         batch_size = None if batch_size is None else _whole("batch_size", batch_size, 1)
         window = None if window is None else _whole("window", window, 1)
-        seed, rank, memory = _whole("seed", seed), _whole("rank", rank), _whole("memory", memory, 1)
+        seed, rank, memory = _whole("seed", seed), _whole("rank", rank), _whole("memory, in bytes,", memory, 1)
         world_size = _whole("world_size", world_size, 1)
         if not any(shuffle is known or (isinstance(shuffle, str) and shuffle == known) for known in _SHUFFLES):
             raise InvalidArgumentError(f"shuffle must be True, False, 'full' or 'storage', not {shuffle!r}")

@@ -165,7 +165,8 @@ def _some(keys: Iterable[Any]) -> str:
 
 def _checked_keys(columns: dict[str, ColumnReader], keys: Any, records: RecordsOnce) -> list[SampleKey]:
     if isinstance(keys, (str, bytes)) or not isinstance(keys, Iterable):
-        raise InvalidArgumentError(f"keys is a sequence of sample keys, not {keys!r}")
+        hint = f"; for the size of batches say batch_size={keys}" if isinstance(keys, int) else ""
+        raise InvalidArgumentError(f"keys is a sequence of sample keys, not {keys!r}{hint}")
     wanted = [tuple(key) if isinstance(key, list) else key for key in keys]
     pairs = sum(isinstance(key, tuple) for key in wanted)
     if pairs not in (0, len(wanted)):

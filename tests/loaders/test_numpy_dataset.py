@@ -384,3 +384,10 @@ def test_threads_of_abandoned_epochs_end(co):
     epoch.close()  # type: ignore[attr-defined]
     del epoch
     assert threading.active_count() == before
+
+
+def test_a_batch_size_given_as_keys_and_a_memory_with_a_unit_are_told(co):
+    with pytest.raises(ValueError, match="say batch_size=64"):
+        make_numpy_dataset(co["image"], 64)
+    with pytest.raises(ValueError, match="memory, in bytes, must be a whole number"):
+        make_numpy_dataset(co["image"], batch_size=4, memory="1GB")
