@@ -56,9 +56,12 @@ class BatchStream:
         if transform is not None and not callable(transform):
             raise InvalidArgumentError(f"transform must be a function of a batch, not {transform!r}")
         selection = select(columns, keys, index_range, field_names)
-        # Three portions are held at a time: one that is used up, and two that are read meanwhile.
+        # Three portions are held at a time: one that is used up, and two that are read meanwhile. Blocks of text and
+        # the like, which are decoded for several samples, are the fourth.
         self._portion_bytes = memory // 4
         self._source = SampleSource(selection, memory // 2)
+        for field in self._source.fields.values():
+            field.bound_decoded(memory // 4)
         selection.records.clear()
         self._shuffle, self._seed = shuffle, seed
         self._edges = self._source.edges()
