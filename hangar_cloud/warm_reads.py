@@ -260,12 +260,6 @@ def _text_taker(schema: ColumnSchema, packs: PackReader) -> Take:
     return take
 
 
-def _block_name(leaf: Leaf, row: int) -> BlockName | None:
-    """The block that a row's sample lies in, None where it stands in the leaf."""
-    packed = leaf.packed
-    return None if packed is None or packed[2][row] < 0 else (packed[1][row * 16 : row * 16 + 16], packed[2][row])
-
-
 def _payload(leaf: Leaf, row: int, block_of: BlockOf) -> bytes | memoryview | None:
     values = leaf.values
     if values is not None and (value := values[row]) is not None:
