@@ -88,8 +88,8 @@ class PackReader:
         purged: asked of samples that cannot be read, and whether any is to be taken from a remote.
         any_purged: whether `purged` has to be asked at all, of samples that are read by the hundred.
 
-    `decoded` are these blocks, by pack and offset, `decoded_bytes` their bytes; `arenas` is where those lie that batches
-    are gathered from.
+    `decoded` are these blocks, by pack and offset, `decoded_bytes` their bytes; `arenas` is where those lie that
+    batches are gathered from.
     """
 
     def __init__(

@@ -237,9 +237,13 @@ def _let_go(name: Name, piece: _Piece, process: int) -> None:
 
 
 def _drop_those_of_ended_workers() -> None:
-    running = {process: _runs(process) for process, _, _ in _received}
-    for name in [name for name, piece in _received.items() if not running[name[0]] and not piece.lent]:
-        del _received[name]
+    # Lists, as the collector may let go of further pieces at any place here.
+    names = list(_received)
+    ended = {process for process in {name[0] for name in names} if not _runs(process)}
+    for name in names:
+        piece = _received.get(name)
+        if piece is not None and name[0] in ended and not piece.lent:
+            _received.pop(name, None)
 
 
 def _runs(process: int) -> bool:
@@ -255,7 +259,7 @@ def _runs(process: int) -> bool:
 def _before_fork() -> None:
     """What the new process has too may not be written to again, even when this one has let go of it."""
     _receiving.acquire()
-    for piece in _received.values():
+    for piece in list(_received.values()):
         piece.forked = piece.forked or piece.lent
 
 
