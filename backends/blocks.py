@@ -10,12 +10,13 @@ need not know: the functions here do for both.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import xxhash
 
 from hangar_cloud.backends.array_format import check_array, is_array
-from hangar_cloud.backends.codecs import Codec, compress, decompress
+from hangar_cloud.backends.codecs import RAW, Codec, compress, compress_each, decompress
 from hangar_cloud.backends.errors import CorruptDataError
 
 BLOCK_MAGIC: Final = b"HB"
@@ -59,21 +60,42 @@ def encode_block(raw: bytes | memoryview, codec: Codec, binding: bytes | None = 
         number: of the block in its sample's run, from 0. It is part of the seed of a bound block, so
             that blocks of one sample are not taken for each other.
     """
-    encoded = compress(codec, raw)
+    encoded = raw if codec.number == RAW else compress(codec, raw)
+    return b"".join(_block_parts(raw, encoded, codec, binding, number))
+
+
+def shared_blocks(raws: Sequence[bytes | memoryview], codec: Codec) -> list[tuple[bytes, bytes | memoryview]]:
+    """Blocks, in parts, of samples that share them: quicker than one by one. What is kept raw is no copy."""
+    encoded = compress_each(codec, raws)
+    return [_block_parts(raw, data, codec, None, 0) for raw, data in zip(raws, encoded, strict=True)]
+
+
+def _block_parts(
+    raw: bytes | memoryview, encoded: bytes | memoryview, codec: Codec, binding: bytes | None, number: int
+) -> tuple[bytes, bytes | memoryview]:
+    """The header of a block, and its bytes; those that were given, where they are kept raw."""
     if len(encoded) >= len(raw):
-        codec, encoded = Codec(0), bytes(raw)
+        codec, encoded = Codec(RAW), raw
     flags = 0 if binding is None else _BOUND
     checksum = _checksum(codec.number, codec.shuffle, flags, len(raw), encoded, _seed(binding, number))
     header = _HEADER.pack(BLOCK_MAGIC, codec.number, codec.shuffle, flags, len(raw), len(encoded), checksum)
-    return header + encoded
+    return header, encoded
 
 
 def encode_sample(payload: bytes | memoryview, codec: Codec, digest: bytes) -> bytes:
     """A sample of its own: one bound block, or a run of them where it exceeds 4 MiB."""
+    return b"".join(sample_parts(payload, codec, digest))
+
+
+def sample_parts(payload: bytes | memoryview, codec: Codec, digest: bytes) -> tuple[bytes | memoryview, ...]:
+    """What `encode_sample` gives, in parts. What is kept raw is no copy: write it before the payload changes."""
     view = memoryview(payload)
-    return b"".join(
-        encode_block(view[start : start + MAX_BLOCK_BYTES], codec, digest, number)
-        for number, start in enumerate(range(0, max(len(view), 1), MAX_BLOCK_BYTES))
+    raws = [view[start : start + MAX_BLOCK_BYTES] for start in range(0, max(len(view), 1), MAX_BLOCK_BYTES)]
+    encoded = compress_each(codec, raws)
+    return tuple(
+        part
+        for number, (raw, data) in enumerate(zip(raws, encoded, strict=True))
+        for part in _block_parts(raw, data, codec, digest, number)
     )
 
 

@@ -8,6 +8,7 @@ and Zstandard, both from Arrow, which the catalog needs anyway.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -41,6 +42,17 @@ def compress(codec: Codec, raw: bytes | memoryview) -> bytes:
         return bytes(raw)
     data = shuffle_bytes(raw, codec.shuffle) if codec.shuffle > 1 else raw
     return bytes(_compressor(codec.number, codec.level).compress(data, asbytes=True))
+
+
+def compress_each(codec: Codec, raws: Iterable[bytes | memoryview]) -> list[bytes | memoryview]:
+    """What `compress` gives for each; what codec "raw" keeps is no copy."""
+    if codec.number == RAW:
+        return list(raws)
+    call = _compressor(codec.number, codec.level).compress
+    if codec.shuffle > 1:
+        raws = (shuffle_bytes(raw, codec.shuffle) for raw in raws)
+    # Nothing else in this loop: threads that do it would wait for each other.
+    return [call(raw, asbytes=True) for raw in raws]
 
 
 def decompress(number: int, shuffle: int, encoded: bytes | memoryview, raw_length: int) -> memoryview:

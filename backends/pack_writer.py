@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,11 @@ from hangar_cloud.backends.packs import (
 from hangar_cloud.backends.store.durable_files import disk_errors_told, flush_folder, make_folder
 
 _WRITE_BYTES: Final = 1024 * 1024
+_LONG_PART: Final = 4096
+"""Parts of so many bytes on average are written as they are; to join shorter ones costs less than to name each."""
+Part = bytes | memoryview
+Block = bytes | tuple[Part, ...]
+"""An encoded block or a run of blocks; or the parts of it."""
 
 
 class PackWriter:
@@ -60,23 +66,39 @@ class PackWriter:
         """Whether these are all that was appended, and the file is open still."""
         return self._file >= 0 and self._extents == extents
 
-    def append(self, blocks: list[bytes]) -> list[BlockExtent]:
+    def append(self, blocks: Sequence[Block]) -> list[BlockExtent]:
         """Write encoded blocks (or runs of blocks) one behind the other and flush them to disk."""
+        extents = self.add(blocks)
+        self.flush()
+        return extents
+
+    def flush(self) -> None:
+        """Have on disk what was added."""
+        hasher, self._hasher = self._hasher, None
+        with disk_errors_told(self.path):
+            os.fsync(self._file)
+        self._hasher = hasher
+
+    def add(self, blocks: Sequence[Block]) -> list[BlockExtent]:
+        """Write blocks as `append` does; they may be named only after a `flush`."""
         extents = []
         position = self._end
         for block in blocks:
-            extents.append(BlockExtent(position, len(block)))
-            position += len(block)
+            size = sum(map(len, block)) if isinstance(block, tuple) else len(block)
+            extents.append(BlockExtent(position, size))
+            position += size
         # Nobody goes on with a pack that a write failed in: it may hold anything behind what counts.
         hasher, self._hasher = self._hasher, None
         written = self._end
         with disk_errors_told(self.path):
-            for data in _joined(blocks):
-                _write_all(self._file, data, written)
-                written += len(data)
-                if hasher is not None:
-                    hasher.update(data)
-            os.fsync(self._file)
+            for parts in _portions(blocks):
+                start = written
+                for part in parts:
+                    _write_all(self._file, part, written)
+                    written += len(part)
+                    if hasher is not None:
+                        hasher.update(part)
+                _begin_to_flush(self._file, start, written - start)
         self._hasher = hasher
         self._end = position
         self._extents += extents
@@ -131,21 +153,34 @@ def _resume(path: Path, end: int) -> int:
     return file
 
 
-def _joined(blocks: list[bytes]) -> Iterator[bytes]:
-    """The bytes of all blocks, a moderate amount at a time: as much fresh memory as they all take costs time."""
-    waiting: list[bytes] = []
+def _portions(blocks: Sequence[Block]) -> Iterator[list[Part]]:
+    """The bytes of all blocks, a moderate amount at a time: small ones joined, long ones as they are."""
+    waiting: list[Part] = []
     size = 0
     for block in blocks:
-        waiting.append(block)
-        size += len(block)
+        parts = block if isinstance(block, tuple) else (block,)
+        waiting += parts
+        size += sum(map(len, parts))
         if size >= _WRITE_BYTES:
-            yield b"".join(waiting)
+            yield _joined(waiting, size)
             waiting, size = [], 0
     if waiting:
-        yield b"".join(waiting)
+        yield _joined(waiting, size)
 
 
-def _write_all(file: int, data: bytes, position: int) -> None:
+def _joined(parts: list[Part], size: int) -> list[Part]:
+    return parts if size >= len(parts) * _LONG_PART else [b"".join(parts)]
+
+
+def _begin_to_flush(file: int, position: int, size: int) -> None:
+    """Have the disk begin with what was just written, so that the flush at the end has less to wait for."""
+    if hasattr(os, "posix_fadvise"):
+        # Linux starts to write what is dirty there, and waits for nothing.
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(file, position, size, os.POSIX_FADV_DONTNEED)
+
+
+def _write_all(file: int, data: Part, position: int) -> None:
     view = memoryview(data)
     while view:
         written = os.pwrite(file, view, position)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +20,8 @@ import xxhash
 
 from hangar_cloud.backends.blocks import Place
 from hangar_cloud.backends.store.durable_files import temporary_sibling
+from hangar_cloud.backends.xxh3_rows import xxh3_rows
+from hangar_cloud.catalog.incoming import digests_of
 from hangar_cloud.catalog.place_table import NUMBERS, Places
 from hangar_cloud.catalog.row_batch import Changes, SortedRows
 
@@ -51,12 +53,13 @@ class DigestIndex:
         self._runs: dict[str, npt.NDArray[Any]] | None = None
         self._marks = _MOST_MARKS  # added since it was looked how many there are
 
-    def find(self, digests: Sequence[bytes], usable: Callable[[Place], bool] = lambda _: True) -> dict[bytes, Place]:
+    def find(self, digests: Collection[bytes], usable: Callable[[Place], bool] = lambda _: True) -> dict[bytes, Place]:
         """The places of those digests that are known, as far as they are `usable`."""
         runs = self._load()
         if not runs or not digests:
             return {}
-        heads = np.array([int.from_bytes(digest[:8], "big") for digest in digests], np.uint64)
+        digests = list(digests)
+        heads = np.frombuffer(b"".join(digests), ">u8")[::4]
         found: dict[bytes, Place] = {}
         for run in runs.values():
             positions = np.searchsorted(run["head"], heads)
@@ -71,7 +74,7 @@ class DigestIndex:
     def add(self, entries: Iterable[tuple[bytes, Place]], covers: Iterable[bytes] = ()) -> None:
         """Record places of digests; `covers` are digests of tree roots that are now wholly indexed."""
         listed = list(entries)
-        self._add([digest for digest, _ in listed], Places.of([place for _, place in listed]), covers)
+        self._add(b"".join(digest for digest, _ in listed), Places.of([place for _, place in listed]), covers)
 
     def add_rows(self, changes: Iterable[Changes], covers: Iterable[bytes] = ()) -> None:
         """Record where the samples of rows lie, those that are packed; `covers` as in `add`."""
@@ -84,17 +87,17 @@ class DigestIndex:
                 digests += [identity[1:] for identity, _ in packed]
                 places.append(Places.of([place for _, place in packed]))
             elif batch.places is not None:
-                digests += [identity[1:] for identity in batch.identities]
+                digests.append(bytes(digests_of(batch.identities).data))
                 places.append(batch.places)
-        self._add(digests, Places.joined(places) if digests else Places.of([]), covers)
+        self._add(b"".join(digests), Places.joined(places) if digests else Places.of([]), covers)
 
-    def _add(self, digests: Sequence[bytes], places: Places, covers: Iterable[bytes]) -> None:
+    def _add(self, joined: bytes, places: Places, covers: Iterable[bytes]) -> None:
+        """Record where samples lie, whose digests are given one behind the other."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        if digests:
-            joined = b"".join(digests)
+        if joined:
             heads = np.frombuffer(joined, ">u8")[::4]
-            order = np.argsort(heads, kind="stable")
-            run = np.zeros(len(digests), _ENTRY)
+            order = np.argsort(heads)
+            run = np.zeros(len(order), _ENTRY)
             run["head"] = heads[order]
             run["digest"] = np.frombuffer(joined, "V32")[order]
             run["pack"] = places.pack_bytes()[order]
@@ -195,9 +198,8 @@ def _checksum(entry: Any) -> int:
     return xxhash.xxh3_64_intdigest(entry.tobytes()[:_CHECKED_BYTES])
 
 
-def _checksums(run: npt.NDArray[Any]) -> list[int]:
-    raw, size = run.tobytes(), _ENTRY.itemsize
-    return [xxhash.xxh3_64_intdigest(raw[i : i + _CHECKED_BYTES]) for i in range(0, len(raw), size)]
+def _checksums(run: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
+    return xxh3_rows(run.view(np.uint8).reshape(len(run), -1)[:, :_CHECKED_BYTES])
 
 
 def _each_once(run: npt.NDArray[Any]) -> npt.NDArray[Any]:

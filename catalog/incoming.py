@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
+import numpy as np
 from blake3 import blake3
 
-from hangar_cloud.backends.values import LITERAL_LIMIT, sample_identity
+from hangar_cloud.backends.byte_rows import ByteRows
+from hangar_cloud.backends.values import DIGEST_LENGTH, LITERAL_LIMIT, sample_identity
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.keys import RowKey
 from hangar_cloud.catalog.many_cores import in_order
@@ -43,26 +45,35 @@ class Incoming(NamedTuple):
         shapes = [payload.shape for _, payload in samples if payload.shape is not None]
         return Incoming([key for key, _ in samples], [payload.data for _, payload in samples], shapes or None)
 
-    def identities(self, schema: ColumnSchema) -> list[bytes]:
+    def identities(self, schema: ColumnSchema) -> Sequence[bytes]:
         """Of each value what history hashes (`sample_identity`)."""
         if self.shapes is not None:
             tasks = zip(self.datas, self.shapes, strict=True)
             return [sample_identity(schema.prefix(shape), data, shape) for data, shape in tasks]
         prefix, size = schema.prefix(None), schema.fixed_size
-        if size is not None and size <= LITERAL_LIMIT:
-            return [b"\0" + data for data in self.datas]
         if size is None:
             return [
                 b"\1" + blake3(prefix + data).digest() if len(data) > LITERAL_LIMIT else b"\0" + data
                 for data in self.datas
             ]
+        if size <= LITERAL_LIMIT:
+            return _marked(0, ByteRows(self.joined_data(), size))
         if size < _HASHED_OUTSIDE:
-            return [b"\1" + blake3(prefix + data).digest() for data in self.datas]
-        return [identity for some in in_order(self._hash_tasks(prefix, size)) for identity in some]
+            return _marked(1, ByteRows(_digests(prefix, self.datas), DIGEST_LENGTH))
+        return _marked(1, ByteRows(b"".join(in_order(self._hash_tasks(prefix, size))), DIGEST_LENGTH))
 
-    def _hash_tasks(self, prefix: bytes, size: int) -> Iterator[Callable[[], list[bytes]]]:
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all payloads."""
+        return len(self.datas.data) if isinstance(self.datas, ByteRows) else sum(map(len, self.datas))
+
+    def joined_data(self) -> bytes | memoryview:
+        """All payloads, one behind the other."""
+        return self.datas.data if isinstance(self.datas, ByteRows) else b"".join(self.datas)
+
+    def _hash_tasks(self, prefix: bytes, size: int) -> Iterator[Callable[[], bytes]]:
         step = max(_TASK_BYTES // size, 1)
-        return (partial(_hashed, prefix, self.datas[i : i + step]) for i in range(0, len(self.datas), step))
+        return (partial(_digests, prefix, self.datas[i : i + step]) for i in range(0, len(self.datas), step))
 
     def packed(self, entry: ColumnEntry, identities: Sequence[bytes]) -> list[bool] | bool:
         """Which of the values go to packs; one answer where it is the same for all.
@@ -87,5 +98,38 @@ def _most_inline(entry: ColumnEntry) -> int:
     return INLINE_ARRAY_BYTES if entry.schema.column_type == "ndarray" else INLINE_TEXT_BYTES
 
 
-def _hashed(prefix: bytes, datas: Sequence[Data]) -> list[bytes]:
-    return [sample_identity(prefix, data, None) for data in datas]
+def digests_of(identities: Sequence[bytes]) -> ByteRows:
+    """The digests in identities that all have one."""
+    if isinstance(identities, ByteRows):
+        return ByteRows.of(identities.matrix[:, 1:])
+    return ByteRows(b"".join(identity[1:] for identity in identities), DIGEST_LENGTH)
+
+
+def _digests(prefix: bytes, datas: Sequence[Data]) -> bytes:
+    """Digests of payloads, one behind the other."""
+    found: list[bytes] = []
+    hasher = blake3()
+    # To begin anew with one hasher takes a quarter less than one for each, and two updates less than a joined copy.
+    add, reset, update, digest = found.append, hasher.reset, hasher.update, hasher.digest
+    if isinstance(datas, ByteRows):
+        data, width = datas.data, datas.width
+        for i in range(0, len(data), width):
+            reset()
+            update(prefix)
+            update(data[i : i + width])
+            add(digest())
+    else:
+        for payload in datas:
+            reset()
+            update(prefix)
+            update(payload)
+            add(digest())
+    return b"".join(found)
+
+
+def _marked(mark: int, rows: ByteRows) -> ByteRows:
+    """Rows with a byte before each."""
+    matrix = np.empty((len(rows), 1 + rows.width), np.uint8)
+    matrix[:, 0] = mark
+    matrix[:, 1:] = rows.matrix
+    return ByteRows.of(matrix)

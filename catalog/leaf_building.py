@@ -8,8 +8,10 @@ from typing import Any, Protocol
 import numpy as np
 from blake3 import blake3
 
+from hangar_cloud.backends.byte_rows import even_rows
+from hangar_cloud.catalog.incoming import digests_of
 from hangar_cloud.catalog.records import NodeRef, node_starts
-from hangar_cloud.catalog.row_batch import RowBatch, SortedRows, are_numbers
+from hangar_cloud.catalog.row_batch import RowBatch, SortedRows
 from hangar_cloud.catalog.schema import ColumnSchema
 from hangar_cloud.catalog.segment_file import write_segment
 from hangar_cloud.catalog.segments import encode_leaf, values_column
@@ -52,15 +54,15 @@ def _last_leaf(nodes: NodeStore, root: NodeRef) -> NodeRef:
 
 def digest_of_rows(encoded: Sequence[bytes], identities: Sequence[bytes]) -> bytes:
     """What `leaf_digest` gives; quicker where all keys have one length and all identities too."""
-    keys, values = b"".join(encoded), b"".join(identities)
-    count, key, value = len(encoded), len(encoded[0]), len(identities[0])
-    if set(map(len, encoded)) != {key} or set(map(len, identities)) != {value}:
+    keys, values = even_rows(encoded), even_rows(identities)
+    if keys is None or values is None:
         return _digest_of_any(encoded, identities)
-    rows = np.empty((count, 2 + key + 1 + value), np.uint8)
+    key, value = keys.width, values.width
+    rows = np.empty((len(encoded), 2 + key + 1 + value), np.uint8)
     rows[:, :2] = np.frombuffer(key.to_bytes(2, "little"), np.uint8)
-    rows[:, 2 : 2 + key] = np.frombuffer(keys, np.uint8).reshape(count, key)
+    rows[:, 2 : 2 + key] = keys.matrix
     rows[:, 2 + key] = value
-    rows[:, 3 + key :] = np.frombuffer(values, np.uint8).reshape(count, value)
+    rows[:, 3 + key :] = values.matrix
     return blake3(b"leaf\0" + rows.tobytes()).digest()
 
 
@@ -75,23 +77,23 @@ def encode_rows(rows: RowBatch, encoded: Sequence[bytes], schema: ColumnSchema) 
     """What `encode_leaf` gives, byte for byte; quicker where keys are numbers, shapes fixed, and all rows alike."""
     import pyarrow as pa
 
-    if not (rows.alike and rows.shapes is None and are_numbers(rows.row_keys)):
+    numbers = rows.key_numbers
+    if not (rows.alike and rows.shapes is None and numbers is not None):
         return encode_leaf(list(zip(encoded, rows.rows(), strict=True)), schema)
-    columns: dict[str, Any] = {"key_int": pa.array(np.array(rows.row_keys, np.int64))}
+    columns: dict[str, Any] = {"key_int": pa.array(numbers)}
     places = rows.places
     if places is None:
-        name, values = values_column(list(rows.values or ()), schema)
+        name, values = values_column(rows.values or (), schema)
         columns[name] = values
         return write_segment(pa.table(columns))
-    digests = b"".join(identity[1:] for identity in rows.identities)
-    columns["digest"] = _fixed(digests, 32)
+    columns["digest"] = _fixed(digests_of(rows.identities).data, 32)
     columns["pack"] = _fixed(places.pack_bytes().tobytes(), 16)
     for name, numbers in zip(("offset", "stored", "start", "size"), places.numbers, strict=True):
         columns[name] = pa.array(numbers)
     return write_segment(pa.table(columns))
 
 
-def _fixed(data: bytes, width: int) -> Any:
+def _fixed(data: bytes | memoryview, width: int) -> Any:
     import pyarrow as pa
 
     return pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(data) // width, [None, pa.py_buffer(data)])

@@ -30,18 +30,18 @@ _META_PAGE_OFFSETS: Final = (9, 11)
 Struct = dict[int, tuple[int, Any]]
 
 
-def combine_segments(segments: Sequence[bytes]) -> bytes:
+def combine_segments(segments: Sequence[bytes], footers: Sequence[Struct] | None = None) -> bytes:
     """A records object: the segments in order, and a footer over all of them if there are several.
 
-    All segments must have the same Parquet schema.
+    All segments must have the same Parquet schema. `footers` are those of the segments, should they be known; they are
+    used up.
     """
     if len(segments) == 1:
         return segments[0]
     combined: Struct = {}
     groups: list[Any] = []
     rows = offset = 0
-    for segment in segments:
-        footer = read_footer(segment)
+    for segment, footer in zip(segments, footers or map(read_footer, segments), strict=True):
         for group in footer[_ROW_GROUPS][1][1]:
             _move_group(group, offset)
             if _GROUP_ORDINAL in group:

@@ -129,6 +129,11 @@ class PlaceTable:
         found = self._table[:, rows]
         return Places(list(self._packs), found[_PACK], found[:_PACK])
 
+    def last(self, count: int) -> Places:
+        """The places of those that were added last, in their order."""
+        here = slice(self._end - count, self._end)
+        return Places(list(self._packs), self._table[_PACK, here].copy(), self._table[:_PACK, here].copy())
+
     def _number(self, pack: bytes) -> int:
         if pack not in self._pack_numbers:
             self._pack_numbers[pack] = len(self._packs)

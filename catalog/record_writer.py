@@ -13,7 +13,7 @@ from hangar_cloud.catalog.leaf_building import digest_of_rows, encode_rows, leav
 from hangar_cloud.catalog.leaf_digests import digest_of_leaf
 from hangar_cloud.catalog.leaf_edit import edited_leaf
 from hangar_cloud.catalog.node_reader import NodeReader
-from hangar_cloud.catalog.parquet_footer import combine_segments, read_footer
+from hangar_cloud.catalog.parquet_footer import Struct, combine_segments, read_footer
 from hangar_cloud.catalog.records import (
     NodeRef,
     SegmentPlace,
@@ -100,18 +100,19 @@ class RecordWriter:
 
     def _write_leaves(self, names: list[NodeName], put: Callable[[str, bytes], None]) -> None:
         groups: dict[str, list[NodeName]] = {}
-        for name in names:
-            groups.setdefault(_parquet_schema(self._leaves[name]), []).append(name)
+        footers = {name: read_footer(self._leaves[name]) for name in names}
+        for name, footer in footers.items():
+            groups.setdefault(_parquet_schema(footer), []).append(name)
         for group in groups.values():
             batch: list[NodeName] = []
             size = 0
             for name in group:
                 if batch and size + len(self._leaves[name]) > OBJECT_BYTES:
-                    self._write_object(batch, [self._leaves[member] for member in batch], put)
+                    self._write_object(batch, [self._leaves[member] for member in batch], footers, put)
                     batch, size = [], 0
                 batch.append(name)
                 size += len(self._leaves[name])
-            self._write_object(batch, [self._leaves[member] for member in batch], put)
+            self._write_object(batch, [self._leaves[member] for member in batch], footers, put)
 
     def _write_inner(self, levels: dict[NodeName, int], put: Callable[[str, bytes], None]) -> None:
         """Inner nodes go into one object, lower levels first, so that parents can name their children's ranges."""
@@ -124,10 +125,16 @@ class RecordWriter:
             segments.append(data)
             offset += len(data)
         if segments:
-            self._write_object(order, segments, put)
+            self._write_object(order, segments, {}, put)
 
-    def _write_object(self, names: list[NodeName], segments: list[bytes], put: Callable[[str, bytes], None]) -> None:
-        data = combine_segments(segments)
+    def _write_object(
+        self,
+        names: list[NodeName],
+        segments: list[bytes],
+        footers: dict[NodeName, Struct],
+        put: Callable[[str, bytes], None],
+    ) -> None:
+        data = combine_segments(segments, [footers[name] for name in names] if footers else None)
         container = blake3(data).digest(length=OBJECT_ID_LENGTH)
         offset = 0
         for name, segment in zip(names, segments, strict=True):
@@ -191,6 +198,6 @@ class _ColumnNodes:
         return self._writer._reader.leaf(ref, self._schema)
 
 
-def _parquet_schema(segment: bytes) -> str:
+def _parquet_schema(footer: Struct) -> str:
     """What must be equal for segments to share an object: their Parquet schema (field 2 of the footer)."""
-    return repr(read_footer(segment)[2])
+    return repr(footer[2])

@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
+import numpy as np
 import xxhash
 from blake3 import blake3
 
 from hangar_cloud.backends.blocks import Place
+from hangar_cloud.backends.byte_rows import ByteRows
 from hangar_cloud.backends.packs import NO_PACK
 from hangar_cloud.backends.values import LITERAL_LIMIT
+from hangar_cloud.backends.xxh3_rows import LONGEST, SHORTEST, xxh3_rows
 
 NODE_DIGEST_LENGTH: Final = 32
 # A key drawn at random lies in a leaf of twice the mean, some 4,096 rows, since long leaves hold more keys.
@@ -70,6 +73,8 @@ def starts_node(encoded_key: bytes, level: int) -> bool:
 def node_starts(encoded_keys: Sequence[bytes]) -> list[int]:
     """The numbers of those keys that start a leaf."""
     limit = _THRESHOLDS[0]
+    if isinstance(encoded_keys, ByteRows) and SHORTEST <= encoded_keys.width <= LONGEST:
+        return np.flatnonzero(xxh3_rows(encoded_keys.matrix) < np.uint64(limit)).tolist()
     return [i for i, number in enumerate(map(xxhash.xxh3_64_intdigest, encoded_keys)) if number < limit]
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
+from hangar_cloud.backends.byte_rows import ByteRows
 from hangar_cloud.catalog.keys import RowKey, encode_key
 from hangar_cloud.catalog.place_table import Places
 from hangar_cloud.catalog.records import Row
@@ -46,6 +48,11 @@ class RowBatch(Sequence[tuple[RowKey, Row]]):
         self.shapes = shapes
         self.packed = packed
         self._position: npt.NDArray[np.int64] | None = None
+
+    @cached_property
+    def key_numbers(self) -> npt.NDArray[np.int64] | None:
+        """The keys as numbers; None unless all are."""
+        return np.array(self.row_keys, np.int64) if are_numbers(self.row_keys) else None
 
     @property
     def alike(self) -> bool:
@@ -100,10 +107,10 @@ class RowBatch(Sequence[tuple[RowKey, Row]]):
                 places = places.take(rows)
         return RowBatch(
             [self.row_keys[i] for i in order],
-            [self.identities[i] for i in order],
+            _taken(self.identities, order),
             packed,
             places,
-            None if self.values is None else [self.values[i] for i in order],
+            None if self.values is None else _taken(self.values, order),
             None if self.shapes is None else [self.shapes[i] for i in order],
         )
 
@@ -119,7 +126,7 @@ class RowBatch(Sequence[tuple[RowKey, Row]]):
                 packed = None
         elif places is not None:
             places = places.take(here)
-        return RowBatch(
+        part = RowBatch(
             self.row_keys[here],
             self.identities[here],
             packed,
@@ -127,6 +134,9 @@ class RowBatch(Sequence[tuple[RowKey, Row]]):
             None if self.values is None or (places is not None and packed is None) else self.values[here],
             None if self.shapes is None else self.shapes[here],
         )
+        if self.key_numbers is not None:
+            part.key_numbers = self.key_numbers[here]
+        return part
 
     def with_packs(self, rename: Callable[[bytes], bytes]) -> RowBatch:
         """The same rows, in packs of other names."""
@@ -163,7 +173,7 @@ class RowBatch(Sequence[tuple[RowKey, Row]]):
         shapes = None if all(part.shapes is None for part in parts) else _flat(parts, lambda part: part.shapes)
         return RowBatch(
             [key for part in parts for key in part.row_keys],
-            [identity for part in parts for identity in part.identities],
+            ByteRows.joined([part.identities for part in parts]),
             packed,
             Places.joined(places) if places else None,
             values,
@@ -180,12 +190,16 @@ class SortedRows(Sequence[tuple[bytes, Row]]):
     """The rows of a batch by encoded key, in key order: what changes a record tree."""
 
     def __init__(self, batch: RowBatch) -> None:
+        numbers = batch.key_numbers
+        self.encoded: Sequence[bytes]
+        if numbers is not None:
+            if not bool((numbers[1:] > numbers[:-1]).all()):
+                batch, numbers = batch.take(np.argsort(numbers, kind="stable").tolist()), np.sort(numbers)
+            self.batch, self.encoded = batch, encode_numbers(numbers)
+            return
         encoded = encode_keys(batch.row_keys)
-        if encoded == sorted(encoded):
-            self.batch, self.encoded = batch, encoded
-        else:
-            order = sorted(range(len(encoded)), key=encoded.__getitem__)
-            self.batch, self.encoded = batch.take(order), [encoded[i] for i in order]
+        order = sorted(range(len(encoded)), key=encoded.__getitem__)
+        self.batch, self.encoded = batch.take(order), [encoded[i] for i in order]
 
     def __len__(self) -> int:
         return len(self.encoded)
@@ -209,12 +223,17 @@ class SortedRows(Sequence[tuple[bytes, Row]]):
         return other
 
 
-def encode_keys(keys: Sequence[RowKey]) -> list[bytes]:
+def encode_keys(keys: Sequence[RowKey]) -> Sequence[bytes]:
     """What `encode_key` gives for each."""
-    if are_numbers(keys):
-        data = np.array(keys, ">u8").tobytes()
-        return [b"\1" + data[i : i + 8] for i in range(0, len(data), 8)]
-    return [encode_key(key) for key in keys]
+    return encode_numbers(np.array(keys, np.int64)) if are_numbers(keys) else [encode_key(key) for key in keys]
+
+
+def encode_numbers(numbers: npt.NDArray[np.int64]) -> ByteRows:
+    """What `encode_key` gives for each of these keys."""
+    encoded = np.empty((len(numbers), 9), np.uint8)
+    encoded[:, 0] = 1
+    encoded[:, 1:] = numbers.astype(">i8").view(np.uint8).reshape(-1, 8)
+    return ByteRows(encoded.tobytes(), 9)
 
 
 def are_numbers(keys: Iterable[Any]) -> bool:
@@ -222,5 +241,12 @@ def are_numbers(keys: Iterable[Any]) -> bool:
     return set(map(type, keys)) == {int}
 
 
-def _flat(parts: Sequence[RowBatch], of: Callable[[RowBatch], Sequence[Any] | None]) -> list[Any]:
+def _taken(rows: Sequence[Any], order: Sequence[int]) -> Sequence[Any]:
+    return rows.take(order) if isinstance(rows, ByteRows) else [rows[i] for i in order]
+
+
+def _flat(parts: Sequence[RowBatch], of: Callable[[RowBatch], Sequence[Any] | None]) -> Sequence[Any]:
+    columns = [of(part) for part in parts]
+    if all(isinstance(column, ByteRows) for column in columns):
+        return ByteRows.joined([column for column in columns if column is not None])
     return [item for part in parts for item in (of(part) or [None] * len(part))]

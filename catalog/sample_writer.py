@@ -11,19 +11,20 @@ import numpy as np
 import numpy.typing as npt
 
 from hangar_cloud.backends.blocks import Place
+from hangar_cloud.backends.byte_rows import ByteRows
 from hangar_cloud.backends.pack_writer import PackWriter
 from hangar_cloud.backends.packs import BlockExtent, staged_pack, staged_pack_number
 from hangar_cloud.backends.values import sample_identity
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.digest_index import DigestIndex
-from hangar_cloud.catalog.incoming import INLINE_ARRAY_BYTES, INLINE_TEXT_BYTES, Data, Incoming, Shape
+from hangar_cloud.catalog.incoming import INLINE_ARRAY_BYTES, INLINE_TEXT_BYTES, Data, Incoming, Shape, digests_of
 from hangar_cloud.catalog.keys import RowKey
 from hangar_cloud.catalog.node_reader import NodeReader
-from hangar_cloud.catalog.place_table import PlaceTable
+from hangar_cloud.catalog.place_table import Places, PlaceTable
 from hangar_cloud.catalog.purged_samples import PurgedSamples
 from hangar_cloud.catalog.records import Row
 from hangar_cloud.catalog.row_batch import RowBatch
-from hangar_cloud.catalog.sample_blocks import Encoded, SampleEncoder
+from hangar_cloud.catalog.sample_blocks import Encoded, Fresh, SampleEncoder
 from hangar_cloud.catalog.sample_log import SampleLog
 from hangar_cloud.catalog.schema import ColumnSchema, Payload
 
@@ -31,7 +32,7 @@ __all__ = ["BACKENDS", "INLINE_ARRAY_BYTES", "INLINE_TEXT_BYTES", "PROMISED", "S
 
 PROMISED: Final = Place(staged_pack(2**63 - 1), 0, 0, 0, 0)
 """Stands in a row for the place of a sample that another process stores; whoever gathers the rows puts it right."""
-_APPEND_BYTES: Final = 32 * 1024 * 1024
+_APPEND_BYTES: Final = 2 * 1024 * 1024
 TILED_BYTES: Final = 8 * 1024 * 1024
 """Columns of arrays that have, or may have, so many bytes are tiled by default."""
 
@@ -58,12 +59,13 @@ class _Packed(NamedTuple):
     keys: Sequence[RowKey]
     shapes: Sequence[Shape] | None
 
-    def shapes_of(self, digests: Iterable[bytes]) -> dict[bytes, Shape | None]:
-        """Shapes by digest, of some of them; nothing where the column fixes them."""
-        if self.shapes is None:
-            return {}
-        shapes = dict(zip(self.digests, self.shapes, strict=True))
-        return {digest: shapes[digest] for digest in digests}
+    def some(self, rows: dict[bytes, int]) -> Fresh:
+        """Some of them, each once, given by digest and number."""
+        numbers = list(rows.values())
+        datas = self.datas
+        if len(numbers) < len(datas):
+            datas = datas.take(numbers) if isinstance(datas, ByteRows) else [datas[i] for i in numbers]
+        return Fresh(list(rows), datas, None if self.shapes is None else [self.shapes[i] for i in numbers])
 
 
 class SampleWriter:
@@ -139,9 +141,8 @@ class SampleWriter:
         extents: dict[int, list[BlockExtent]] = {}
         spares: dict[bytes, Place] = {}
         try:
-            if packed.digests:
-                self._place(column, entry, packed, extents, spares)
-            rows = self._rows(batch, identities, flags, packed)
+            places = self._place(column, entry, packed, extents, spares) if packed.digests else None
+            rows = _rows(batch, identities, flags, places)
             self._staging.stage_samples(column, rows if staged else [], extents, spares)
         except BaseException:
             # What was appended but not recorded will be cut off, so nothing may refer to it.
@@ -158,7 +159,7 @@ class SampleWriter:
         identities = batch.identities(entry.schema)
         if self._purged is not None:
             self._purged.refuse(column, zip(batch.keys, identities, strict=True))
-        rows = self._rows(batch, identities, False, _Packed((), (), (), None))
+        rows = _rows(batch, identities, False, None)
         self._staging.stage_samples(column, rows, {})
         return rows
 
@@ -215,16 +216,6 @@ class SampleWriter:
         self._pack_number = max(used - self._staging.spare_packs(), default=-1)
         self._last_number = max(self._last_number, *used, -1)
 
-    def _rows(self, batch: Incoming, identities: list[bytes], flags: list[bool] | bool, packed: _Packed) -> RowBatch:
-        places = self._places.of(packed.digests) if packed.digests else None
-        which = np.array(flags, np.bool_) if isinstance(flags, list) else None
-        values: list[bytes | None] | None = None
-        if flags is False:
-            values = list(map(bytes, batch.datas))
-        elif isinstance(flags, list):
-            values = [None if there else bytes(data) for there, data in zip(flags, batch.datas, strict=True)]
-        return RowBatch(batch.keys, identities, which, places, values, batch.shapes)
-
     def _place(
         self,
         column: str,
@@ -232,38 +223,40 @@ class SampleWriter:
         samples: _Packed,
         extents: dict[int, list[BlockExtent]],
         spares: dict[bytes, Place],
-    ) -> None:
-        """Give every digest of `samples` a place, writing those that have none."""
+    ) -> Places:
+        """Give every digest of `samples` a place, writing those that have none; the places of all."""
         self._cover(entry)
-        unique = dict(zip(samples.digests, samples.datas, strict=True))
-        fresh = self._places.missing(unique)
-        found = self._index.find(list(fresh), self._can_be_read)
+        fresh = self._places.missing(dict(zip(samples.digests, range(len(samples.digests)), strict=True)))
+        found = self._index.find(fresh.keys(), self._can_be_read)
         self._places.update(found.items())
         reused = {digest: fresh.pop(digest) for digest in found}
         for digest in self._claim(list(fresh)) if fresh else ():
             del fresh[digest]
             self._places[digest] = PROMISED
+        even = entry.schema.fixed_size is not None and entry.backend != "t0"
+        is_even = even and len(fresh) == len(samples.digests)
         if fresh:
             pack = self._open_pack()
-            blocks = self._encoder.encode(column, entry, fresh, samples.shapes_of(fresh))
+            blocks = self._encoder.encode(column, entry, samples.some(fresh))
             for digests, numbers in _append(pack, self._pack_number, blocks, extents):
                 self._places.extend(digests, staged_pack(self._pack_number), numbers)
         if reused and self._nodes is not None:
             self._prefer_own_rows(self._nodes, entry, samples, reused)
         if reused and self._nodes is not None:
             pack = self._open_spare()
-            blocks = self._encoder.encode(column, entry, reused, samples.shapes_of(reused))
+            blocks = self._encoder.encode(column, entry, samples.some(reused))
             name = staged_pack(self._spare_number)
             for digests, numbers in _append(pack, self._spare_number, blocks, extents):
                 columns = zip(digests, *numbers.tolist(), strict=True)
                 spares.update((digest, Place(name, *place)) for digest, *place in columns)
+        return self._places.last(len(fresh)) if is_even else self._places.of(samples.digests)
 
     def _prefer_own_rows(
         self,
         nodes: NodeReader,
         entry: ColumnEntry,
         samples: _Packed,
-        reused: dict[bytes, Data],
+        reused: dict[bytes, int],
     ) -> None:
         """Take those out of `reused` that the base holds under the same key: its packs do not vanish."""
         for digest, key in zip(samples.digests, samples.keys, strict=True):
@@ -331,12 +324,25 @@ def sealed_row(row: Row | None, sealed: dict[int, bytes]) -> Row | None:
     return Row(row.identity, Place(sealed[number], *place[1:]), row.value, row.shape)
 
 
-def _packed(batch: Incoming, identities: list[bytes], flags: list[bool] | bool) -> _Packed:
+def _rows(batch: Incoming, identities: Sequence[bytes], flags: list[bool] | bool, places: Places | None) -> RowBatch:
+    which = np.array(flags, np.bool_) if isinstance(flags, list) else None
+    values: Sequence[bytes | None] | None = None
+    if flags is False and isinstance(identities, ByteRows):
+        # All have one length. A copy: what an array's values lie in is used again for those behind them.
+        values = ByteRows(bytes(batch.joined_data()), len(batch.datas[0]))
+    elif flags is False:
+        values = list(map(bytes, batch.datas))
+    elif isinstance(flags, list):
+        values = [None if there else bytes(data) for there, data in zip(flags, batch.datas, strict=True)]
+    return RowBatch(batch.keys, identities, which, places, values, batch.shapes)
+
+
+def _packed(batch: Incoming, identities: Sequence[bytes], flags: list[bool] | bool) -> _Packed:
     """Those of a batch that go to packs."""
     if flags is False:
         return _Packed((), (), (), None)
     if flags is True:
-        return _Packed([identity[1:] for identity in identities], batch.datas, batch.keys, batch.shapes)
+        return _Packed(digests_of(identities), batch.datas, batch.keys, batch.shapes)
     there = [i for i, flag in enumerate(flags) if flag]
     return _Packed(
         [identities[i][1:] for i in there],
@@ -349,23 +355,27 @@ def _packed(batch: Incoming, identities: list[bytes], flags: list[bool] | bool) 
 def _append(
     pack: PackWriter, number: int, encoded: Iterable[Encoded], extents: dict[int, list[BlockExtent]]
 ) -> Iterator[tuple[list[bytes], npt.NDArray[np.int64]]]:
-    """Append blocks and arrays to a staging pack, a moderate amount at a time; digests, and where in it they lie."""
+    """Append blocks and arrays to a staging pack, a moderate amount at a time; digests, and where in it they lie.
+
+    They are on disk once the iteration ends. What is encoded meanwhile need not wait for what is written.
+    """
     waiting: list[Encoded] = []
     size = 0
     for one in encoded:
         waiting.append(one)
-        size += len(one.data)
+        size += one.nbytes
         if size >= _APPEND_BYTES:
             yield _append_some(pack, number, waiting, extents)
             waiting, size = [], 0
     if waiting:
         yield _append_some(pack, number, waiting, extents)
+    pack.flush()
 
 
 def _append_some(
     pack: PackWriter, number: int, encoded: Sequence[Encoded], extents: dict[int, list[BlockExtent]]
 ) -> tuple[list[bytes], npt.NDArray[np.int64]]:
-    added = pack.append([one.data for one in encoded])
+    added = pack.add([one.data for one in encoded])
     extents.setdefault(number, []).extend(added)
     digests = list(chain.from_iterable(one.digests for one in encoded))
     counts = np.array([len(one.sizes) for one in encoded])

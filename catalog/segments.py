@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from hangar_cloud.backends.byte_rows import ByteRows
 from hangar_cloud.backends.errors import CorruptDataError
 from hangar_cloud.catalog.keys import MAX_ENCODED_KEY_LENGTH, decode_key
 from hangar_cloud.catalog.leaf import Leaf
@@ -185,15 +186,15 @@ def _add_places(columns: dict[str, Any], rows: Sequence[Row]) -> None:
         columns[name] = pa.array([None if place is None else getattr(place, name) for place in places], pa.int64())
 
 
-def values_column(values: list[bytes | None], schema: ColumnSchema) -> tuple[str, Any]:
+def values_column(values: Sequence[bytes | None], schema: ColumnSchema) -> tuple[str, Any]:
     """Name and Arrow column of the values of a leaf's rows, None where a row has none."""
     import pyarrow as pa
 
     typed = _typed_values(values, schema)
-    return ("value_bytes", pa.array(values, pa.binary())) if typed is None else ("value", typed)
+    return ("value_bytes", pa.array(list(values), pa.binary())) if typed is None else ("value", typed)
 
 
-def _typed_values(values: list[bytes | None], schema: ColumnSchema) -> Any | None:
+def _typed_values(values: Sequence[bytes | None], schema: ColumnSchema) -> Any | None:
     """The values in the Parquet type that queries expect, or None where that would not be exact."""
     import pyarrow as pa
 
@@ -206,8 +207,13 @@ def _typed_values(values: list[bytes | None], schema: ColumnSchema) -> Any | Non
         return None
     dtype = schema.numpy_dtype
     blank = bytes(dtype.itemsize)
-    raw = b"".join(blank if value is None else value for value in values)
+    if isinstance(values, ByteRows):
+        raw = bytes(values.data)
+    else:
+        raw = b"".join(blank if value is None else value for value in values)
     if dtype.kind == "b" and max(raw) > 1:
         return None
-    mask = np.array([value is None for value in values]) if None in values else None
+    mask = None
+    if not isinstance(values, ByteRows) and None in values:
+        mask = np.array([value is None for value in values])
     return pa.array(np.frombuffer(raw, dtype), mask=mask)

@@ -45,14 +45,14 @@ def batch_table(sequence: int, name: str, batch: RowBatch) -> Any:
         absent = None if batch.packed is None else ~batch.packed
         places = [_binary(batch.places, absent)]
         places += [pa.array(_spread(numbers, count, there), mask=absent) for numbers in batch.places.numbers]
-    values = pa.nulls(count, pa.binary()) if batch.values is None else pa.array(batch.values, pa.binary())
+    values = pa.nulls(count, pa.binary()) if batch.values is None else pa.array(list(batch.values), pa.binary())
     shapes = batch.shapes if batch.shapes is not None else pa.nulls(count, pa.list_(pa.int64()))
     columns = [
         pa.array(np.full(count, sequence, np.int64)),
         pa.array([name] * count, pa.string()),
         *_key_columns(keys),
         *subs,
-        pa.array(batch.identities, pa.binary()),
+        pa.array(list(batch.identities), pa.binary()),
         *places,
         values,
         pa.array(shapes, pa.list_(pa.int64())),
@@ -113,6 +113,13 @@ def columns_table(rows: list[list[Any]]) -> Any:
     import pyarrow as pa
 
     return _table(rows, [pa.int64(), *[pa.string()] * 3])
+
+
+def batches_table(rows: list[list[Any]]) -> Any:
+    """Rows of the table `batches` as Arrow has them."""
+    import pyarrow as pa
+
+    return _table(rows, [pa.int64(), pa.string(), pa.int64(), pa.binary()])
 
 
 def sealed_table(rows: list[list[Any]]) -> Any:
@@ -197,6 +204,7 @@ TABLES: Final[dict[str, Callable[[list[list[Any]]], Any]]] = {
     "settings": settings_table,
     "columns": columns_table,
     "samples": samples_table,
+    "batches": batches_table,
     "extents": extents_table,
     "sealed": sealed_table,
     "spares": spares_table,

@@ -23,9 +23,11 @@ from hangar_cloud.catalog.keys import RowKey, check_name
 from hangar_cloud.catalog.records import Row
 from hangar_cloud.catalog.row_batch import RowBatch
 from hangar_cloud.catalog.schema import ColumnSchema
+from hangar_cloud.catalog.staged_batches import decode_batch, encode_batch
 from hangar_cloud.catalog.staged_rows import (
     TABLES,
     batch_table,
+    batches_table,
     extents_table,
     held_rows,
     key_of,
@@ -45,11 +47,14 @@ CREATE TABLE IF NOT EXISTS samples (
     sequence BIGINT, name VARCHAR, key_int BIGINT, key_str VARCHAR, sub_int BIGINT, sub_str VARCHAR,
     identity BLOB, pack BLOB,
     "offset" BIGINT, stored BIGINT, start BIGINT, size BIGINT, value BLOB, shape BIGINT[]);
+CREATE TABLE IF NOT EXISTS batches (sequence BIGINT, name VARCHAR, samples BIGINT, cell BLOB);
 CREATE TABLE IF NOT EXISTS extents (pack BIGINT, "offset" BIGINT, stored BIGINT);
 CREATE TABLE IF NOT EXISTS sealed (pack BIGINT PRIMARY KEY, id BLOB);
 CREATE TABLE IF NOT EXISTS spares (digest BLOB, pack BLOB, "offset" BIGINT, stored BIGINT, start BIGINT, size BIGINT);
 """
-_COPIED_ROWS = 100_000
+_COPIED_ROWS: Final = {"batches": 1}
+_COPIED_SMALL_ROWS: Final = 100_000
+_ROW_TABLES: Final = ("columns", "samples", "batches")
 BULK_SCRATCH: Final = "bulk"
 """Folder below a staging area where the processes of a bulk import write."""
 UNFINISHED: Final = "unfinished"
@@ -145,7 +150,10 @@ class StagingArea(StagingDatabase):
             with self._transaction():
                 self._insert("spares", [[digest, *place] for digest, place in spares.items()], spares_table)
                 self._insert("extents", _listed(extents), extents_table)
-                if isinstance(rows, RowBatch) and len(rows) > FEW_ROWS:
+                cell = encode_batch(rows) if isinstance(rows, RowBatch) else None
+                if cell is not None:
+                    self._insert("batches", [[self._sequence, name, len(rows), cell]], batches_table)
+                elif isinstance(rows, RowBatch) and len(rows) > FEW_ROWS:
                     self._insert_table("samples", lambda: batch_table(self._sequence, name, rows))
                 else:
                     self._insert("samples", [self._flat(name, key, row) for key, row in rows], samples_table)
@@ -165,6 +173,7 @@ class StagingArea(StagingDatabase):
             ]
             for (sequence, name), rows in groupby(samples, key=lambda row: (row[0], row[1])):
                 events.append((sequence, SampleEvents(name, [(key_of(*row[2:6]), row_of(*row[6:])) for row in rows])))
+            events += [(sequence, SampleEvents(name, list(batch))) for sequence, name, batch in self._batches()]
             events.sort(key=lambda item: item[0])
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise StagingError(
@@ -189,7 +198,8 @@ class StagingArea(StagingDatabase):
 
     def packs(self) -> set[bytes]:
         """Ids of all packs that staged samples lie in, those of this area and others."""
-        return {bytes(pack) for (pack,) in self._query("SELECT DISTINCT pack FROM samples WHERE pack IS NOT NULL")}
+        found = {bytes(pack) for (pack,) in self._query("SELECT DISTINCT pack FROM samples WHERE pack IS NOT NULL")}
+        return found.union(*(batch.places.used() for _, _, batch in self._batches() if batch.places is not None))
 
     def held(self, digests: Collection[bytes], *, named: bool = False) -> list[tuple[str, RowKey, bytes]]:
         """Which of these samples have bytes in the area, even if others took their place; column, key and digest.
@@ -201,6 +211,11 @@ class StagingArea(StagingDatabase):
         rows = self._query(
             "SELECT name, key_int, key_str, sub_int, sub_str, identity, pack FROM samples WHERE identity IS NOT NULL"
         )
+        for _, column, batch in self._batches() if digests else ():
+            rows += [
+                (column, key, None, None, None, row.identity, None if row.place is None else row.place.pack)
+                for key, row in batch
+            ]
         spares = {bytes(digest) for (digest,) in self._query("SELECT digest FROM spares")}
         return held_rows(rows, digests, None if named else spares)
 
@@ -231,7 +246,7 @@ class StagingArea(StagingDatabase):
     def clear_until(self, sequence: int, base: str | None) -> None:
         """Forget the first `sequence` changes, which landed as the commit `base`; the later ones stay."""
         with self._transaction():
-            for table in ("columns", "samples"):
+            for table in _ROW_TABLES:
                 self._execute(f"DELETE FROM {table} WHERE sequence < ?", [sequence])  # noqa: S608 - a name of ours
             self._set({"base": base, "landing": None})
 
@@ -240,18 +255,22 @@ class StagingArea(StagingDatabase):
         with other._transaction():
             for table, as_arrow in TABLES.items():
                 self._execute(f"SELECT * FROM {table}")  # noqa: S608 - a name of ours
-                while rows := [list(row) for row in self._connection.fetchmany(_COPIED_ROWS)]:
+                together = _COPIED_ROWS.get(table, _COPIED_SMALL_ROWS)
+                while rows := [list(row) for row in self._connection.fetchmany(together)]:
                     other._insert(table, rows, as_arrow)
 
     def size(self) -> tuple[int, int]:
         """How many changes to columns as a whole, and how many rows, are recorded."""
-        counts = self._query("SELECT (SELECT count(*) FROM columns), (SELECT count(*) FROM samples)")
+        counts = self._query(
+            "SELECT (SELECT count(*) FROM columns), "
+            "(SELECT count(*) FROM samples) + (SELECT coalesce(sum(samples), 0) FROM batches)"
+        )
         return (int(counts[0][0]), int(counts[0][1])) if counts else (0, 0)
 
     def replace(self, events: Iterable[ColumnEvent | SampleEvents], **settings: str | None) -> None:
         """Record other changes in place of all that are staged, and settings; all or none. Packs stay."""
         with self.together():
-            for table in ("columns", "samples"):
+            for table in _ROW_TABLES:
                 self._execute(f"DELETE FROM {table}")  # noqa: S608 - a name of ours
             self._sequence = 0
             for event in events:
@@ -260,6 +279,17 @@ class StagingArea(StagingDatabase):
                 else:
                     self.stage_samples(event.name, event.rows, {})
             self._set(settings)
+
+    def _batches(self) -> Iterator[tuple[int, str, RowBatch]]:
+        """The batches that stand in one cell each: when they were staged, the column, and the rows."""
+        for sequence, name, cell in self._rows("batches", "SELECT sequence, name, cell FROM batches ORDER BY sequence"):
+            try:
+                yield sequence, name, decode_batch(cell)
+            except (ValueError, TypeError) as error:
+                raise StagingError(
+                    f"the staging area {self.folder} holds changes that cannot be read: {error}. It was damaged, or "
+                    "made by another version; move it away to go on without them"
+                ) from error
 
     def _flat(self, name: str, key: RowKey, row: Row | None) -> list[Any]:
         if isinstance(key, tuple):

@@ -20,11 +20,12 @@ _GENERATION: Final = "journal"
 _MOST_DIGITS: Final = 15
 FEW_ROWS: Final = 4
 """So many rows are inserted one by one: a table costs more than it saves."""
-_TABLES: Final = ("columns", "samples", "extents", "sealed", "spares")
+_TABLES: Final = ("columns", "samples", "batches", "extents", "sealed", "spares")
 _STATE: Final = """SELECT
-    (SELECT max(sequence) FROM (SELECT sequence FROM columns UNION ALL SELECT sequence FROM samples)),
-    EXISTS (SELECT 1 FROM columns), EXISTS (SELECT 1 FROM samples), EXISTS (SELECT 1 FROM extents),
-    EXISTS (SELECT 1 FROM sealed), EXISTS (SELECT 1 FROM spares)"""
+    (SELECT max(sequence) FROM (SELECT sequence FROM columns UNION ALL SELECT sequence FROM samples
+                                UNION ALL SELECT sequence FROM batches)),
+    EXISTS (SELECT 1 FROM columns), EXISTS (SELECT 1 FROM samples), EXISTS (SELECT 1 FROM batches),
+    EXISTS (SELECT 1 FROM extents), EXISTS (SELECT 1 FROM sealed), EXISTS (SELECT 1 FROM spares)"""
 
 
 class StagingDatabase:

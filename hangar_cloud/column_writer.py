@@ -208,7 +208,7 @@ class ColumnWriter(ColumnReader):
             for portion in values.portions(keys):
                 self._alive()
                 self._working.write(self._name, portion)
-                progress(sum(map(len, portion.datas)))
+                progress(portion.nbytes)
 
     @in_turn
     def _flush(self) -> None:
@@ -338,8 +338,9 @@ class _ColumnAlive(Alive):
 
     def at_first_sight(self) -> bool:
         """Whether nothing is wrong that can be seen without a look at a file, at the writer's lock."""
+        # Asked for each assignment inside a block, so no property is: a call costs as much as all of this.
         there = self._working.columns.get(self._column.name) is self._column
-        return there and self._checkout.open and self._forks == Forks.count
+        return there and self._checkout._open and self._forks == Forks.count
 
     def __call__(self) -> None:
         super().__call__()

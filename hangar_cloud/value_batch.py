@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from hangar_cloud.backends.byte_rows import ByteRows
 from hangar_cloud.catalog.errors import InvalidSampleError
 from hangar_cloud.catalog.incoming import Incoming
 from hangar_cloud.catalog.keys import RowKey
@@ -81,13 +82,12 @@ class ValueBatch:
         # memory costs more than the copying.
         copied = np.empty((together, *shape), self.values.dtype)
         raw = memoryview(copied.reshape(-1).view(np.uint8).data)
-        datas = [raw[i : i + size] for i in range(0, len(raw), size)]
         shapes = [shape] * together if self._schema.schema_type == "variable_shape" else None
         for start in range(0, len(self), together):
             here = self.values[start : start + together]
             copied[: len(here)] = here
             some = shapes if shapes is None else shapes[: len(here)]
-            yield Incoming(keys[start : start + together], datas[: len(here)], some)
+            yield Incoming(keys[start : start + together], ByteRows(raw[: len(here) * size], size), some)
 
     def _of_list(self, keys: Sequence[RowKey]) -> Iterator[Incoming]:
         waiting: list[tuple[RowKey, Payload]] = []

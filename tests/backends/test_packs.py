@@ -261,6 +261,30 @@ def test_short_writes_are_continued(tmp_path, monkeypatch):
     assert (tmp_path / "a.pack").read_bytes()[extents[0].offset :] == b"0123456789" * 10
 
 
+def test_blocks_in_parts_are_written_as_whole_ones_are(tmp_path):
+    payload = bytes(range(256)) * 40
+    many = [(b"head%d" % i, memoryview(payload)[: 5000 + i]) for i in range(700)]
+    run = tuple(memoryview(payload) for _ in range(1500))
+    blocks = [b"alone", *many, run, b"end"]
+    whole = [block if isinstance(block, bytes) else b"".join(block) for block in blocks]
+    names = []
+    for name, given in (("parts", blocks), ("whole", whole)):
+        writer = PackWriter(tmp_path / name)
+        extents = writer.append(given)
+        names.append(writer.seal())
+    assert names[0] == names[1] == file_pack_id(tmp_path / "parts")
+    assert (tmp_path / "parts").read_bytes() == (tmp_path / "whole").read_bytes()
+    assert [extent.stored for extent in extents] == list(map(len, whole))
+
+
+def test_short_writes_of_parts_are_continued(tmp_path, monkeypatch):
+    real = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda file, data, offset: real(file, bytes(data)[:2001], offset))
+    parts = tuple(bytes([i]) * 6000 for i in range(9))
+    extents = PackWriter(tmp_path / "a.pack").append([parts, b"end"])
+    assert (tmp_path / "a.pack").read_bytes()[extents[0].offset :] == b"".join(parts) + b"end"
+
+
 def test_staging_names_are_told_from_ids():
     assert staged_pack_number(staged_pack(7)) == 7
     assert staged_pack_number(bytes(16)) is None

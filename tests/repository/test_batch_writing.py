@@ -317,6 +317,27 @@ class TestTrouble:
         assert_same(column, {100: values[0]} | dict(zip(range(101, 121), values, strict=True)))
         assert empty.fsck() == []
 
+    @pytest.mark.parametrize("shape", [(), (6,), (40,), (300,), (9000,)])
+    def test_portions_and_what_is_there_twice_come_back_as_they_were_given(self, writer, empty, monkeypatch, shape):
+        monkeypatch.setattr(value_batch, "FLUSH_SAMPLES", 100)
+        column = writer.add_ndarray_column("numbers", shape=shape, dtype=np.int32)
+        given = np.zeros((450, *shape), np.int32)
+        given += (np.arange(450) % 130).reshape(-1, *[1] * len(shape))
+        kept = given.copy()
+        assert column.extend(given) == list(range(450))
+        column.update_batch(range(440, 600), given[:160])
+        given[:] = 7
+        wanted = list(map(np.asarray, kept))
+        expected = {**dict(enumerate(wanted)), **dict(zip(range(440, 600), wanted, strict=False))}
+        assert_same(column, expected)
+        writer.close()
+        again = Repository(empty.path).checkout(write=True)
+        assert_same(again["numbers"], expected)
+        again.commit("numbers")
+        again.close()
+        assert_same(Repository(empty.path).checkout()["numbers"], expected)
+        assert empty.fsck() == []
+
     def test_an_exception_in_a_block_keeps_what_was_written(self, writer, empty):
         with pytest.raises(ZeroDivisionError), writer["array"] as column:
             column[0] = arrays(1)[0]
