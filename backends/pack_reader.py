@@ -85,7 +85,8 @@ class PackReader:
         purged: asked of samples that cannot be read, and whether any is to be taken from a remote.
         any_purged: whether `purged` has to be asked at all, of samples that are read by the hundred.
 
-    `decoded` are these blocks, by pack and offset; `arenas` is where those lie that batches are gathered from.
+    `decoded` are these blocks, by pack and offset, `decoded_bytes` their bytes; `arenas` is where those lie that
+    batches are gathered from.
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class PackReader:
         self._staging = staging
         self._staged_files = LocalFiles()
         self.decoded: OrderedDict[tuple[bytes, int], DecodedBlock] = OrderedDict()
-        self._decoded_bytes = 0
+        self.decoded_bytes = 0
         self._decoded_limit = decoded_limit
         self._lock = ForkLock()
         self._boxes = BoxReader()
@@ -186,7 +187,7 @@ class PackReader:
             # A block that stayed would keep all of its chunk in memory.
             for old in dropped:
                 gone = self.decoded.pop(old, None)
-                self._decoded_bytes -= 0 if gone is None else len(gone.raw)
+                self.decoded_bytes -= 0 if gone is None else len(gone.raw)
         return block.spot
 
     def let_go(self) -> None:
@@ -290,11 +291,16 @@ class PackReader:
         """The part of a pack that holds a sample, with the check that decodes it."""
         return sample_extent(sample, self._purged)
 
+    def keep_at_most(self, limit: int) -> None:
+        """Drop the decoded blocks that were kept first, until they are no more than so many bytes."""
+        with self._lock:
+            self._drop_to(limit)
+
     def forget(self) -> None:
         """Drop decoded blocks and open staging files."""
         with self._lock:
             self.decoded.clear()
-            self._decoded_bytes = 0
+            self.decoded_bytes = 0
         self.arenas.forget()
         self._staged_files.forget_all()
         self._boxes.forget()
@@ -352,12 +358,15 @@ class PackReader:
                 size = len(block.raw)
                 if size <= SHARED_BLOCK_LIMIT:
                     old = self.decoded.pop(name, None)
-                    self._decoded_bytes += size - (0 if old is None else len(old.raw))
+                    self.decoded_bytes += size - (0 if old is None else len(old.raw))
                     self.decoded[name] = block
-            while self._decoded_bytes > self._decoded_limit:
-                _, dropped = self.decoded.popitem(last=False)
-                self._decoded_bytes -= len(dropped.raw)
+            self._drop_to(self._decoded_limit)
         return blocks
+
+    def _drop_to(self, limit: int) -> None:
+        while self.decoded_bytes > limit:
+            _, dropped = self.decoded.popitem(last=False)
+            self.decoded_bytes -= len(dropped.raw)
 
 
 def _part_of(place: Place, start: int, length: int, check: Callable[[memoryview], T]) -> Extent[T]:

@@ -3,12 +3,15 @@
 import lance
 import numpy as np
 import pyarrow as pa
+from serving import served
+
+
+def _table(bench):
+    return pa.table({"image": pa.FixedSizeListArray.from_arrays(pa.array(bench.images().reshape(-1)), 784)})
 
 
 def _dataset(bench):
-    images = bench.images()
-    values = pa.FixedSizeListArray.from_arrays(pa.array(images.reshape(-1)), 784)
-    return lance.write_dataset(pa.table({"image": values}), bench.folder, mode="overwrite")
+    return lance.write_dataset(_table(bench), bench.folder, mode="overwrite")
 
 
 def batch(bench):
@@ -38,3 +41,23 @@ def warm(bench):
         for start in range(0, 60_000, 256):
             table = dataset.take(order[start : start + 256].tolist())
             np.asarray(table["image"].combine_chunks().flatten()).reshape(-1, 784)
+
+
+def random_batches(bench):
+    """Random batches from far away. It keeps no samples on this machine, so each batch is read from there."""
+    with served() as server:
+        url = f"s3://{server['bucket']}/images.lance"
+        options = {
+            "aws_access_key_id": server["key"],
+            "aws_secret_access_key": server["secret"],
+            "aws_region": "us-east-1",
+            "allow_http": "true",
+        }
+        lance.write_dataset(_table(bench), url, storage_options={**options, "aws_endpoint": server["endpoint"]})
+        far = lance.dataset(url, storage_options={**options, "aws_endpoint": server["slow"]})
+        keys = [bench.random.integers(0, 60_000, 256).tolist() for _ in range(10)]
+        # Ten batches: a hundred would take minutes, and none is quicker for those before it.
+        with bench.timed(10 * 256):
+            for wanted in keys:
+                taken = np.asarray(far.take(wanted)["image"].combine_chunks().flatten()).reshape(-1, 784)
+                assert len(taken) == 256

@@ -49,6 +49,7 @@ PEERS: Final[dict[str, list[str]]] = {
         "setuptools<81",
     ],
     "lance": ["pylance", "numpy"],
+    "icechunk": ["icechunk", "zarr", "numpy"],
     "numpy": ["numpy"],
     # Of the same version as ours, which the extra "bench" brings.
     "torch": ["torch==2.13.0", "numpy"],
@@ -143,6 +144,20 @@ ROWS: Final = [
         "image",
         Work(OURS, "work_wire.py", "random_batches"),
         seconds=50e-6,
+    ),
+    Row(
+        "ten random batches from S3, cold: Lance",
+        "image",
+        Work(OURS, "work_wire.py", "first_random_batches"),
+        Work("lance", "peer_lance.py", "random_batches"),
+        1,
+    ),
+    Row(
+        "ten random batches from S3, cold: Icechunk",
+        "image",
+        Work(OURS, "work_wire.py", "first_random_batches"),
+        Work("icechunk", "peer_icechunk.py", "random_batches"),
+        1,
     ),
     Row(
         "S3, cold: the first sample",

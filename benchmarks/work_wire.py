@@ -103,14 +103,23 @@ def column_plain(bench: Any) -> None:
 
 
 def random_batches(bench: Any) -> None:
+    _random_batches(bench, BATCHES)
+
+
+def first_random_batches(bench: Any) -> None:
+    """As few as peers are given, since what was read before helps ours."""
+    _random_batches(bench, BATCHES // 10)
+
+
+def _random_batches(bench: Any, batches: int) -> None:
     """Random batches of MNIST from far away, of which nothing is here."""
     with _server() as server, _far_away(server, LATENCY) as endpoint:
         url = _bucket(bench, server, bench.images())
         options = server.options_for(endpoint)
         repository = Repository(url, storage_options=options, cache_dir=Path(bench.folder, "reader"))
         values = repository.checkout()["values"]
-        keys = [bench.random.integers(0, 60_000, BATCH).tolist() for _ in range(BATCHES)]
-        with bench.timed(BATCHES * BATCH):
+        keys = [bench.random.integers(0, 60_000, BATCH).tolist() for _ in range(batches)]
+        with bench.timed(batches * BATCH):
             for batch in keys:
                 values.get_batch(batch)
 

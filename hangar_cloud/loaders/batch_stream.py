@@ -49,16 +49,20 @@ class BatchStream:
     ) -> None:
         batch_size = None if batch_size is None else _whole("batch_size", batch_size, 1)
         window = None if window is None else _whole("window", window, 1)
-        seed, rank, memory = _whole("seed", seed), _whole("rank", rank), _whole("memory", memory, 1)
+        seed, rank, memory = _whole("seed", seed), _whole("rank", rank), _whole("memory, in bytes,", memory, 1)
         world_size = _whole("world_size", world_size, 1)
         if not any(shuffle is known or (isinstance(shuffle, str) and shuffle == known) for known in _SHUFFLES):
             raise InvalidArgumentError(f"shuffle must be True, False, 'full' or 'storage', not {shuffle!r}")
         if transform is not None and not callable(transform):
             raise InvalidArgumentError(f"transform must be a function of a batch, not {transform!r}")
         selection = select(columns, keys, index_range, field_names)
-        # Three portions are held at a time: one that is used up, and two that are read meanwhile.
+        # Three portions are held at a time: one that is used up, and two that are read meanwhile. Blocks of text and
+        # the like, which are decoded for several samples, are the fourth.
         self._portion_bytes = memory // 4
         self._source = SampleSource(selection, memory // 2)
+        for field in self._source.fields.values():
+            field.bound_decoded(memory // 4)
+        selection.records.clear()
         self._shuffle, self._seed = shuffle, seed
         self._edges = self._source.edges()
         self._blocks = self._window_blocks(window)

@@ -35,6 +35,7 @@ class Field:
         self.column = column
         self.values: Values | None = None
         self._rows: PackedRows | None = None
+        self._most_decoded: int | None = None
         schema = column._entry.schema
         self.is_nested = column.contains_subsamples and not by_subsample
         self._of_sample = by_subsample and not column.contains_subsamples
@@ -51,6 +52,10 @@ class Field:
             values = values[order]
         self.values = values
         self._rows = PackedRows(self.column, rows) if self.is_array and rows is not None and values is None else None
+
+    def bound_decoded(self, most: int) -> None:
+        """Leave no more than so many bytes of decoded blocks behind, beside those that are kept already."""
+        self._most_decoded = self.column._packs.decoded_bytes + most
 
     def empty(self, count: int) -> Values:
         """Room for the values of so many samples."""
@@ -89,6 +94,11 @@ class Field:
         return out
 
     def _read_batch(self, keys: Sequence[SampleKey], out: Values, places: Positions) -> None:
+        self._read_values(keys, out, places)
+        if self._most_decoded is not None:
+            self.column._packs.keep_at_most(self._most_decoded)
+
+    def _read_values(self, keys: Sequence[SampleKey], out: Values, places: Positions) -> None:
         if self.is_nested:
             self._read_nested(keys, out, places)
             return

@@ -10,6 +10,7 @@ from hangar_cloud.catalog.keys import KeyType, RowKey
 from hangar_cloud.column import ColumnReader
 from hangar_cloud.columns import Columns
 from hangar_cloud.errors import InvalidArgumentError, NoColumnsError, SampleNotFoundError, WriterColumnError
+from hangar_cloud.loaders.records import RecordsOnce
 
 _SHOWN: Final = 5
 SampleKey = RowKey
@@ -23,11 +24,13 @@ class Selection(NamedTuple):
         columns: by field name.
         keys: of the samples, in the order asked for.
         whole: all samples of the columns are taken, in the order of their keys.
+        records: what was read of the columns' records meanwhile, for who looks at them next.
     """
 
     columns: dict[str, ColumnReader]
     keys: list[SampleKey]
     whole: bool
+    records: RecordsOnce
 
     @property
     def by_subsample(self) -> bool:
@@ -58,16 +61,16 @@ def select(
         KeyError: a column lacks one of the keys.
         ValueError: no sample is in all columns, or field names that do not fit.
     """
-    named = _named(columns, field_names)
+    named, records = _named(columns, field_names), RecordsOnce()
     if keys is not None:
-        return Selection(named, _checked_keys(named, keys), False)
-    found, equal = _common_keys(named)
+        return Selection(named, _checked_keys(named, keys, records), False, records)
+    found, equal = _common_keys(named, records)
     if index_range is None:
-        return Selection(named, found, equal)
+        return Selection(named, found, equal, records)
     if not isinstance(index_range, slice):
         raise InvalidArgumentError(f"index_range must be a slice, such as slice(0, 100), not {index_range!r}")
     try:
-        return Selection(named, found[index_range], False)
+        return Selection(named, found[index_range], False, records)
     except (TypeError, ValueError) as error:
         raise InvalidArgumentError(f"index_range must be a slice of whole numbers, not {index_range!r}") from error
 
@@ -121,34 +124,30 @@ def _checked_names(given: Any, count: int) -> list[str]:
     return names
 
 
-def _common_keys(columns: dict[str, ColumnReader]) -> tuple[list[SampleKey], bool]:
+def _common_keys(columns: dict[str, ColumnReader], records: RecordsOnce) -> tuple[list[SampleKey], bool]:
     """The samples that all columns have, in key order, and whether none has another."""
     first, *others = columns.values()
-    keys: list[SampleKey] = list(_keys_of(first))
+    keys: list[SampleKey] = list(_keys_of(first, records))
     equal = True
     for column in others:
         if _same_keys(first, column):
             continue
-        theirs = list(_keys_of(column))
+        theirs = list(_keys_of(column, records))
         if theirs == keys:
             continue
         equal = False
         there = set(theirs)
         keys = [key for key in keys if key in there]
     if not keys and len(columns) > 1 and all(_count(column) for column in columns.values()):
-        told = "; ".join(f"{column.column!r} has {_some(_keys_of(column))}" for column in columns.values())
+        told = "; ".join(f"{column.column!r} has {_some(_keys_of(column, records))}" for column in columns.values())
         raise InvalidArgumentError(f"no sample is in all of the columns: {told}")
     return keys, equal
 
 
-def _keys_of(column: ColumnReader) -> Iterable[KeyType]:
+def _keys_of(column: ColumnReader, records: RecordsOnce) -> Iterable[KeyType]:
     if column.contains_subsamples:
         return column.keys()  # type: ignore[attr-defined, no-any-return]
-    if not column._storage.holds_everything:
-        # Together, and not each when it is come to, which is a round trip for each.
-        column._nodes.prefetch(list(column._nodes.leaves(column._entry.root)), column._entry.schema)
-    # Without making rows, of which the keys of a column do.
-    return (key for leaf in column._leaves() for key in leaf.keys)  # type: ignore[misc]
+    return records.of(column).keys
 
 
 def _same_keys(one: ColumnReader, other: ColumnReader) -> bool:
@@ -164,9 +163,10 @@ def _some(keys: Iterable[Any]) -> str:
     return ", ".join(map(repr, few[:_SHOWN])) + (", …" if len(few) > _SHOWN else "")
 
 
-def _checked_keys(columns: dict[str, ColumnReader], keys: Any) -> list[SampleKey]:
+def _checked_keys(columns: dict[str, ColumnReader], keys: Any, records: RecordsOnce) -> list[SampleKey]:
     if isinstance(keys, (str, bytes)) or not isinstance(keys, Iterable):
-        raise InvalidArgumentError(f"keys is a sequence of sample keys, not {keys!r}")
+        hint = f"; for the size of batches say batch_size={keys}" if isinstance(keys, int) else ""
+        raise InvalidArgumentError(f"keys is a sequence of sample keys, not {keys!r}{hint}")
     wanted = [tuple(key) if isinstance(key, list) else key for key in keys]
     pairs = sum(isinstance(key, tuple) for key in wanted)
     if pairs not in (0, len(wanted)):
@@ -174,11 +174,11 @@ def _checked_keys(columns: dict[str, ColumnReader], keys: Any) -> list[SampleKey
     for column in columns.values():
         if pairs and not column.contains_subsamples and not any(c.contains_subsamples for c in columns.values()):
             raise InvalidArgumentError(f"column {column.column!r} is flat, and its samples have no subsamples")
-        wanted = _present(column, wanted, bool(pairs))
+        wanted = _present(column, wanted, bool(pairs), records)
     return wanted
 
 
-def _present(column: ColumnReader, keys: list[Any], pairs: bool) -> list[Any]:
+def _present(column: ColumnReader, keys: list[Any], pairs: bool, records: RecordsOnce) -> list[Any]:
     """The keys as a column spells them (numpy integers as int). Raises SampleNotFoundError for those it lacks."""
     if pairs and column.contains_subsamples:
         checked: list[Any] = [column._row_key(key) for key in keys]
@@ -186,16 +186,16 @@ def _present(column: ColumnReader, keys: list[Any], pairs: bool) -> list[Any]:
     else:
         checked = [(column._check(key[0]), key[1]) if pairs else column._check(key) for key in keys]
         wanted = {key[0] for key in checked} if pairs else set(checked)
-    there = _those_there(column, wanted, pairs)
+    there = _those_there(column, wanted, pairs, records)
     if len(there) < len(wanted):
         lacking = [key for key in dict.fromkeys(checked) if (key if key in wanted else key[0]) not in there]
         raise SampleNotFoundError(f"column {column.column!r} lacks {len(lacking)} of the keys: {_some(lacking)}")
     return checked
 
 
-def _those_there(column: ColumnReader, wanted: set[Any], pairs: bool) -> set[Any]:
+def _those_there(column: ColumnReader, wanted: set[Any], pairs: bool, records: RecordsOnce) -> set[Any]:
     if len(wanted) * 8 < _count(column):
         return {key for key in wanted if key in column}  # type: ignore[operator]
     if pairs and column.contains_subsamples:
         return {key for key, _ in column._iterate()} & wanted
-    return set(_keys_of(column)) & wanted
+    return set(_keys_of(column, records)) & wanted

@@ -9,6 +9,7 @@ from typing import Any
 from hangar_cloud.errors import InvalidArgumentError, SampleNumberError, TransformError
 from hangar_cloud.loaders.fields import Field
 from hangar_cloud.loaders.selection import SampleKey, Selection, select
+from hangar_cloud.loaders.torch_classes import reduced, torch_class
 from hangar_cloud.loaders.torch_values import check_dtypes, import_torch, to_torch
 
 
@@ -45,10 +46,11 @@ def make_torch_dataset(
     """
     import_torch("make_torch_dataset")
     selection = select(columns, keys, index_range, field_names)
+    selection.records.clear()
     check_dtypes(selection.columns)
     if transform is not None and not callable(transform):
         raise InvalidArgumentError(f"transform must be a function of a sample, not {transform!r}")
-    return _dataset_class()(selection, transform)
+    return torch_class(_Samples, "HangarTorchDataset")(selection, transform)
 
 
 class _Samples:
@@ -125,23 +127,4 @@ class _Samples:
         return f"HangarTorchDataset({len(self)} samples, fields: {', '.join(self._fields)})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (self.__dict__,)
-
-
-_made: dict[str, type] = {}
-
-
-def _dataset_class() -> type:
-    if "class" not in _made:
-        from torch.utils.data import Dataset
-
-        _made["class"] = type("HangarTorchDataset", (_Samples, Dataset), {"__doc__": _Samples.__doc__})
-    return _made["class"]
-
-
-def _restored(state: dict[str, Any]) -> Any:
-    """A dataset from its pickle."""
-    made: Any = _dataset_class()
-    dataset = made.__new__(made)
-    dataset.__dict__.update(state)
-    return dataset
+        return reduced(self, _Samples)

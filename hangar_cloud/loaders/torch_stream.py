@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from hangar_cloud.errors import InvalidArgumentError
+from hangar_cloud.errors import InvalidArgumentError, SampleNumberError
 from hangar_cloud.loaders.batch_stream import MEMORY, BatchStream, Transform
 from hangar_cloud.loaders.permutations import Positions
 from hangar_cloud.loaders.progress_state import Place, to_state
+from hangar_cloud.loaders.torch_classes import reduced, torch_class
 from hangar_cloud.loaders.torch_values import check_dtypes, import_torch, to_torch
+from hangar_cloud.loaders.worker_memory import send_by_pieces
 
 _MOST_WORKERS: Final = 128
 # Places in what processes share: the first epoch; samples left out at its beginning; and how many epochs were begun by
@@ -66,7 +68,7 @@ def make_torch_stream(
     by_default = rank is None
     if rank is None or world_size is None:
         rank, world_size = _own_rank(torch)
-    return _stream_class()(
+    return torch_class(_TensorStream, "HangarTorchStream")(
         columns,
         keys,
         batch_size,
@@ -169,6 +171,8 @@ class _TensorStream(BatchStream):
     def __iter__(self) -> Iterator[Any]:
         self._check_rank()
         worker = _worker()
+        if worker is not None:
+            send_by_pieces()
         slot = 0 if worker is None else _slot(worker[1], worker[0])
         # Not those of this number of workers: they begin this epoch now, one after the other.
         elsewhere = self._begun_in_all(0 if worker is None else worker[1])
@@ -180,6 +184,13 @@ class _TensorStream(BatchStream):
         self._loaded_by_worker, self._begun = False, True
         self._shared[_BEGUN + slot] = begun + 1 - elsewhere
         return self._batches(self._place, worker)
+
+    def __getitem__(self, index: Any) -> Any:
+        """Raises SampleNumberError: a stream has an order of its own."""
+        raise SampleNumberError(
+            "a stream gives batches in its own order, and none by number: iterate over it, or use make_torch_dataset, "
+            "which gives any sample by its number"
+        )
 
     def _check_rank(self) -> None:
         """Refuse to give the samples of other ranks too, where the group was made after the stream."""
@@ -218,23 +229,4 @@ class _TensorStream(BatchStream):
     def __reduce__(self) -> tuple[Any, ...]:
         # Workers that are not forked know nothing of the group.
         self._check_rank()
-        return _restored, (self.__dict__,)
-
-
-_made: dict[str, type] = {}
-
-
-def _stream_class() -> type:
-    if "class" not in _made:
-        from torch.utils.data import IterableDataset
-
-        _made["class"] = type("HangarTorchStream", (_TensorStream, IterableDataset), {"__doc__": _TensorStream.__doc__})
-    return _made["class"]
-
-
-def _restored(state: dict[str, Any]) -> Any:
-    """A stream from its pickle."""
-    made: Any = _stream_class()
-    stream = made.__new__(made)
-    stream.__dict__.update(state)
-    return stream
+        return reduced(self, _TensorStream)

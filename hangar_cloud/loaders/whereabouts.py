@@ -8,15 +8,13 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from hangar_cloud.catalog.leaf import Leaf
 from hangar_cloud.catalog.records import NodeRef
 from hangar_cloud.column import ColumnReader
 from hangar_cloud.loaders.permutations import Positions
+from hangar_cloud.loaders.records import VALUE_OVERHEAD, Spots
 from hangar_cloud.loaders.selection import SampleKey, Selection
 
 _FEW: Final = 8
-_VALUE_OVERHEAD: Final = 64
-_MOST_INLINE_BYTES: Final = 64 * 1024 * 1024
 
 
 class Rows(NamedTuple):
@@ -25,15 +23,6 @@ class Rows(NamedTuple):
     leaves: list[NodeRef]
     leaf: npt.NDArray[np.int32]
     row: npt.NDArray[np.int32]
-
-
-class Spots(NamedTuple):
-    """Of each sample of a column: its pack (numbered as they are met, -1 for inline), offset, start, and size."""
-
-    pack: Positions
-    offset: Positions
-    start: Positions
-    size: Positions
 
 
 class Whereabouts(NamedTuple):
@@ -54,10 +43,8 @@ def find(column: ColumnReader, selection: Selection) -> Whereabouts:
     """Where the samples of a selection lie in a column that has them all. Raises as reading records does."""
     if len(selection.keys) * _FEW < column._entry.count:
         return Whereabouts(_looked_up(column, selection))
-    refs, leaves = _leaves(column)
-    names: dict[bytes, int] = {}
-    spots = _joined([_spots_of(leaf, column, names) for leaf in leaves])
-    keys: list[Any] = [key for leaf in leaves for key in leaf.keys]
+    records = selection.records.take(column)
+    spots, keys = records.spots, records.keys
     if column.contains_subsamples and not selection.by_subsample:
         begins = [i for i, key in enumerate(keys) if not i or keys[i - 1][0] != key[0]]
         chosen = _chosen([keys[i][0] for i in begins], selection.keys)
@@ -66,14 +53,14 @@ def find(column: ColumnReader, selection: Selection) -> Whereabouts:
     if selection.by_subsample and not column.contains_subsamples:
         wanted = [key[0] for key in wanted]
     chosen = _chosen(keys, wanted)
-    counts = [len(leaf) for leaf in leaves]
-    numbers = np.repeat(np.arange(len(leaves), dtype=np.int32), counts)
+    counts = records.counts
+    numbers = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
     within = np.concatenate([np.empty(0, np.int32), *[np.arange(count, dtype=np.int32) for count in counts]])
-    values = _inline_values(column, leaves)
+    values = records.values
     if chosen is not None:
         numbers, within = numbers[chosen], within[chosen]
         values = None if values is None else values[chosen]
-    return Whereabouts(_picked(spots, chosen), Rows(refs, numbers, within), values)
+    return Whereabouts(_picked(spots, chosen), Rows(records.leaves, numbers, within), values)
 
 
 def byte_order(spots: Spots) -> Positions | None:
@@ -83,19 +70,6 @@ def byte_order(spots: Spots) -> Positions | None:
     for part in reversed(keys):
         rises = (part[:-1] < part[1:]) | ((part[:-1] == part[1:]) & rises)
     return None if rises.all() else np.lexsort(keys[::-1]).astype(np.int64)
-
-
-def _leaves(column: ColumnReader) -> tuple[list[NodeRef], list[Leaf]]:
-    nodes, entry = column._nodes, column._entry
-    refs = list(nodes.leaves(entry.root))
-    if not column._storage.holds_everything:
-        nodes.prefetch(refs, entry.schema)
-    return refs, list(column._leaves())
-
-
-def _joined(parts: list[Spots]) -> Spots:
-    empty = np.empty(0, np.int64)
-    return Spots(*(np.concatenate([empty, *[part[i] for part in parts]]) for i in range(4)))
 
 
 def _picked(spots: Spots, chosen: Positions | None) -> Spots:
@@ -116,47 +90,6 @@ def _chosen(keys: list[Any], wanted: list[Any]) -> Positions | None:
     return np.fromiter((number[key] for key in wanted), np.int64, len(wanted))
 
 
-def _spots_of(leaf: Leaf, column: ColumnReader, names: dict[bytes, int]) -> Spots:
-    count, packed, size = len(leaf), leaf.packed, column._entry.schema.fixed_size
-    inline = np.full(count, -1, np.int64)
-    if packed is None:
-        sizes = _inline_sizes(leaf.values) if size is None else np.full(count, size, np.int64)
-        return Spots(inline, inline, inline, sizes)
-    _, packs, offset, _, start, size_of = packed
-    offsets, sizes = np.array(offset, np.int64), np.array(size_of, np.int64)
-    if leaf.values is not None:
-        sizes = np.where(offsets < 0, _inline_sizes(leaf.values), sizes)
-    return Spots(np.where(offsets < 0, -1, _pack_numbers(packs, names)), offsets, np.array(start, np.int64), sizes)
-
-
-def _pack_numbers(packs: bytes, names: dict[bytes, int]) -> Positions:
-    """A number for the pack of each row. Rows that follow each other mostly lie in one."""
-    halves = np.frombuffer(packs, np.uint64).reshape(-1, 2)
-    changed = np.flatnonzero(np.any(halves[1:] != halves[:-1], axis=1)) + 1
-    begins = np.append(np.zeros(1, np.int64), changed)
-    numbers = [names.setdefault(packs[i * 16 : i * 16 + 16], len(names)) for i in begins.tolist()]
-    return np.repeat(np.array(numbers, np.int64), np.diff(np.append(begins, len(halves))))
-
-
-def _inline_sizes(values: list[bytes | None] | None) -> Positions:
-    return np.array([_VALUE_OVERHEAD + len(value or b"") for value in values or ()], np.int64)
-
-
-def _inline_values(column: ColumnReader, leaves: list[Leaf]) -> npt.NDArray[Any] | None:
-    """All values of a column of fixed shape, if they stand in its records and are not too many to keep."""
-    schema = column._entry.schema
-    size = schema.fixed_size
-    if size is None or column._entry.count * size > _MOST_INLINE_BYTES or not leaves:
-        return None
-    if not all(leaf.is_inline.all() for leaf in leaves):
-        return None
-    raws = [leaf.raw_values for leaf in leaves]
-    if any(raw is None or raw.shape[1] != size for raw in raws):
-        return None
-    joined = np.concatenate([raw for raw in raws if raw is not None])
-    return joined.reshape(-1).view(schema.numpy_dtype).reshape(len(joined), *(schema.shape or ()))
-
-
 def _looked_up(column: ColumnReader, selection: Selection) -> Spots:
     """Of few samples: each is looked up."""
     names: dict[bytes, int] = {}
@@ -164,7 +97,7 @@ def _looked_up(column: ColumnReader, selection: Selection) -> Spots:
     for keys in _row_keys(column, selection):
         founds: list[Any] = column._find_all(keys)
         place = founds[0].place
-        size = sum(_VALUE_OVERHEAD + len(f.value) if f.place is None else f.place.size for f in founds)
+        size = sum(VALUE_OVERHEAD + len(f.value) if f.place is None else f.place.size for f in founds)
         if place is None:
             table.append((-1, -1, -1, size))
         else:

@@ -303,5 +303,5 @@ def test_decoded_blocks_stay_under_their_bound(tmp_path):
     reader = PackReader(ObjectSource(tmp_path), decoded_limit=50_000)
     for sample, payload in zip(packed.samples, packed.payloads, strict=True):
         assert bytes(reader.read(sample)) == payload
-    assert reader._decoded_bytes <= 50_000
-    assert reader._decoded_bytes == sum(len(block.raw) for block in reader.decoded.values())
+    assert reader.decoded_bytes <= 50_000
+    assert reader.decoded_bytes == sum(len(block.raw) for block in reader.decoded.values())

@@ -384,3 +384,27 @@ def test_threads_of_abandoned_epochs_end(co):
     epoch.close()  # type: ignore[attr-defined]
     del epoch
     assert threading.active_count() == before
+
+
+def test_a_batch_size_given_as_keys_and_a_memory_with_a_unit_are_told(co):
+    with pytest.raises(ValueError, match="say batch_size=64"):
+        make_numpy_dataset(co["image"], 64)
+    with pytest.raises(ValueError, match="memory, in bytes, must be a whole number"):
+        make_numpy_dataset(co["image"], batch_size=4, memory="1GB")
+
+
+def test_decoded_blocks_of_texts_count_as_memory_of_the_loader(tmp_path):
+    repository = make_repository(tmp_path / "r")
+    writer = repository.checkout(write=True)
+    writer.add_str_column("text").update((n, noise(n, 400).tobytes().hex()) for n in range(3000))
+    writer.commit("texts")
+    writer.close()
+    checkout = Repository(repository.path).checkout()
+    column = checkout["text"]
+    for memory, kept in ((400_000, 100_000), (64_000_000, 16_000_000)):
+        there = column._packs.decoded_bytes
+        dataset = make_numpy_dataset(column, batch_size=50, memory=memory)
+        seen = [len(text) for batch in dataset for text in batch["text"]]
+        assert seen == [800] * 3000
+        assert there < column._packs.decoded_bytes <= there + kept
+    checkout.close()

@@ -199,6 +199,23 @@ def test_workers_that_are_started_anew(co, method):
     assert len(dataset) == len(ALL)
 
 
+def test_local_functions_are_transforms_in_workers_that_are_started_anew(co):
+    add = 100
+    stream = make_torch_stream(co["label"], [3, 4], 2, shuffle=False, transform=lambda batch: batch["label"] + add)
+    dataset = make_torch_dataset(co["label"], [3, 4], transform=lambda sample: sample["label"] + add)
+    loaders = (
+        loaded(stream, 1, multiprocessing_context="forkserver"),
+        DataLoader(dataset, None, num_workers=1, multiprocessing_context="forkserver"),
+    )
+    for loader in loaders:
+        assert torch.cat([given.reshape(-1) for given in loader]).tolist() == [103, 104]
+
+
+def test_a_stream_says_that_it_has_no_samples_by_number(co):
+    with pytest.raises(IndexError, match="none by number.*make_torch_dataset"):
+        make_torch_stream(co["label"], batch_size=2)[0]
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_going_on_with_a_state_that_says_how_many_batches_were_used(co, workers):
     def made():

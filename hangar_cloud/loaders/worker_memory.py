@@ -1,0 +1,277 @@
+"""Tensors from a data loader's workers, in memory that both processes have and that is used again for later batches.
+
+Torch makes new shared memory for each tensor that a worker sends: every page of it is cleared by the system, its
+descriptor is asked for over a socket, and all is undone when the tensor goes. For batches of some MB that takes several
+times as long as reading them. Here a worker has some pieces of memory; each tensor is copied into one that is free, and
+only its number is sent. A piece is free again once the receiver has let go of the tensor.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import secrets
+import sys
+import threading
+import weakref
+from multiprocessing import parent_process, reduction, util
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+_HEADER: Final = 64
+_SMALL: Final = 16 * 1024
+"""Bytes up to which a tensor is sent by value."""
+_MOST_PIECES: Final = 256
+_FREE: Final = 0
+_LENT: Final = 1
+_GIVEN_UP: Final = 2
+
+Bytes = npt.NDArray[np.uint8]
+Name = tuple[int, int, int]
+"""Of a piece: the worker's process, what tells this worker from others of that number, and the piece's own number."""
+
+
+class _Piece:
+    """Memory that worker and receiver have: its state, the process that receives it, and the bytes of a tensor.
+
+    The worker writes the state while it is free, the receiver while it is lent; so it never has two writers at a time.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self.map = mmap.mmap(descriptor, os.fstat(descriptor).st_size)
+        whole = np.frombuffer(self.map, np.uint8)
+        self._state, self._receiver = whole[:4].view(np.int32), whole[8:16].view(np.int64)
+        self.bytes: Bytes = whole[_HEADER:]
+        self.lent = self.forked = False
+
+    @property
+    def state(self) -> int:
+        return int(self._state[0])
+
+    @state.setter
+    def state(self, state: int) -> None:
+        self._state[0] = state
+
+    @property
+    def receiver(self) -> int:
+        return int(self._receiver[0])
+
+    @receiver.setter
+    def receiver(self, process: int) -> None:
+        self._receiver[0] = process
+
+
+class _Lender:
+    """The pieces of a worker."""
+
+    def __init__(self) -> None:
+        self.process = os.getpid()
+        parent = parent_process()
+        self._parent = -1 if parent is None else parent.pid
+        self._worker = secrets.randbits(62)
+        self._pieces: dict[int, tuple[_Piece, int]] = {}
+        self._made = 0
+        self._lock = threading.Lock()
+        # What is free has no other use once the worker ends, and the receiver still has it.
+        util.Finalize(None, self._clear, exitpriority=1)
+
+    def lend(self, raw: Bytes) -> tuple[Name, int, Any] | None:
+        """Copy bytes into a free piece.
+
+        Returns:
+            its name, its descriptor here, and what gives the receiver one, None if the parent process has the piece;
+            or None where no more memory can be had.
+        """
+        with self._lock:
+            found = self._free(raw.nbytes)
+            if found is None:
+                return None
+            piece, descriptor = self._pieces[found]
+            piece.state = _LENT
+        piece.bytes[: raw.nbytes] = raw
+        known = piece.receiver == self._parent
+        return (self.process, self._worker, found), descriptor, None if known else reduction.DupFd(descriptor)
+
+    def _free(self, size: int) -> int | None:
+        for number in [number for number, (piece, _) in self._pieces.items() if piece.state == _GIVEN_UP]:
+            os.close(self._pieces.pop(number)[1])
+        fitting = [
+            (len(piece.bytes), number)
+            for number, (piece, _) in self._pieces.items()
+            if piece.state == _FREE and len(piece.bytes) >= size
+        ]
+        return min(fitting)[1] if fitting else self._make(size)
+
+    def _make(self, size: int) -> int | None:
+        if len(self._pieces) >= _MOST_PIECES:
+            return None
+        try:
+            descriptor = os.memfd_create("hangar-batch")
+            # What is not written to takes no memory, and a batch that is a little larger still fits.
+            os.truncate(descriptor, _HEADER + (1 << (size - 1).bit_length()))
+            piece = _Piece(descriptor)
+        except OSError:
+            return None
+        self._made += 1
+        self._pieces[self._made] = piece, descriptor
+        return self._made
+
+    def _clear(self) -> None:
+        for piece, _ in self._pieces.values():
+            if piece.state == _FREE:
+                piece.map.madvise(mmap.MADV_REMOVE)
+
+
+class _Lease:
+    """A piece as an array that numpy and torch keep alive: when it goes, nothing looks at the piece any longer."""
+
+    def __init__(self, piece: _Piece, size: int) -> None:
+        self.__array_interface__ = {**piece.bytes.__array_interface__, "shape": (size,)}
+        self._piece = piece
+
+
+_lenders: list[_Lender] = []
+_received: dict[Name, _Piece] = {}
+_receiving = threading.RLock()
+
+
+def send_by_pieces() -> None:
+    """Have the tensors that this process, a worker of a data loader, sends to others put into pieces of memory.
+
+    Nothing is changed where the system has no memory of this kind.
+    """
+    if not sys.platform.startswith("linux") or (_lenders and _lenders[0].process == os.getpid()):
+        return
+    import torch
+
+    _lenders[:] = [_Lender()]
+    reduction.ForkingPickler.register(torch.Tensor, _reduced)
+
+
+def _reduced(tensor: Any) -> Any:
+    """What a tensor is pickled as, for another process."""
+    import torch
+    from torch.multiprocessing import reductions
+
+    as_torch_does: Any = reductions.reduce_tensor
+    # Further processes that a worker starts have a copy of the pieces, and would write to them too.
+    lender = _lenders[0] if _lenders[0].process == os.getpid() else None
+    order = None if lender is None else _order_in_memory(tensor)
+    if lender is None or order is None:
+        return as_torch_does(tensor)
+    laid = tensor.permute(order)
+    raw = laid.reshape(-1).view(torch.uint8).numpy()
+    back = sorted(range(len(order)), key=order.__getitem__)
+    told = laid.dtype, tuple(laid.shape), back
+    if raw.nbytes <= _SMALL:
+        return _by_value, (bytearray(raw), *told)
+    lent = lender.lend(raw)
+    return as_torch_does(tensor) if lent is None else (_by_piece, (*lent, raw.nbytes, *told))
+
+
+def _order_in_memory(tensor: Any) -> list[int] | None:
+    """Its dimensions, the outermost first; None for tensors that are not plain memory, or that share theirs already."""
+    import torch
+
+    plain = type(tensor) is torch.Tensor and tensor.layout == torch.strided and tensor.device.type == "cpu"
+    if not plain or not tensor.numel() or tensor.is_shared() or tensor.is_quantized:
+        return None
+    if tensor.requires_grad or tensor.is_conj() or tensor.is_neg():
+        return None
+    strides = tensor.stride()
+    order = sorted(range(tensor.dim()), key=lambda dimension: -strides[dimension])
+    return order if tensor.permute(order).is_contiguous() else None
+
+
+def _by_value(raw: bytearray, dtype: Any, shape: tuple[int, ...], back: list[int]) -> Any:
+    import torch
+
+    return torch.frombuffer(raw, dtype=dtype).reshape(shape).permute(back)
+
+
+def _by_piece(
+    name: Name, descriptor: int, handle: Any, size: int, dtype: Any, shape: tuple[int, ...], back: list[int]
+) -> Any:
+    """The tensor in a piece. Raises OSError where the worker has ended before its first tensor in it was received."""
+    import torch
+
+    piece = _piece_of(name, descriptor, handle)
+    lease = _Lease(piece, size)
+    ended = weakref.finalize(lease, _let_go, name, piece, os.getpid())
+    ended.atexit = False
+    return torch.from_numpy(np.asarray(lease)).view(dtype).reshape(shape).permute(back)
+
+
+def _piece_of(name: Name, descriptor: int, handle: Any) -> _Piece:
+    # A descriptor that was sent has to be fetched, or the worker keeps it.
+    came = None if handle is None else handle.detach()
+    try:
+        with _receiving:
+            piece = _received.get(name)
+            if piece is None:
+                _drop_those_of_ended_workers()
+                if came is None:
+                    came = os.open(f"/proc/{name[0]}/fd/{descriptor}", os.O_RDWR)
+                piece = _received[name] = _Piece(came)
+                piece.receiver = os.getpid()
+            piece.lent = True
+            return piece
+    finally:
+        if came is not None:
+            os.close(came)
+
+
+def _let_go(name: Name, piece: _Piece, process: int) -> None:
+    """Give a piece back whose tensor is gone."""
+    if os.getpid() != process:
+        return
+    with _receiving:
+        piece.lent = False
+        if piece.forked:
+            _received.pop(name, None)
+        piece.state = _GIVEN_UP if piece.forked else _FREE
+        if not _runs(name[0]):
+            _drop_those_of_ended_workers()
+
+
+def _drop_those_of_ended_workers() -> None:
+    # Lists, as the collector may let go of further pieces at any place here.
+    names = list(_received)
+    ended = {process for process in {name[0] for name in names} if not _runs(process)}
+    for name in names:
+        piece = _received.get(name)
+        if piece is not None and name[0] in ended and not piece.lent:
+            _received.pop(name, None)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _before_fork() -> None:
+    """What the new process has too may not be written to again, even when this one has let go of it."""
+    _receiving.acquire()
+    for piece in list(_received.values()):
+        piece.forked = piece.forked or piece.lent
+
+
+def _after_fork_in_parent() -> None:
+    _receiving.release()
+
+
+def _after_fork_in_child() -> None:
+    global _receiving  # noqa: PLW0603  # the copy of it may be held by a thread that is not here
+    _receiving = threading.RLock()
+    _received.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

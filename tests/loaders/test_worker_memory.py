@@ -1,0 +1,214 @@
+"""Tensors that come from workers in memory that is used again: nothing that is still looked at changes."""
+
+from __future__ import annotations
+
+import gc
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from hangar_cloud import make_torch_stream
+from hangar_cloud.loaders import worker_memory
+from tests.repository.making import add_commit, make_repository, noise
+
+SIZE = 30_000
+COUNT = 48
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning:torch")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Threads of torch's own do not come along into forked workers."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def column(tmp_path_factory):
+    """Samples of 30 kB."""
+    repository = make_repository(tmp_path_factory.mktemp("large") / "r")
+    add_commit(repository, {key: noise(key, SIZE) for key in range(COUNT)}, column="image")
+    return repository.checkout()["image"]
+
+
+def loader_of(column, workers=2, *, method="fork", persistent=True, **options):
+    stream = make_torch_stream(column, batch_size=4, **{"shuffle": False, **options})
+    return DataLoader(stream, None, num_workers=workers, multiprocessing_context=method, persistent_workers=persistent)
+
+
+def is_batch(batch, number):
+    """Whether this is the batch of that number in the order of the keys."""
+    wanted = np.stack([noise(4 * number + i, SIZE) for i in range(len(batch))])
+    return bool((batch.numpy() == wanted).all())
+
+
+def pieces_here():
+    """The pieces of memory that this process has."""
+    gc.collect()
+    return {line.split()[4] for line in Path("/proc/self/maps").read_text().splitlines() if "hangar-batch" in line}
+
+
+def test_what_is_kept_of_a_batch_stays_as_it_was_in_all_later_epochs(column):
+    loader = loader_of(column)
+    kept = [batch["image"] for batch in loader]
+    rows = [batch["image"][2:3] for batch in loader]
+    arrays = [batch["image"].numpy()[1] for batch in loader]
+    for _ in range(3):
+        for batch in loader:
+            batch["image"].zero_()
+    assert all(is_batch(batch, number) for number, batch in enumerate(kept))
+    assert [row[0, :8].tolist() for row in rows] == [noise(4 * n + 2, SIZE)[:8].tolist() for n in range(12)]
+    assert [row[:8].tolist() for row in arrays] == [noise(4 * n + 1, SIZE)[:8].tolist() for n in range(12)]
+
+
+def test_few_pieces_serve_many_batches_and_go_with_their_workers(column):
+    loader = loader_of(column, persistent=False)
+    for _ in range(4):
+        for number, batch in enumerate(loader):
+            assert is_batch(batch["image"], number)
+        assert 0 < len(pieces_here()) <= 2 * 6
+    del batch
+    assert pieces_here() == set()
+
+
+def test_more_batches_kept_than_there_are_pieces(column, monkeypatch):
+    monkeypatch.setattr(worker_memory, "_MOST_PIECES", 2)
+    loader = loader_of(column)
+    kept = [batch["image"] for _ in range(2) for batch in loader]
+    assert all(is_batch(batch, number % 12) for number, batch in enumerate(kept))
+    assert len(pieces_here()) == 4
+
+
+def test_a_process_forked_meanwhile_keeps_the_batch_that_its_parent_lets_go(column):
+    loader = loader_of(column, 1)
+    batches = iter(loader)
+    batch = next(batches)["image"]
+    asks, answers = os.pipe(), os.pipe()
+    child = os.fork()
+    if not child:
+        os.read(asks[0], 1)
+        os.write(answers[1], b"y" if is_batch(batch, 0) else b"n")
+        os._exit(0)
+    try:
+        del batch
+        assert len(list(map(len, batches))) == 11
+        assert len(list(map(len, loader))) == 12
+        os.write(asks[1], b"?")
+        assert os.read(answers[0], 1) == b"y"
+    finally:
+        os.waitpid(child, 0)
+        for end in (*asks, *answers):
+            os.close(end)
+
+
+def test_what_a_forked_process_lets_go_is_not_taken_from_its_parent(column):
+    loader = loader_of(column, 1)
+    batches = iter(loader)
+    batch = next(batches)["image"]
+    child = os.fork()
+    if not child:
+        del batch
+        gc.collect()
+        os._exit(0)
+    os.waitpid(child, 0)
+    list(batches)
+    assert is_batch(batch, 0)
+
+
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_workers_that_are_started_anew_use_pieces_again(column, method):
+    loader = loader_of(column, 1, method=method)
+    for _ in range(2):
+        assert all(is_batch(batch["image"], number) for number, batch in enumerate(loader))
+    assert 0 < len(pieces_here()) <= 6
+
+
+def several(batch):
+    """Tensors of all kinds: of other types and layouts, and those that are no plain memory."""
+    image = batch["image"]
+    floats = image[:, :24_000].reshape(4, 20, 30, 40).float()
+    return (
+        floats.permute(0, 3, 1, 2),
+        [floats.bfloat16(), floats.to(memory_format=torch.channels_last), floats[:, ::2]],
+        {"few": image[:, 0].long(), "none": image[:0], "one": floats.sum(), "complex": floats + 1j},
+        floats.to_sparse(),
+        torch.nn.Parameter(floats),
+        floats.clone().requires_grad_(),
+    )
+
+
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks:UserWarning:torch")
+def test_any_tensor_that_a_transform_returns_comes_as_it_is_without_workers(column):
+    alone = [several({"image": batch["image"]}) for batch in make_torch_stream(column, batch_size=4, shuffle=False)]
+    came = list(loader_of(column, transform=several))
+    assert len(alone) == len(came) == 12
+    for ours, theirs in zip(alone, came, strict=True):
+        pairs = [(ours[0], theirs[0]), *zip(ours[1], theirs[1], strict=True)]
+        pairs += [(ours[2][name], theirs[2][name]) for name in ours[2]]
+        for one, other in pairs:
+            assert (one.dtype, one.shape) == (other.dtype, other.shape)
+            assert torch.equal(one, other)
+            other.fill_(0)  # as may any batch
+        for one, other in pairs[:3]:
+            assert one.stride() == other.stride()
+        assert theirs[3].is_sparse
+        assert isinstance(theirs[4], torch.nn.Parameter)
+        assert theirs[5].requires_grad
+
+
+def test_a_worker_may_send_tensors_to_processes_other_than_the_one_that_trains(column):
+    context = torch.multiprocessing.get_context("fork")
+    asked, said = context.Queue(), context.Queue()
+
+    def adds():
+        for image in iter(asked.get, None):
+            said.put(int(image.sum()))
+
+    other = context.Process(target=adds, daemon=True)
+    other.start()
+
+    def told(batch):
+        if batch["image"][0, 0] % 2:
+            asked.put(batch["image"])
+            batch["sum"] = said.get(timeout=60)
+        return batch
+
+    loader = loader_of(column, 1, transform=told)
+    batches = [batch for _ in range(2) for batch in loader]
+    sums = [(batch["sum"], int(batch["image"].sum())) for batch in batches if "sum" in batch]
+    assert len(sums) not in (0, len(batches))
+    assert all(one == other for one, other in sums)
+    asked.put(None)
+    other.join(60)
+
+
+def test_a_batch_outlives_its_workers_and_is_the_last_to_go(column):
+    loader = loader_of(column, 1)
+    batches = iter(loader)
+    batch = next(batches)["image"]
+    next(batches)
+    del batches, loader
+    gc.collect()
+    assert is_batch(batch, 0)
+    assert len(pieces_here()) >= 1
+    del batch
+    assert pieces_here() == set()
+
+
+def test_memory_and_descriptors_stay_the_same_over_many_epochs(column):
+    loader = loader_of(column, 1)
+    worker = None
+    seen = []
+    for _ in range(12):
+        for batch in loader:
+            assert batch["image"].shape == (4, SIZE)
+        worker = worker or Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()[-1]
+        there = len(os.listdir(f"/proc/{worker}/fd"))
+        seen.append((len(pieces_here()), len(os.listdir("/proc/self/fd")), there))
+    assert max(seen[4:]) <= max(seen[:4])
