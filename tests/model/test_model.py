@@ -53,7 +53,7 @@ def quick_collections(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.timeout(_NO_LIMIT)
-@pytest.mark.parametrize(("team", "examples"), [(TeamAtAFolder, 15), (TeamInMemory, 15), (TeamInAStorm, 24)])
+@pytest.mark.parametrize(("team", "examples"), [(TeamAtAFolder, 20), (TeamInMemory, 20), (TeamInAStorm, 32)])
 def test_whatever_people_do_the_repository_holds_what_dicts_hold(
     team: type[Team], examples: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -27,7 +27,7 @@ def test_any_flipped_byte_of_any_object_is_found(tmp_path):
     assert {path.suffix for path in files} == {".json", ".pack", ".parquet"}
     for path in files:
         intact = path.read_bytes()
-        for position in sorted({0, 1, len(intact) - 1, *range(9, len(intact), max(len(intact) // 7, 1))}):
+        for position in sorted({0, 1, len(intact) - 1, *range(9, len(intact), max(len(intact) // 12, 1))}):
             flip(path, position)
             findings = repository.fsck()
             if path.name == "hint.json":

@@ -254,7 +254,7 @@ def test_a_value_of_the_metadata_is_purged(open_bucket):
 
 def test_gc_and_repack_go_on_and_lose_nothing(open_bucket):
     repository = open_bucket("one")
-    for n in range(10):
+    for n in range(30):
         add_commit(repository, {1000 + n: noise(1000 + n, 300)})
     before = contents(repository)
     repository.purge(column="array", key=7, reason=REASON)

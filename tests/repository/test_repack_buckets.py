@@ -62,14 +62,14 @@ READ_ALL = """
 
 
 @pytest.mark.timeout(600)
-def test_60_small_commits_become_few_objects_and_each_is_read_cold_from_another_process(
+def test_120_small_commits_become_few_objects_and_each_is_read_cold_from_another_process(
     open_bucket, s3_url, s3_options, tmp_path
 ):
     repository = open_bucket("one")
-    digests = many_commits(repository, 60)
+    digests = many_commits(repository, 120)
     log = repository.log(return_contents=True)
     before = {kind: len(objects(repository, kind)) for kind in ("packs", "records")}
-    assert before == {"packs": 60, "records": 60}
+    assert before == {"packs": 120, "records": 120}
     report = repository.repack()
     assert {kind: count.objects for kind, count in report.made.items()} == {"packs": 1, "records": 1}
     assert repository.gc(**ALL).total == report.freed
@@ -80,7 +80,7 @@ def test_60_small_commits_become_few_objects_and_each_is_read_cold_from_another_
     assert fresh.verify_repo_integrity()
     process = start_process(READ_ALL, s3_url, json.dumps(s3_options), str(tmp_path / "three"))
     found = json.loads(finish(process, json.dumps(digests)))
-    sums = [int(noise(n, SIZE).astype(int).sum()) for n in range(60)]
+    sums = [int(noise(n, SIZE).astype(int).sum()) for n in range(120)]
     for n, digest in enumerate(digests):
         assert found[digest] == [[key, sums[key]] for key in range(n + 1)]
 
