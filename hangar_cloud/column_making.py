@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from hangar_cloud.alive import Alive
+from hangar_cloud.backend_choice import check_backend
 from hangar_cloud.backends.fork_lock import ForkTurn
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.keys import check_name
 from hangar_cloud.catalog.schema import ColumnSchema, array_schema
 from hangar_cloud.catalog.working_set import WorkingSet
-from hangar_cloud.column_writer import ColumnWriter, OpenBlocks, check_backend
+from hangar_cloud.column_writer import ColumnWriter, OpenBlocks
 from hangar_cloud.errors import ColumnExistsError
 from hangar_cloud.in_turn import in_turn
 

@@ -7,15 +7,13 @@ from heapq import merge
 from typing import Any, Final, TypeVar, cast
 
 from hangar_cloud.alive import Alive, Forks
-from hangar_cloud.backends.array_options import array_options
-from hangar_cloud.backends.codecs import codec_from_options
+from hangar_cloud.backend_choice import check_backend
 from hangar_cloud.backends.pack_reader import PackReader
 from hangar_cloud.backends.packs import staged_pack_number
 from hangar_cloud.backends.values import SampleValue
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.keys import MAX_INT_KEY, KeyType, RowKey, encode_key
 from hangar_cloud.catalog.records import Row
-from hangar_cloud.catalog.sample_writer import BACKENDS, default_backend
 from hangar_cloud.catalog.schema import ColumnSchema, Payload
 from hangar_cloud.catalog.working_set import (
     FLUSH_BYTES,
@@ -27,7 +25,7 @@ from hangar_cloud.catalog.working_set import (
 )
 from hangar_cloud.column import ColumnReader
 from hangar_cloud.column_reader import FlatSampleReader
-from hangar_cloud.errors import ClosedError, ColumnBusyError, InvalidArgumentError, SampleNotFoundError, StagingError
+from hangar_cloud.errors import ClosedError, ColumnBusyError, SampleNotFoundError, StagingError
 from hangar_cloud.given_keys import checked_key, fresh_key, keys_of_batch, numbers_after, pairs_of
 from hangar_cloud.in_turn import in_turn, steps_in_turn
 from hangar_cloud.progress import byte_progress
@@ -172,12 +170,16 @@ class ColumnWriter(ColumnReader):
         new = [(key, found) for key, found in over.items() if found is not None and _within(key, low, high)]
         yield from merge(base, sorted(new, key=_place_of), key=_place_of)
 
-    def _encode(self, key: RowKey, value: Any) -> Payload:
-        return self._entry.schema.encode(value, self._where(key))
-
     @in_turn
-    def _write(self, rows: Iterable[tuple[RowKey, Payload | None]]) -> None:
-        """Store checked payloads, or delete with None; durable on return unless a ``with`` block is open."""
+    def _write(self, rows: Iterable[tuple[RowKey, Payload | None]], schema: ColumnSchema | None = None) -> None:
+        """Store payloads that were checked by a schema, or delete with None; durable on return but in a `with` block.
+
+        Raises:
+            StagingError: the column has another schema by now; nothing was written.
+        """
+        if not (self._depth and self._alive.at_first_sight()):
+            self._alive()
+        self._require_schema(schema)
         if self._depth == 0:
             # Found only by the flush, a purged sample would stay in memory and have all later writes refused.
             rows = list(rows)
@@ -201,6 +203,8 @@ class ColumnWriter(ColumnReader):
     @in_turn
     def _write_batch(self, keys: Sequence[RowKey], values: ValueBatch) -> None:
         """Store values under checked keys; all are checked before any is written, and durable on return."""
+        self._alive()
+        self._require_schema(values.schema)
         values.check(lambda i: f"column {self._name!r}, values[{i}] (sample {keys[i]!r})")
         # Of an iterator that is read only if anything was ever purged.
         self._working.refuse_purged(self._name, zip(keys, values.payloads(), strict=True))
@@ -209,6 +213,14 @@ class ColumnWriter(ColumnReader):
                 self._alive()
                 self._working.write(self._name, portion)
                 progress(portion.nbytes)
+
+    def _require_schema(self, schema: ColumnSchema | None) -> None:
+        now = self._entry.schema
+        if schema is not None and schema is not now and schema != now:
+            raise StagingError(
+                f"column {self._name!r} was altered while the values to be written were made or read; nothing of them "
+                "was written. Write them again"
+            )
 
     @in_turn
     def _flush(self) -> None:
@@ -228,27 +240,28 @@ class FlatSampleWriter(ColumnWriter, FlatSampleReader):
         Raises:
             ValueError: the key or the value is not suitable; nothing was written.
         """
-        # What is written inside a block goes to memory, and whatever makes it durable asks for the lock.
-        if not (self._depth and self._alive.at_first_sight()):
-            self._alive()
-        column = self._column
-        key = key if type(key) is int and 0 <= key <= MAX_INT_KEY else checked_key(key, f"column {self._name!r}")
-        data = column.entry.schema.quick_data(value)
-        if self._depth and data is not None:
-            with self._turn.lock:
-                if column.keep(key, data):
-                    self._flush()
-            return
-        self._write([(key, self._encode(key, value))])
+        # All of it in turn: another thread may end the block, alter the column, or remove it.
+        with self._turn.lock:
+            # What is written inside a block goes to memory, and whatever makes it durable asks for the writer's lock.
+            if not (self._depth and self._alive.at_first_sight()):
+                self._alive()
+            column = self._column
+            key = key if type(key) is int and 0 <= key <= MAX_INT_KEY else checked_key(key, f"column {self._name!r}")
+            data = column.entry.schema.quick_data(value)
+            if not self._depth or data is None:
+                self._write([(key, column.entry.schema.encode(value, self._where(key)))])
+            elif column.keep(key, data):
+                self._flush()
 
     def update(self, other: Mapping[KeyType, Any] | Iterable[tuple[KeyType, Any]] | None = None, **kwargs: Any) -> None:
         """Store many values, from a mapping, pairs or keywords; all are checked before any is written."""
         self._alive()
+        schema = self._entry.schema
         checked: list[tuple[RowKey, Payload]] = []
         for given, value in pairs_of(other, kwargs, f"column {self._name!r}"):
             key = checked_key(given, f"column {self._name!r}")
-            checked.append((key, self._encode(key, value)))
-        self._write(checked)
+            checked.append((key, schema.encode(value, self._where(key))))
+        self._write(checked, schema)
 
     def extend(self, values: Iterable[Any]) -> list[int]:
         """Store many values under new whole numbers, and return these keys in the order of the values.
@@ -353,27 +366,6 @@ class _ColumnAlive(Alive):
                     f"column {self._column.name!r} was renamed to {now.name!r}; take it from the checkout by that name"
                 )
             raise ClosedError(f"column {self._column.name!r} was removed from this checkout")
-
-
-def check_backend(code: Any, options: Any, schema: ColumnSchema) -> tuple[str, dict[str, Any]]:
-    """The backend and options of a column, chosen where None was given.
-
-    Raises:
-        InvalidArgumentError: no such backend, or options that it does not take.
-    """
-    chosen = default_backend(schema) if code is None else code
-    if chosen not in BACKENDS:
-        known = ", ".join(BACKENDS)
-        raise InvalidArgumentError(f"backend {chosen!r} is not known; use one of {known}, or None to choose")
-    if options is not None and not isinstance(options, dict):
-        raise InvalidArgumentError(f"backend_options must be a dict, not {type(options).__name__}")
-    try:
-        if chosen == "t0":
-            return chosen, array_options(options or {}, schema.shape, schema.item_size).as_json()
-        codec_from_options(options or {}, schema.item_size)
-    except ValueError as error:
-        raise InvalidArgumentError(str(error)) from None
-    return chosen, dict(options or {})
 
 
 def _place_of(row: tuple[RowKey, Found]) -> bytes:

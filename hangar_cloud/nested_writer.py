@@ -9,7 +9,7 @@ import numpy as np
 
 from hangar_cloud.catalog.errors import InvalidNameError, InvalidSampleError
 from hangar_cloud.catalog.keys import KeyType, RowKey
-from hangar_cloud.catalog.schema import Payload
+from hangar_cloud.catalog.schema import ColumnSchema, Payload
 from hangar_cloud.catalog.working_set import Found
 from hangar_cloud.column_writer import MISSING, ColumnWriter
 from hangar_cloud.errors import SampleNotFoundError
@@ -38,11 +38,12 @@ class NestedSampleWriter(ColumnWriter, NestedSampleReader):
             ValueError: a key or a value is not suitable; nothing was written.
         """
         self._alive()
+        schema = self._entry.schema
         if not isinstance(key, tuple):
-            self._write(self._checked_sample(key, value))
+            self._write(self._checked_sample(key, value, schema), schema)
             return
         pair = self._checked_pair(key)
-        self._write([(pair, self._encode(pair, value))])
+        self._write([(pair, schema.encode(value, self._where(pair)))], schema)
 
     def update(
         self,
@@ -56,10 +57,11 @@ class NestedSampleWriter(ColumnWriter, NestedSampleReader):
             **kwargs: the same, for sample keys that are text.
         """
         self._alive()
+        schema = self._entry.schema
         checked: Rows = []
         for sample, subsamples in pairs_of(other, kwargs, f"column {self._name!r}"):
-            checked += self._checked_sample(sample, subsamples)
-        self._write(checked)
+            checked += self._checked_sample(sample, subsamples, schema)
+        self._write(checked, schema)
 
     def update_batch(self, keys: Iterable[Pair], values: Iterable[Any]) -> None:
         """Store many values under pairs of keys, in place of what was there.
@@ -129,7 +131,7 @@ class NestedSampleWriter(ColumnWriter, NestedSampleReader):
         sample = checked_key(key[0], f"column {self._name!r}")
         return sample, checked_key(key[1], f"column {self._name!r}, sample {sample!r}, subsample")
 
-    def _checked_sample(self, key: Any, subsamples: Any) -> Rows:
+    def _checked_sample(self, key: Any, subsamples: Any, schema: ColumnSchema) -> Rows:
         """The rows that a mapping of subsamples makes; nothing is written yet."""
         sample = checked_key(key, f"column {self._name!r}")
         where = f"column {self._name!r}, sample {sample!r}"
@@ -141,7 +143,7 @@ class NestedSampleWriter(ColumnWriter, NestedSampleReader):
         checked: Rows = []
         for sub, value in pairs_of(subsamples, {}, where):
             pair = (sample, checked_key(sub, f"{where}, subsample"))
-            checked.append((pair, self._encode(pair, value)))
+            checked.append((pair, schema.encode(value, self._where(pair))))
         return checked
 
 

@@ -24,12 +24,14 @@ class ValueBatch:
         schema: of the column.
         where: begins messages about the batch as a whole.
 
+    `schema` and `values` are what was given.
+
     Raises:
         InvalidSampleError: it is neither.
     """
 
     def __init__(self, values: Any, schema: ColumnSchema, where: str) -> None:
-        self._schema = schema
+        self.schema = schema
         self.values: Any
         if isinstance(values, np.ndarray) and schema.column_type == "ndarray":
             if values.ndim == 0:
@@ -56,19 +58,19 @@ class ValueBatch:
         """Look at every value; `where(i)` begins the message about value i. Raises InvalidSampleError."""
         if isinstance(self.values, np.ndarray):
             if isinstance(self.values, np.ma.MaskedArray):
-                self._schema.check(self.values, where(0))
+                self.schema.check(self.values, where(0))
             # The first one tells of all: they have one dtype, one shape and one layout.
             elif len(self.values):
-                self._schema.check(self._row(0), where(0))
+                self.schema.check(self._row(0), where(0))
             return
         for i, value in enumerate(self.values):
-            if not self._schema.fits(value):
-                self._schema.check(value, where(i))
+            if not self.schema.fits(value):
+                self.schema.check(value, where(i))
 
     def payloads(self) -> Iterator[Payload]:
         """The payload of each value. Only after `check`."""
         values = map(self._row, range(len(self))) if isinstance(self.values, np.ndarray) else iter(self.values)
-        return (self._schema.encode(value, "") for value in values)
+        return (self.schema.encode(value, "") for value in values)
 
     def portions(self, keys: Sequence[RowKey]) -> Iterator[Incoming]:
         """The values with their keys, some MiB at a time, each portion until the next. Only after `check`."""
@@ -82,7 +84,7 @@ class ValueBatch:
         # memory costs more than the copying.
         copied = np.empty((together, *shape), self.values.dtype)
         raw = memoryview(copied.reshape(-1).view(np.uint8).data)
-        shapes = [shape] * together if self._schema.schema_type == "variable_shape" else None
+        shapes = [shape] * together if self.schema.schema_type == "variable_shape" else None
         for start in range(0, len(self), together):
             here = self.values[start : start + together]
             copied[: len(here)] = here

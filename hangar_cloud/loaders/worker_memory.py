@@ -125,7 +125,7 @@ class _Lender:
 
 
 class _Lease:
-    """A piece as an array that numpy and torch keep alive: when it goes, nothing looks at the piece any longer."""
+    """A piece as an array that numpy and torch keep alive as long as a storage of torch's is in it."""
 
     def __init__(self, piece: _Piece, size: int) -> None:
         self.__array_interface__ = {**piece.bytes.__array_interface__, "shape": (size,)}
@@ -199,9 +199,15 @@ def _by_piece(
 
     piece = _piece_of(name, descriptor, handle)
     lease = _Lease(piece, size)
-    ended = weakref.finalize(lease, _let_go, name, piece, os.getpid())
-    ended.atexit = False
-    return torch.from_numpy(np.asarray(lease)).view(dtype).reshape(shape).permute(back)
+    tensor = torch.from_numpy(np.asarray(lease)).view(dtype).reshape(shape).permute(back)
+    # Torch moves a tensor that is sent on into memory of its own, and lets go of the lease; numpy's views of the tensor
+    # stay where they were, and keep its storage.
+    holders = [lease, tensor.untyped_storage()]
+    left = [len(holders)]
+    for holder in holders:
+        ended = weakref.finalize(holder, _one_went, left, name, piece, os.getpid())
+        ended.atexit = False
+    return tensor
 
 
 def _piece_of(name: Name, descriptor: int, handle: Any) -> _Piece:
@@ -223,10 +229,18 @@ def _piece_of(name: Name, descriptor: int, handle: Any) -> _Piece:
             os.close(came)
 
 
-def _let_go(name: Name, piece: _Piece, process: int) -> None:
-    """Give a piece back whose tensor is gone."""
+def _one_went(left: list[int], name: Name, piece: _Piece, process: int) -> None:
+    """Count down what keeps a tensor's memory, and give the piece back when nothing does."""
     if os.getpid() != process:
         return
+    with _receiving:
+        left[0] -= 1
+        if not left[0]:
+            _let_go(name, piece)
+
+
+def _let_go(name: Name, piece: _Piece) -> None:
+    """Give a piece back whose tensor is gone."""
     with _receiving:
         piece.lent = False
         if piece.forked:

@@ -67,6 +67,28 @@ def test_what_is_kept_of_a_batch_stays_as_it_was_in_all_later_epochs(column):
     assert [row[:8].tolist() for row in arrays] == [noise(4 * n + 1, SIZE)[:8].tolist() for n in range(12)]
 
 
+@pytest.mark.parametrize("how", ["shared", "sent on", "a part of it sent on"])
+def test_a_view_of_numpys_stays_as_it_was_when_torch_moves_the_tensor(column, how):
+    loader = loader_of(column, 1)
+    queue = torch.multiprocessing.Queue()
+    views, tensors = [], []
+    for _ in range(2):
+        for batch in loader:
+            tensor = batch["image"] if how != "a part of it sent on" else batch["image"][1:]
+            views.append(tensor.numpy())
+            if how == "shared":
+                tensor.share_memory_()
+            else:
+                queue.put(tensor)
+                assert (queue.get().numpy() == views[-1]).all()
+            tensors.append(tensor)
+    first = 1 if how == "a part of it sent on" else 0
+    for number, view in enumerate(views):
+        assert (view[0] == noise(4 * (number % 12) + first, SIZE)).all()
+    del views, tensors, tensor, batch, view
+    assert len(pieces_here()) <= 30
+
+
 def test_few_pieces_serve_many_batches_and_go_with_their_workers(column):
     loader = loader_of(column, persistent=False)
     for _ in range(4):

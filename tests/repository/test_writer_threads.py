@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from hangar_cloud.errors import MergeUnderWayError
+from hangar_cloud.errors import MergeUnderWayError, StagingError
 from tests.repository.making import add_commit, make_repository, read_all
 
 THREADS = 5
@@ -154,6 +154,73 @@ def test_columns_that_threads_add_are_all_there(repository):
     writer.commit("columns")
     writer.close()
     assert read_all(repository) == {f"c{t}-{n}": {"x": "y"} for t in range(THREADS) for n in range(4)}
+
+
+@pytest.mark.parametrize("how", ["extend", "update", "update_batch", "nested update", "nested update_batch"])
+def test_values_that_were_made_for_another_schema_are_refused(repository, how):
+    writer = repository.checkout(write=True)
+    nested = how.startswith("nested")
+    column = writer.add_ndarray_column("x", shape=(4,), dtype=np.int32, contains_subsamples=nested)
+    key = ("a", 99) if nested else 99
+    column[key] = np.ones(4, np.int32)
+
+    def values():
+        for number in range(5):
+            if number == 1:
+                at_once(lambda: writer.columns.alter("x", dtype=np.float32))
+            yield np.full(4, number, np.int32)
+
+    given = [("a", number) for number in range(5)] if nested else range(5)
+    with pytest.raises(StagingError, match="was altered while the values to be written were made or read"):
+        if how == "extend":
+            column.extend(values())
+        elif how == "update":
+            column.update(zip(given, values(), strict=True))
+        elif how == "nested update":
+            column.update({"a": enumerate(values())})
+        else:
+            column.update_batch(given, values())
+    column = writer.columns["x"]
+    assert column[key].dtype == np.float32
+    assert (len(column), (column[key] == 1).all()) == (1, True)
+    writer.commit("altered")
+    assert repository.verify_repo_integrity()
+
+
+def test_writes_beside_alterations_are_stored_as_they_were_meant_or_refused(repository):
+    writer = repository.checkout(write=True)
+    writer.add_ndarray_column("x", shape=(4,), dtype=np.int32)
+    written, ended = {}, threading.Event()
+
+    def write(thread):
+        number = thread * 100_000
+        while not ended.is_set():
+            number += 1
+            column = writer.columns["x"]
+            value = np.full(4, number, column.dtype)
+            try:
+                if number % 2:
+                    column[number] = value
+                else:
+                    column.update({number: value})
+            except (ValueError, RuntimeError):
+                continue
+            written[number] = True
+
+    def alter():
+        try:
+            for number in range(12):
+                writer.columns.alter("x", dtype=np.float64 if number % 2 == 0 else np.int32)
+        finally:
+            ended.set()
+
+    at_once(*(lambda thread=thread: write(thread) for thread in range(3)), alter)
+    writer.commit("all")
+    writer.close()
+    assert repository.verify_repo_integrity()
+    found = read_all(repository)["x"]
+    assert found.keys() == written.keys()
+    assert all((value == key).all() for key, value in found.items())
 
 
 def test_a_strategy_may_read_the_checkout_in_threads_but_none_may_write(repository):
