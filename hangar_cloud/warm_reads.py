@@ -16,7 +16,7 @@ import numpy as np
 from hangar_cloud.backends.arenas import BlockName
 from hangar_cloud.backends.fork_lock import ForkLock
 from hangar_cloud.backends.pack_reader import SHARED_BLOCK_LIMIT, UNREADABLE, DecodedBlock, PackedSample, PackReader
-from hangar_cloud.backends.values import sample_digest
+from hangar_cloud.backends.values import sample_hasher
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.keys import MAX_INT_KEY, RowKey, encode_key
 from hangar_cloud.catalog.leaf import Leaf
@@ -191,12 +191,12 @@ class WarmReads:
         assert leaf.places is not None
         digests, starts, sizes = (leaf.places[i][low:high] for i in (0, 4, 5))
         data, prefix = digests.tobytes(), self._entry.schema.prefix
-        fixed = None if leaf.shapes else prefix(None)
+        fixed = None if leaf.shapes else sample_hasher(prefix(None))
         proven, raw = block.proven, block.raw
         for i, (start, size) in enumerate(zip(starts.tolist(), sizes.tolist(), strict=True)):
             if start not in proven:
-                shape_prefix = fixed or prefix(leaf.row(low + i).shape)
-                if sample_digest(shape_prefix, raw[start : start + size]) == data[i * 32 : i * 32 + 32]:
+                digest_of = fixed or sample_hasher(prefix(leaf.row(low + i).shape))
+                if digest_of(raw[start : start + size]) == data[i * 32 : i * 32 + 32]:
                     proven.add(start)
 
     def _add_sample(self, samples: dict[BlockName, PackedSample], name: BlockName, leaf: Leaf, row: int) -> None:
