@@ -136,14 +136,15 @@ class FsspecStore(RemoteStore):
             found = await self._do(method, self._full(folder), detail=True, **options)
         except (FileNotFoundError, NotADirectoryError):
             return [], [], None
-        entries = found.values() if isinstance(found, dict) else found
+        # Asked for what is below an object, adlfs answers with the object's name.
+        entries = [entry for entry in (found.values() if isinstance(found, dict) else found) if type(entry) is not str]
         objects, folders = [], []
         for entry in entries:
             path = str(entry["name"]).strip("/").removeprefix(self._base.strip("/")).strip("/")
-            if not path.startswith(prefix) or path == prefix:
+            if not path.startswith(prefix):
                 continue
             if entry.get("type") == "directory":
-                folders.append(path[len(prefix) :].strip("/"))
+                folders += [path[len(prefix) :].strip("/")] if path != prefix else []
             elif is_listable(path):
                 objects.append(_info(path, entry))
         return sorted(objects, key=lambda info: info.path), folders, None
