@@ -37,7 +37,9 @@ class MemoryStore(ObjectStore):
             return bytes(self._file(path).getvalue())
 
     def get_many(self, paths: Sequence[str]) -> builtins.list[bytes | None]:
-        return [self.get(path) if self.exists(path) else None for path in paths]
+        # Another thread may delete one between two looks.
+        with _lock:
+            return [self.get(path) if self.exists(path) else None for path in paths]
 
     def get_range(self, path: str, offset: int, length: int) -> bytes:
         check_path(path)

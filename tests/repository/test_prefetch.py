@@ -71,7 +71,8 @@ def gate(clone):
 
 @pytest.fixture(autouse=True)
 def quiet():
-    """Nothing is left over from a test, in threads or settings."""
+    """Nothing is left over from a test, in threads or settings; nor from tests elsewhere that were run before."""
+    wait_until(lambda: not background_threads())
     yield
     set_read_ahead(READ_AHEAD_BYTES)
     set_read_memory(READ_MEMORY_BYTES)
