@@ -14,7 +14,7 @@ from hangar_cloud.backends.errors import CorruptDataError, HangarError, StoreErr
 from hangar_cloud.backends.extents import Extent
 from hangar_cloud.backends.local_files import LocalFiles
 from hangar_cloud.backends.sparse_file import DataMap, PartsHere
-from hangar_cloud.backends.store.durable_files import temporary_sibling
+from hangar_cloud.backends.store.durable_files import temporary_sibling, write_at
 
 _LET_GO_SECONDS: Final = 1.0
 # No more than systems take in one call.
@@ -159,7 +159,7 @@ class KeptObjects:
         file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
         try:
             for offset, blobs in _neighbours(parts):
-                _write_at(file, offset, blobs)
+                _write_behind_each_other(file, offset, blobs)
         finally:
             os.close(file)
         # Another process may have evicted the file that we have open: this is the new one.
@@ -199,17 +199,14 @@ def _neighbours(parts: Sequence[Part]) -> Iterator[tuple[int, list[bytes | memor
         yield start, blobs
 
 
-def _write_at(file: int, offset: int, blobs: Sequence[bytes | memoryview]) -> None:
+def _write_behind_each_other(file: int, offset: int, blobs: Sequence[bytes | memoryview]) -> None:
     """Write some bytes behind each other. Raises OSError, after which some of them may be written."""
     written = os.pwritev(file, blobs, offset) if hasattr(os, "pwritev") and len(blobs) > 1 else 0
     for blob in blobs:
         # A disk that is nearly full takes a part of them without an error, and gives it for the next.
-        view = memoryview(blob)[written:] if written < len(blob) else memoryview(b"")
-        done, written = min(written, len(blob)), max(written - len(blob), 0)
-        while view:
-            more = os.pwrite(file, view, offset + done)
-            view, done = view[more:], done + more
-        offset += len(blob)
+        done = min(written, len(blob))
+        write_at(file, memoryview(blob)[done:], offset + done)
+        written, offset = written - done, offset + len(blob)
 
 
 def rewritten_file(partial: Path, path: str, offset: int, length: int) -> Path:

@@ -19,7 +19,7 @@ from hangar_cloud.backends.packs import (
     encode_trailer,
     file_pack_id,
 )
-from hangar_cloud.backends.store.durable_files import disk_errors_told, flush_folder, make_folder
+from hangar_cloud.backends.store.durable_files import disk_errors_told, flush_folder, make_folder, write_at
 
 _WRITE_BYTES: Final = 1024 * 1024
 _LONG_PART: Final = 4096
@@ -94,7 +94,7 @@ class PackWriter:
             for parts in _portions(blocks):
                 start = written
                 for part in parts:
-                    _write_all(self._file, part, written)
+                    write_at(self._file, part, written)
                     written += len(part)
                     if hasher is not None:
                         hasher.update(part)
@@ -108,7 +108,7 @@ class PackWriter:
         """Write index and trailer, flush, close, and return the 16-byte id of the finished pack."""
         trailer = encode_trailer(self._end, self._extents)
         with disk_errors_told(self.path):
-            _write_all(self._file, trailer, self._end)
+            write_at(self._file, trailer, self._end)
             os.ftruncate(self._file, self._end + len(trailer))
             os.fsync(self._file)
         self.close()
@@ -128,7 +128,7 @@ def _create(path: Path) -> int:
     path.unlink(missing_ok=True)
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
     try:
-        _write_all(file, PACK_MAGIC, 0)
+        write_at(file, PACK_MAGIC, 0)
         flush_folder(path.parent)
     except BaseException:
         os.close(file)
@@ -178,11 +178,3 @@ def _begin_to_flush(file: int, position: int, size: int) -> None:
         # Linux starts to write what is dirty there, and waits for nothing.
         with contextlib.suppress(OSError):
             os.posix_fadvise(file, position, size, os.POSIX_FADV_DONTNEED)
-
-
-def _write_all(file: int, data: Part, position: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(file, view, position)
-        view = view[written:]
-        position += written

@@ -8,7 +8,7 @@ dtype are different samples. `docs/format.md` section "Sample identity" is the n
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from math import prod
 from typing import Final, Union
@@ -16,6 +16,8 @@ from typing import Final, Union
 import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
+
+from hangar_cloud.backends.byte_rows import ByteRows
 
 SampleValue = Union["npt.NDArray[np.generic]", str, bytes]
 
@@ -63,18 +65,18 @@ def sample_digest(prefix: bytes, payload: bytes | memoryview) -> bytes:
     return blake3(prefix).update(payload).digest() if len(payload) > 65536 else blake3(prefix + payload).digest()
 
 
-def sample_hasher(prefix: bytes) -> Callable[[bytes | memoryview], bytes]:
-    """`sample_digest` with one prefix, for many short payloads: in a third less time. For one thread."""
+def sample_digests(prefix: bytes, payloads: Iterable[bytes | memoryview]) -> list[bytes]:
+    """What `sample_digest` gives for each payload, all with one prefix; quicker for many short ones."""
+    found: list[bytes] = []
     hasher = blake3()
-    reset, update, digest = hasher.reset, hasher.update, hasher.digest
-
-    def digest_of(payload: bytes | memoryview) -> bytes:
+    # To begin anew with one hasher takes a quarter less than one for each, and two updates less than a joined copy.
+    add, reset, update, digest = found.append, hasher.reset, hasher.update, hasher.digest
+    for payload in payloads:
         reset()
         update(prefix)
         update(payload)
-        return digest()
-
-    return digest_of
+        add(digest())
+    return found
 
 
 def sample_identity(prefix: bytes, payload: bytes | memoryview, shape: tuple[int, ...] | None) -> bytes:
@@ -95,6 +97,13 @@ def sample_identity(prefix: bytes, payload: bytes | memoryview, shape: tuple[int
     if literal is not None and len(literal) <= LITERAL_LIMIT:
         return b"\0" + literal
     return b"\1" + sample_digest(prefix, payload)
+
+
+def digests_of(identities: Sequence[bytes]) -> ByteRows:
+    """The digests in identities that all have one."""
+    if isinstance(identities, ByteRows):
+        return ByteRows.of(identities.matrix[:, 1:])
+    return ByteRows(b"".join(identity[1:] for identity in identities), DIGEST_LENGTH)
 
 
 def identity_digest(identity: bytes) -> bytes | None:

@@ -20,8 +20,8 @@ import xxhash
 
 from hangar_cloud.backends.blocks import Place
 from hangar_cloud.backends.store.durable_files import temporary_sibling
+from hangar_cloud.backends.values import digests_of
 from hangar_cloud.backends.xxh3_rows import xxh3_rows
-from hangar_cloud.catalog.incoming import digests_of
 from hangar_cloud.catalog.place_table import NUMBERS, Places
 from hangar_cloud.catalog.row_batch import Changes, SortedRows
 

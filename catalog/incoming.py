@@ -10,7 +10,7 @@ import numpy as np
 from blake3 import blake3
 
 from hangar_cloud.backends.byte_rows import ByteRows
-from hangar_cloud.backends.values import DIGEST_LENGTH, LITERAL_LIMIT, sample_identity
+from hangar_cloud.backends.values import DIGEST_LENGTH, LITERAL_LIMIT, sample_digests, sample_identity
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.keys import RowKey
 from hangar_cloud.catalog.many_cores import in_order
@@ -98,33 +98,9 @@ def _most_inline(entry: ColumnEntry) -> int:
     return INLINE_ARRAY_BYTES if entry.schema.column_type == "ndarray" else INLINE_TEXT_BYTES
 
 
-def digests_of(identities: Sequence[bytes]) -> ByteRows:
-    """The digests in identities that all have one."""
-    if isinstance(identities, ByteRows):
-        return ByteRows.of(identities.matrix[:, 1:])
-    return ByteRows(b"".join(identity[1:] for identity in identities), DIGEST_LENGTH)
-
-
 def _digests(prefix: bytes, datas: Sequence[Data]) -> bytes:
     """Digests of payloads, one behind the other."""
-    found: list[bytes] = []
-    hasher = blake3()
-    # To begin anew with one hasher takes a quarter less than one for each, and two updates less than a joined copy.
-    add, reset, update, digest = found.append, hasher.reset, hasher.update, hasher.digest
-    if isinstance(datas, ByteRows):
-        data, width = datas.data, datas.width
-        for i in range(0, len(data), width):
-            reset()
-            update(prefix)
-            update(data[i : i + width])
-            add(digest())
-    else:
-        for payload in datas:
-            reset()
-            update(prefix)
-            update(payload)
-            add(digest())
-    return b"".join(found)
+    return b"".join(sample_digests(prefix, datas.views() if isinstance(datas, ByteRows) else datas))
 
 
 def _marked(mark: int, rows: ByteRows) -> ByteRows:

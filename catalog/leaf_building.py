@@ -9,7 +9,7 @@ import numpy as np
 from blake3 import blake3
 
 from hangar_cloud.backends.byte_rows import even_rows
-from hangar_cloud.catalog.incoming import digests_of
+from hangar_cloud.backends.values import digests_of
 from hangar_cloud.catalog.records import NodeRef, node_starts
 from hangar_cloud.catalog.row_batch import RowBatch, SortedRows
 from hangar_cloud.catalog.schema import ColumnSchema

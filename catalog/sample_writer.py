@@ -14,10 +14,10 @@ from hangar_cloud.backends.blocks import Place
 from hangar_cloud.backends.byte_rows import ByteRows
 from hangar_cloud.backends.pack_writer import PackWriter
 from hangar_cloud.backends.packs import BlockExtent, staged_pack, staged_pack_number
-from hangar_cloud.backends.values import sample_identity
+from hangar_cloud.backends.values import digests_of, sample_identity
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.digest_index import DigestIndex
-from hangar_cloud.catalog.incoming import INLINE_ARRAY_BYTES, INLINE_TEXT_BYTES, Data, Incoming, Shape, digests_of
+from hangar_cloud.catalog.incoming import INLINE_ARRAY_BYTES, INLINE_TEXT_BYTES, Data, Incoming, Shape
 from hangar_cloud.catalog.keys import RowKey
 from hangar_cloud.catalog.node_reader import NodeReader
 from hangar_cloud.catalog.place_table import Places, PlaceTable

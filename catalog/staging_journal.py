@@ -23,7 +23,7 @@ from typing import Any, Final
 
 import xxhash
 
-from hangar_cloud.backends.store.durable_files import flush_folder, read_regular
+from hangar_cloud.backends.store.durable_files import flush_folder, read_regular, write_at
 from hangar_cloud.catalog.errors import StagingError
 from hangar_cloud.catalog.keys import check_name
 from hangar_cloud.catalog.staged_rows import key_of
@@ -96,7 +96,7 @@ class StagingJournal:
                 self._start(generation)
             record = encode_record(event, self.generation, self._length)
             assert self._file is not None
-            _write(self._file, record, self._length)
+            write_at(self._file, record, self._length)
             self._reserve(len(record))
             _flush(self._file)
             if fresh:
@@ -156,14 +156,14 @@ class StagingJournal:
         self._file = os.open(self._path, flags, 0o666)
         self.in_use = True
         self.generation = generation
-        _write(self._file, file_head(generation), 0)
+        write_at(self._file, file_head(generation), 0)
         self._length = _FILE_HEAD.size
 
     def _reserve(self, size: int) -> None:
         """Have zeros behind a small record: a file that need not grow is flushed in less than half the time."""
         end = self._length + size
         if self._file is not None and end > self._reserved and size <= _AHEAD_BYTES // 8:
-            _write(self._file, bytes(_AHEAD_BYTES), end)
+            write_at(self._file, bytes(_AHEAD_BYTES), end)
             self._reserved = end + _AHEAD_BYTES
 
     def _give_up(self) -> None:
@@ -275,13 +275,6 @@ def _cut(payload: bytes, position: int, size: int) -> tuple[bytes, int]:
 
 def _checksum(payload: bytes, generation: int, offset: int) -> int:
     return xxhash.xxh3_64_intdigest(payload, seed=(generation << 32 ^ offset) & 0xFFFF_FFFF_FFFF_FFFF)
-
-
-def _write(file: int, data: bytes, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(file, view, offset)
-        view, offset = view[written:], offset + written
 
 
 def _flush(file: int) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from hangar_cloud.backends.arenas import BlockName
 from hangar_cloud.backends.fork_lock import ForkLock
 from hangar_cloud.backends.pack_reader import SHARED_BLOCK_LIMIT, UNREADABLE, DecodedBlock, PackedSample, PackReader
-from hangar_cloud.backends.values import sample_hasher
+from hangar_cloud.backends.values import DIGEST_LENGTH, sample_digest, sample_digests
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.keys import MAX_INT_KEY, RowKey, encode_key
 from hangar_cloud.catalog.leaf import Leaf
@@ -190,14 +190,19 @@ class WarmReads:
         """Compare the samples of rows that lie in one block with their digests."""
         assert leaf.places is not None
         digests, starts, sizes = (leaf.places[i][low:high] for i in (0, 4, 5))
-        data, prefix = digests.tobytes(), self._entry.schema.prefix
-        fixed = None if leaf.shapes else sample_hasher(prefix(None))
+        known, prefix = digests.tobytes(), self._entry.schema.prefix
         proven, raw = block.proven, block.raw
-        for i, (start, size) in enumerate(zip(starts.tolist(), sizes.tolist(), strict=True)):
-            if start not in proven:
-                digest_of = fixed or sample_hasher(prefix(leaf.row(low + i).shape))
-                if digest_of(raw[start : start + size]) == data[i * 32 : i * 32 + 32]:
-                    proven.add(start)
+        spans = enumerate(zip(starts.tolist(), sizes.tolist(), strict=True))
+        waiting = [(i, start, raw[start : start + size]) for i, (start, size) in spans if start not in proven]
+        if leaf.shapes:
+            found = [sample_digest(prefix(leaf.row(low + i).shape), payload) for i, _, payload in waiting]
+        else:
+            found = sample_digests(prefix(None), [payload for _, _, payload in waiting])
+        proven.update(
+            start
+            for (i, start, _), digest in zip(waiting, found, strict=True)
+            if digest == known[i * DIGEST_LENGTH : (i + 1) * DIGEST_LENGTH]
+        )
 
     def _add_sample(self, samples: dict[BlockName, PackedSample], name: BlockName, leaf: Leaf, row: int) -> None:
         """Add what is to be read of a block, unless that is better left to the long way."""

@@ -114,6 +114,14 @@ def read_regular(file: Path, limit: int | None = None) -> bytes:
         return stream.read()
 
 
+def write_at(file: int, data: bytes | memoryview, offset: int) -> None:
+    """Write all of some bytes at a place in an open file. Raises OSError, after which a part of them may be there."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(file, view, offset)
+        view, offset = view[written:], offset + written
+
+
 def flush_folder(folder: Path) -> None:
     """Return when the names in ``folder`` are on the disk (where the system can say so)."""
     if sys.platform == "win32":  # folders cannot be opened there, and renames are journalled

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from hangar_cloud.backends.errors import CorruptDataError, ObjectNotFoundError
 from hangar_cloud.backends.store.bounded import gather_bounded
 from hangar_cloud.backends.store.driving import in_thread
+from hangar_cloud.backends.store.durable_files import write_at
 from hangar_cloud.backends.store.retry import Fault
 
 if TYPE_CHECKING:
@@ -76,9 +77,7 @@ async def download_object(store: RemoteStore, path: str, stream: FileIO, progres
         async def fetch() -> None:
             data = await store._read_exactly(path, offset, min(store.part_bytes, info.size - offset))
             # At a place, since other threads write other parts.
-            view = memoryview(data)
-            while view:
-                view = view[os.pwrite(stream.fileno(), view, offset + len(data) - len(view)) :]
+            write_at(stream.fileno(), data, offset)
             if progress is not None:
                 progress(len(data))
 

@@ -6,7 +6,6 @@ import contextlib
 import io
 import json
 import os
-import pty
 import subprocess
 
 import numpy as np
@@ -17,6 +16,7 @@ from hangar_cloud import Repository
 from hangar_cloud.cli import cli, main
 from hangar_cloud.external.terminal_picture import draw
 from tests.cli.running import HANGAR, clean_environment, invoke
+from tests.terminal import all_seen, new_terminal
 
 
 @pytest.fixture
@@ -242,30 +242,19 @@ def test_view_of_a_nested_sample(repo):
 
 def in_a_terminal(place, *arguments: str, **environment: str) -> str:
     """What a command prints to a terminal of 80 characters by 24 lines."""
-    controller, terminal = pty.openpty()
-    try:
-        process = subprocess.Popen(
-            [*HANGAR, *arguments],
-            cwd=place,
-            env=clean_environment(place) | {"TERM": "xterm", "COLUMNS": "80", "LINES": "24"} | environment,
-            stdin=subprocess.DEVNULL,
-            stdout=terminal,
-            stderr=terminal,
-        )
-        os.close(terminal)
-        parts = []
-        while True:
-            try:
-                part = os.read(controller, 65536)
-            except OSError:
-                break
-            if not part:
-                break
-            parts.append(part)
-        assert process.wait(60) == 0
-    finally:
-        os.close(controller)
-    return b"".join(parts).decode("utf-8").replace("\r\n", "\n")
+    ours, theirs = new_terminal(24, 80)
+    process = subprocess.Popen(
+        [*HANGAR, *arguments],
+        cwd=place,
+        env=clean_environment(place) | {"TERM": "xterm", "COLUMNS": "80", "LINES": "24"} | environment,
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    seen = all_seen(ours)
+    assert process.wait(60) == 0
+    return seen.decode("utf-8").replace("\r\n", "\n")
 
 
 def test_view_draws_in_a_terminal(repo, place):

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pty
-import struct
 import subprocess
-import termios
 from pathlib import Path
 
 import pytest
 
 from hangar_cloud import Repository
 from tests.cli.running import HANGAR, clean_environment
+from tests.terminal import all_seen, new_terminal
 
 
 def on_terminal(*arguments: str, cwd: Path, environment: dict[str, str] | None = None) -> str:
     """What a person sees of a command, control sequences included."""
-    ours, theirs = pty.openpty()
-    # A terminal of no size at all, which a new one has, shows no progress bars.
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    ours, theirs = new_terminal()
     unset = {"NO_COLOR", "TQDM_DISABLE"}
     settings = {name: value for name, value in clean_environment(cwd).items() if name not in unset}
     with subprocess.Popen(
@@ -33,19 +28,9 @@ def on_terminal(*arguments: str, cwd: Path, environment: dict[str, str] | None =
         start_new_session=True,
     ) as running:
         os.close(theirs)
-        seen = b""
-        while chunk := _read(ours):
-            seen += chunk
-    os.close(ours)
+        seen = all_seen(ours)
     assert running.returncode == 0, seen.decode()
     return seen.decode()
-
-
-def _read(terminal: int) -> bytes:
-    try:
-        return os.read(terminal, 65536)
-    except OSError:  # Linux's way of saying that the other end is closed
-        return b""
 
 
 def test_colour(filled, place):

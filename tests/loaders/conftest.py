@@ -51,3 +51,14 @@ def co(digits):
     yield checkout
     if checkout._alive.open:
         checkout.close()
+
+
+@pytest.fixture
+def one_thread_of_torch():
+    """Two cores are shared by all that runs here; and threads of torch's own do not come along into forked workers."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

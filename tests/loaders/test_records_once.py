@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pty
-import struct
 import subprocess
 import sys
-import termios
 
 import numpy as np
 import pytest
 
 from hangar_cloud import keys_where, make_numpy_dataset
 from tests.repository.making import ROOT, make_repository
+from tests.terminal import all_seen, new_terminal
 
 COUNT = 30_000
 
@@ -64,22 +61,10 @@ def test_a_terminal_is_shown_how_much_is_read_unless_that_is_turned_off(reposito
         "set_progress(sys.argv[2] == 'True')\n"
         "make_numpy_dataset(Repository(sys.argv[1]).checkout().columns)"
     )
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    ours, theirs = new_terminal()
     command = [sys.executable, "-c", script, repository.path, shown]
     process = subprocess.Popen(command, cwd=ROOT, stderr=theirs, stdout=subprocess.DEVNULL)
     os.close(theirs)
-    seen = b""
-    while chunk := read(ours):
-        seen += chunk
-    os.close(ours)
+    seen = all_seen(ours)
     assert process.wait(60) == 0, seen
     assert (b"reading the records of 'value'" in seen) if shown == "True" else seen == b""
-
-
-def read(descriptor):
-    """What another process wrote to a terminal; nothing once it has ended."""
-    try:
-        return os.read(descriptor, 4096)
-    except OSError:
-        return b""

@@ -26,19 +26,11 @@ ALL = [*range(COUNT), 1000]
 """What the images of all samples tell: the last is that of the key "0"."""
 
 pytestmark = [
+    pytest.mark.usefixtures("one_thread_of_torch"),
     pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning:torchdata"),
     # Torch counts the processors of the machine that the tests run on.
     pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning:torch"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Two cores are shared by everything that runs here."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def numbers(batch):

@@ -17,16 +17,10 @@ from tests.repository.making import add_commit, make_repository, noise
 
 SIZE = 30_000
 COUNT = 48
-pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning:torch")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Threads of torch's own do not come along into forked workers."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = [
+    pytest.mark.usefixtures("one_thread_of_torch"),
+    pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning:torch"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pty
 import signal
-import struct
 import subprocess
 import sys
-import termios
 import textwrap
 from pathlib import Path
 
@@ -21,6 +17,7 @@ from hangar_cloud.bulk_importer import UDF_Return, run_bulk_import
 from hangar_cloud.errors import CommitConflictError
 from tests.repository import bulk_functions as functions
 from tests.repository.making import ROOT, files_of, make_repository, read_all, start_process
+from tests.terminal import all_seen, new_terminal
 
 SCRIPT = """
     import os, sys, time
@@ -221,23 +218,12 @@ def test_functions_of_a_notebook(repository):
 def test_a_script_without_a_guard_shows_progress_on_a_terminal(repository, tmp_path, shown):
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent(NOTEBOOK))
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    ours, theirs = new_terminal()
     process = subprocess.Popen(
         [sys.executable, str(script), repository.path, shown], cwd=ROOT, stderr=theirs, stdout=subprocess.DEVNULL
     )
     os.close(theirs)
-    seen = b""
-    while chunk := _read(ours):
-        seen += chunk
-    os.close(ours)
+    seen = all_seen(ours)
     assert process.wait(60) == 0, seen
     assert (b"importing" in seen and b"9/9" in seen) if shown == "shown" else seen == b""
     assert len(read_all(repository)["text"]) == 10
-
-
-def _read(descriptor):
-    try:
-        return os.read(descriptor, 4096)
-    except OSError:  # the other side was closed
-        return b""
