@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -29,6 +30,7 @@ _LIST_BYTES: Final = 40
 _BYTES_BYTES: Final = 48
 _DICT_BYTES: Final = 90
 _PACKED_BYTES: Final = 210
+_HEAD_BYTES: Final = 8
 _TABLE_BYTES: Final = 4_000
 
 
@@ -297,6 +299,19 @@ class Leaf:
         digests = fixed_width(columns[0], "V32").view(np.uint8).reshape(-1, 32)
         packs = fixed_width(columns[1], "V16").view(np.uint8).reshape(-1, 16)
         return digests, packs, *(self._number_array(name) for name in names[2:])
+
+    @cached_property
+    def extent_heads(self) -> array[int]:
+        """The first of the rows, one behind the other, that lie in one extent (or in none), for each; and the number of
+        rows. Empty where none has a place.
+        """
+        places = self.places
+        if places is None:
+            return array("q")
+        self._grow(_HEAD_BYTES)
+        _, packs, offsets, *_ = places
+        differ = (offsets[1:] != offsets[:-1]) | (packs[1:] != packs[:-1]).any(axis=1)
+        return array("q", [0, *(np.flatnonzero(differ) + 1).tolist(), len(offsets)])
 
     @cached_property
     def packed(self) -> tuple[bytes, bytes, list[int], list[int], list[int], list[int]] | None:

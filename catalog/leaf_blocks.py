@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -37,15 +38,13 @@ def block_rows(leaf: Leaf, start: int = 0, end: int | None = None) -> Iterator[B
     end = len(leaf) if end is None else end
     if places is None or start >= end:
         return
-    packs, offsets, stored = (column[start:end] for column in places[1:4])
-    differ = (offsets[1:] != offsets[:-1]) | (packs[1:] != packs[:-1]).any(axis=1)
-    firsts = np.concatenate(([0], np.flatnonzero(differ) + 1))
-    bounds = [*firsts.tolist(), end - start]
-    heads = zip(offsets[firsts].tolist(), stored[firsts].tolist(), strict=True)
-    for i, (offset, length) in enumerate(heads):
-        pack = packs[bounds[i]].tobytes()
+    heads = leaf.extent_heads
+    _, packs, offsets, stored, *_ = places
+    for i in range(bisect_right(heads, start) - 1, bisect_left(heads, end)):
+        row = heads[i]
+        offset, pack = offsets.item(row), packs[row].tobytes()
         if offset >= 0 and pack != NO_PACK:
-            yield BlockRows(pack, offset, length, start + bounds[i], start + bounds[i + 1])
+            yield BlockRows(pack, offset, stored.item(row), max(row, start), min(heads[i + 1], end))
 
 
 def block_samples(leaf: Leaf, schema: ColumnSchema, start: int = 0, end: int | None = None) -> list[PackedSample]:
@@ -57,9 +56,9 @@ def block_samples(leaf: Leaf, schema: ColumnSchema, start: int = 0, end: int | N
     end = len(leaf) if end is None else end
     if places is None or start >= end:
         return []
-    packs, offsets = (column[start:end] for column in places[1:3])
-    differ = (offsets[1:] != offsets[:-1]) | (packs[1:] != packs[:-1]).any(axis=1)
-    rows = np.concatenate(([0], np.flatnonzero(differ) + 1)) + start
+    heads = leaf.extent_heads
+    rows = np.array(heads[bisect_right(heads, start) - 1 : bisect_left(heads, end)])
+    rows[0] = start
     digests, names, *numbers = (column[rows] for column in places)
     found: dict[tuple[bytes, int], PackedSample] = {}
     known, ids = digests.tobytes(), names.tobytes()
@@ -86,10 +85,6 @@ def block_name(leaf: Leaf, row: int) -> tuple[bytes, int] | None:
 
 def block_around(leaf: Leaf, row: int) -> tuple[int, int]:
     """The rows about a packed row, itself included, that lie in its extent: the first, and the one behind the last."""
-    places = leaf.places
-    assert places is not None
-    _, packs, offsets, *_ = places
-    low, high = max(row - _FAR, 0), min(row + _FAR, len(offsets))
-    other = (offsets[low:high] != offsets[row]) | (packs[low:high] != packs[row]).any(axis=1)
-    before, behind = np.flatnonzero(other[: row - low]), np.flatnonzero(other[row - low :])
-    return (low + int(before[-1]) + 1 if len(before) else low), (row + int(behind[0]) if len(behind) else high)
+    heads = leaf.extent_heads
+    i = bisect_right(heads, row)
+    return max(heads[i - 1], row - _FAR), min(heads[i], row + _FAR)

@@ -45,6 +45,8 @@ class Neighbours:
             wanted: places of different blocks that are not on this machine.
             leaves: the records that name these, by the number of their first row.
         """
+        if not wanted:
+            return {}
         found = blocks_between(wanted, leaves.values(), self._gap)
         if len(wanted) >= _MANY_BLOCKS:
             self._gap = min(self._gap * 4, _MOST_GAP)

@@ -187,9 +187,9 @@ class RowSpots:
         assert leaf.places is not None
         starts, sizes = leaf.places[4][rows.first : rows.end], leaf.places[5][rows.first : rows.end]
         spot = self._packs.spot((rows.pack, rows.offset), block)
-        proven = block.proven
-        known = np.fromiter((start in proven for start in starts.tolist()), bool, len(starts))
-        known &= (sizes == self.sample_size) & (starts <= len(block.raw) - self.sample_size)
+        known = (sizes == self.sample_size) & (starts <= len(block.raw) - self.sample_size)
+        if not block.proven.issuperset(begins := starts.tolist()):
+            known &= np.array([start in block.proven for start in begins])
         self._spots[first + rows.first : first + rows.end][known] = (starts + spot)[known]
 
     @property

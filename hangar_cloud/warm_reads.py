@@ -191,18 +191,18 @@ class WarmReads:
         assert leaf.places is not None
         digests, starts, sizes = (leaf.places[i][low:high] for i in (0, 4, 5))
         known, prefix = digests.tobytes(), self._entry.schema.prefix
-        proven, raw = block.proven, block.raw
-        spans = enumerate(zip(starts.tolist(), sizes.tolist(), strict=True))
-        waiting = [(i, start, raw[start : start + size]) for i, (start, size) in spans if start not in proven]
+        raw, begins = block.raw, starts.tolist()
+        payloads = [raw[start : start + size] for start, size in zip(begins, sizes.tolist(), strict=True)]
         if leaf.shapes:
-            found = [sample_digest(prefix(leaf.row(low + i).shape), payload) for i, _, payload in waiting]
+            found = [sample_digest(prefix(leaf.row(low + i).shape), payload) for i, payload in enumerate(payloads)]
         else:
-            found = sample_digests(prefix(None), [payload for _, _, payload in waiting])
-        proven.update(
-            start
-            for (i, start, _), digest in zip(waiting, found, strict=True)
-            if digest == known[i * DIGEST_LENGTH : (i + 1) * DIGEST_LENGTH]
-        )
+            found = sample_digests(prefix(None), payloads)
+        if b"".join(found) == known:
+            block.proven.update(begins)
+            return
+        for i, (start, digest) in enumerate(zip(begins, found, strict=True)):
+            if digest == known[i * DIGEST_LENGTH : (i + 1) * DIGEST_LENGTH]:
+                block.proven.add(start)
 
     def _add_sample(self, samples: dict[BlockName, PackedSample], name: BlockName, leaf: Leaf, row: int) -> None:
         """Add what is to be read of a block, unless that is better left to the long way."""
