@@ -19,7 +19,9 @@ _PERHAPS_ONE_BY_ONE: Final = (CorruptDataError, DataNotLocalError, ObjectNotFoun
 Numbers = list[int]
 
 
-def read_runs(source: ObjectSource, samples: Sequence[PackedSample], find_purged: Purged) -> list[memoryview]:
+def read_runs(
+    source: ObjectSource, samples: Sequence[PackedSample], find_purged: Purged, are_absent: bool = False
+) -> list[memoryview]:
     """The decoded blocks of samples, one sample of each block; verified as `sample_extent` does.
 
     What is not here is fetched, a run at a time; where a run cannot be read as such, its blocks are read one by one.
@@ -28,6 +30,7 @@ def read_runs(source: ObjectSource, samples: Sequence[PackedSample], find_purged
         source: where they are read from.
         samples: of different blocks, in any order.
         find_purged: asked of what was fetched.
+        are_absent: whether all of them are known not to be here.
 
     Raises:
         CorruptDataError, DataNotLocalError, ObjectNotFoundError, HangarError: as `ObjectSource.read_many`, or what
@@ -35,7 +38,7 @@ def read_runs(source: ObjectSource, samples: Sequence[PackedSample], find_purged
     """
     if len(samples) == 1:
         return source.read_many([sample_extent(samples[0], find_purged)])
-    here, absent, single = _sorted_out(source, samples)
+    here, absent, single = _sorted_out(source, samples, are_absent)
     raws: list[memoryview | None] = [None] * len(samples)
     for numbers in here:
         try:
@@ -60,7 +63,9 @@ def _put(raws: list[memoryview | None], numbers: Numbers, found: Sequence[memory
         raws[i] = raw
 
 
-def _sorted_out(source: ObjectSource, samples: Sequence[PackedSample]) -> tuple[list[Numbers], list[Numbers], Numbers]:
+def _sorted_out(
+    source: ObjectSource, samples: Sequence[PackedSample], are_absent: bool
+) -> tuple[list[Numbers], list[Numbers], Numbers]:
     """The runs that seem to be here, those that do not, and what has to be looked for block by block, as numbers."""
     here: list[Numbers] = []
     absent: list[Numbers] = []
@@ -71,7 +76,7 @@ def _sorted_out(source: ObjectSource, samples: Sequence[PackedSample]) -> tuple[
             single += numbers
             continue
         spans = [samples[i].place[1:3] for i in numbers]
-        are_here = source.seem_local(path, spans)
+        are_here = [False] * len(spans) if are_absent else source.seem_local(path, spans)
         for run, is_here in _runs(numbers, spans, are_here):
             (here if is_here else absent).append(run)
     return here, absent, single

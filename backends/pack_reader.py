@@ -170,13 +170,15 @@ class PackReader:
                 del missing[name]
         return found
 
-    def read_blocks(self, samples: Sequence[PackedSample]) -> list[memoryview]:
+    def read_blocks(self, samples: Sequence[PackedSample], are_absent: bool = False) -> list[memoryview]:
         """The decoded blocks of samples of different blocks, as they are, without being remembered.
+
+        With `are_absent` they are not looked for here: `absent` said so.
 
         Raises:
             as `read`, without saying which sample it is about, and without the words of `purged`.
         """
-        return read_runs(self._source, samples, self._purged_after_fetching())
+        return read_runs(self._source, samples, self._purged_after_fetching(), are_absent)
 
     def spot(self, name: tuple[bytes, int], block: DecodedBlock) -> int:
         """Where in `arenas` a decoded block lies; it is brought there."""

@@ -11,6 +11,7 @@ import numpy as np
 from hangar_cloud.backends.blocks import Place
 from hangar_cloud.backends.packs import NO_PACK
 from hangar_cloud.backends.sample_extents import PackedSample
+from hangar_cloud.backends.values import DIGEST_LENGTH
 from hangar_cloud.catalog.leaf import Leaf
 from hangar_cloud.catalog.schema import ColumnSchema
 
@@ -72,6 +73,25 @@ def block_samples(leaf: Leaf, schema: ColumnSchema, start: int = 0, end: int | N
             means = prefix or schema.prefix(tuple(dimension[row] for dimension in leaf.shapes))
             found[pack, offset] = PackedSample(Place(pack, offset, stored, first, size), digest, means)
     return list(found.values())
+
+
+def row_samples(leaf: Leaf, schema: ColumnSchema, start: int, end: int) -> list[PackedSample] | None:
+    """The samples of the rows from `start` to before `end`; None if any has no place.
+
+    Made of whole columns: a `Row` for each costs as much as ten of these.
+    """
+    packed = leaf.packed
+    if packed is None or leaf.shapes:
+        return None
+    digests, packs, *numbers = packed
+    offsets, stored, starts, sizes = (column[start:end] for column in numbers)
+    if min(offsets, default=-1) < 0:
+        return None
+    prefix = schema.prefix(None)
+    names = (packs[i : i + 16] for i in range(start * 16, end * 16, 16))
+    known = (digests[i : i + DIGEST_LENGTH] for i in range(start * DIGEST_LENGTH, end * DIGEST_LENGTH, DIGEST_LENGTH))
+    places = map(Place._make, zip(names, offsets, stored, starts, sizes, strict=True))
+    return [PackedSample(place, digest, prefix) for place, digest in zip(places, known, strict=True)]
 
 
 def block_name(leaf: Leaf, row: int) -> tuple[bytes, int] | None:

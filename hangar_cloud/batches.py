@@ -13,9 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from hangar_cloud.backends.errors import CorruptDataError
+from hangar_cloud.backends.pack_reader import UNREADABLE
 from hangar_cloud.backends.values import SampleValue
 from hangar_cloud.catalog.keys import RowKey
 from hangar_cloud.catalog.leaf import Leaf
+from hangar_cloud.catalog.leaf_blocks import row_samples
 from hangar_cloud.catalog.working_set import Found
 from hangar_cloud.errors import InvalidArgumentError, SampleNotFoundError
 from hangar_cloud.fetching_ahead import FetchingAhead, require_keys
@@ -152,7 +154,18 @@ class BatchReading(FetchingAhead):
     def _items_between(self, rows: RowSpots, leaf: Leaf, first: int, start: int, end: int) -> npt.NDArray[np.void]:
         """The payloads of rows of a leaf, as `_items_of` gives those of keys."""
         items = self._items_here(rows, leaf, first, start, end)
-        return self._read_items(leaf.keys[start:end]) if items is None else items
+        return self._read_rows(leaf, start, end) if items is None else items
+
+    def _read_rows(self, leaf: Leaf, start: int, end: int) -> npt.NDArray[np.void]:
+        """The payloads of rows of a leaf, from wherever they are."""
+        samples = row_samples(leaf, self._entry.schema, start, end)
+        if samples is not None:
+            with suppress(*UNREADABLE):
+                payloads = self._packs.read_many(samples)
+                if all(len(data) == self._entry.schema.fixed_size for data in payloads):
+                    return self._joined(payloads)
+        # The error is to be about the sample that fails.
+        return self._read_items(leaf.keys[start:end])
 
     def _items_here(self, rows: RowSpots, leaf: Leaf, first: int, start: int, end: int) -> npt.NDArray[np.void] | None:
         """The same where they can be gathered from memory, after what is not there was brought there; else None."""
@@ -283,10 +296,15 @@ class BatchReading(FetchingAhead):
         for key, data in zip(keys, payloads, strict=True):
             if len(data) != size:
                 raise CorruptDataError(f"{self._where(key)}: {len(data)} bytes are not one sample")
+        return self._joined(payloads)
+
+    def _joined(self, payloads: Sequence[bytes | memoryview]) -> npt.NDArray[np.void]:
+        """Payloads, each of one sample, as items of a fresh array."""
+        size, count = self._entry.schema.fixed_size or 0, len(payloads)
         if size < _LONG_SAMPLE:
-            return np.frombuffer(bytearray().join(payloads), f"V{size}") if keys else np.empty(0, f"V{size}")
-        items = np.empty(len(keys), f"V{size}")
-        rows = items.view(np.uint8).reshape(len(keys), size)
+            return np.frombuffer(bytearray().join(payloads), f"V{size}") if count else np.empty(0, f"V{size}")
+        items = np.empty(count, f"V{size}")
+        rows = items.view(np.uint8).reshape(count, size)
         for row, data in zip(rows, payloads, strict=True):
             row[:] = np.frombuffer(data, np.uint8)
         return items

@@ -57,9 +57,9 @@ class BatchStream:
             raise InvalidArgumentError(f"transform must be a function of a batch, not {transform!r}")
         selection = select(columns, keys, index_range, field_names)
         # Three portions are held at a time: one that is used up, and two that are read meanwhile. Blocks of text and
-        # the like, which are decoded for several samples, are the fourth.
+        # the like, which are decoded for several samples, are the fourth, or blocks that were fetched early.
         self._portion_bytes = memory // 4
-        self._source = SampleSource(selection, memory // 2)
+        self._source = SampleSource(selection, memory // 2, memory // 4)
         for field in self._source.fields.values():
             field.bound_decoded(memory // 4)
         selection.records.clear()

@@ -159,3 +159,4 @@ class _Reader:
         self._ahead.shutdown(cancel_futures=True)
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
+        self._source.let_go()

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hangar_cloud.column import ColumnReader
+from hangar_cloud.loaders.brought_blocks import BroughtBlocks
 from hangar_cloud.loaders.packed_rows import PackedRows
 from hangar_cloud.loaders.permutations import Positions
 from hangar_cloud.loaders.selection import SampleKey
@@ -27,12 +28,14 @@ class Field:
     Args:
         column: of a checkout for reading.
         by_subsample: whether keys are pairs (sample, subsample).
+        brought: holds what was fetched until it is read.
 
     `values` are those of all samples by position, where they stand in the records.
     """
 
-    def __init__(self, column: ColumnReader, by_subsample: bool) -> None:
+    def __init__(self, column: ColumnReader, by_subsample: bool, brought: BroughtBlocks) -> None:
         self.column = column
+        self._brought = brought
         self.values: Values | None = None
         self._rows: PackedRows | None = None
         self._most_decoded: int | None = None
@@ -51,7 +54,8 @@ class Field:
         if order is not None and values is not None:
             values = values[order]
         self.values = values
-        self._rows = PackedRows(self.column, rows) if self.is_array and rows is not None and values is None else None
+        if self.is_array and rows is not None and values is None:
+            self._rows = PackedRows(self.column, rows, self._brought)
 
     def bound_decoded(self, most: int) -> None:
         """Leave no more than so many bytes of decoded blocks behind, beside those that are kept already."""

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from blake3 import blake3
 
 from hangar_cloud.backends.errors import HangarError
 from hangar_cloud.backends.pack_reader import PackedSample
 from hangar_cloud.catalog.leaf import Leaf
 from hangar_cloud.column import ColumnReader
+from hangar_cloud.loaders.brought_blocks import BroughtBlocks
 from hangar_cloud.loaders.permutations import Positions
 from hangar_cloud.loaders.whereabouts import Rows
+
+# From here on numpy copies, which lets other threads go on meanwhile; it takes a microsecond to begin.
+_LONG_SAMPLE: Final = 4096
 
 
 class _Run(NamedTuple):
@@ -29,11 +34,13 @@ class PackedRows:
     Args:
         column: the column.
         rows: of each sample, by position.
+        brought: holds what was fetched until it is read.
     """
 
-    def __init__(self, column: ColumnReader, rows: Rows) -> None:
+    def __init__(self, column: ColumnReader, rows: Rows, brought: BroughtBlocks) -> None:
         self._column = column
         self._rows = rows
+        self._brought = brought
         schema = column._entry.schema
         self._size = schema.fixed_size or 0
         self._prefix = schema.prefix(None)
@@ -46,12 +53,15 @@ class PackedRows:
             samples: dict[tuple[bytes, int], PackedSample] = {}
             if not self._plan(positions, runs, samples):
                 return False
-            raws = self._column._packs.read_blocks(list(samples.values()))
+            raws = self._brought.take(samples)
+            absent = {name: sample for name, sample in samples.items() if name not in raws}
+            if absent:
+                raws.update(zip(absent, self._column._packs.read_blocks(list(absent.values())), strict=True))
         except HangarError:
             return False
-        # Some codecs give signed bytes, which memoryviews do not assign to others.
-        blocks = dict(zip(samples, (raw.cast("B") for raw in raws), strict=True))
-        target, done = memoryview(out.reshape(-1).view(np.uint8)), 0
+        # Some codecs give signed bytes, which are not assigned to others.
+        blocks = {name: raw.cast("B") for name, raw in raws.items()}
+        target, done = out.reshape(-1).view(np.uint8), 0
         goals = places.tolist()
         for run in runs:
             end = done + len(run.starts)
@@ -72,7 +82,8 @@ class PackedRows:
                 return False
             absent = packs.absent(list(samples.values()))
             if absent:
-                packs.read_blocks(absent)
+                raws = packs.read_blocks(absent, are_absent=True)
+                self._brought.keep({sample.place[:2]: raw for sample, raw in zip(absent, raws, strict=True)})
         except HangarError:
             return False
         return not packs.absent(absent[:1])
@@ -112,7 +123,7 @@ class PackedRows:
             run.digests.append(digests[row * 32 : row * 32 + 32])
         return True
 
-    def _take(self, run: _Run, raw: memoryview, out: memoryview, places: list[int]) -> bool:
+    def _take(self, run: _Run, raw: memoryview, out: npt.NDArray[np.uint8], places: list[int]) -> bool:
         """Compare the samples of a run with their digests, and copy them; False if one is not what it should be."""
         size, prefix, first, count = self._size, self._prefix, run.starts[0], len(places)
         if max(run.starts) + size > len(raw):
@@ -122,10 +133,14 @@ class PackedRows:
             for start, digest in zip(run.starts, run.digests, strict=True):
                 if blake3(prefix + raw[start : start + size]).digest() != digest:
                     return False
-        ends = range(first, first + count * size, size)
-        if places == list(range(places[0], places[0] + count)) and run.starts == list(ends):
-            out[places[0] * size : (places[0] + count) * size] = raw[first : first + count * size]
-            return True
-        for place, start in zip(places, run.starts, strict=True):
-            out[place * size : (place + 1) * size] = raw[start : start + size]
+        begins = range(first, first + count * size, size)
+        if places == list(range(places[0], places[0] + count)) and run.starts == list(begins):
+            places, size, starts = places[:1], count * size, [first]
+        else:
+            starts = run.starts
+        target: Any = out if size >= _LONG_SAMPLE else out.data
+        source: Any = np.frombuffer(raw, np.uint8) if size >= _LONG_SAMPLE else raw
+        for place, start in zip(places, starts, strict=True):
+            begin = place * self._size
+            target[begin : begin + size] = source[start : start + size]
         return True

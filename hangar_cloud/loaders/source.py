@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from hangar_cloud.errors import HangarError
+from hangar_cloud.loaders.brought_blocks import BroughtBlocks
 from hangar_cloud.loaders.fields import Field, Values
 from hangar_cloud.loaders.order import block_edges
 from hangar_cloud.loaders.permutations import Positions
@@ -27,15 +28,19 @@ class SampleSource:
     Args:
         selection: columns and keys.
         keep_bytes: if all samples take no more than this, they stay in memory once read.
+        brought_bytes: what is fetched before it is read is held in memory up to so many bytes.
 
     `count` is their number, `key_order` the positions in the order of the selection's keys (None: 0, 1, 2 …), `has_all`
     whether all are in memory.
     """
 
-    def __init__(self, selection: Selection, keep_bytes: int) -> None:
+    def __init__(self, selection: Selection, keep_bytes: int, brought_bytes: int = 0) -> None:
         self._selection = selection
         self.count = len(selection.keys)
-        self.fields = {name: Field(c, selection.by_subsample) for name, c in selection.columns.items()}
+        self._brought = BroughtBlocks(brought_bytes)
+        self.fields = {
+            name: Field(column, selection.by_subsample, self._brought) for name, column in selection.columns.items()
+        }
         self._lay_out()
         self.keeps = self.bytes_of(None) <= keep_bytes
         self._make_room()
@@ -165,6 +170,10 @@ class SampleSource:
         finally:
             for future in futures:
                 future.cancel()
+
+    def let_go(self) -> None:
+        """Hold nothing of what was brought: nobody is going to read it."""
+        self._brought.clear()
 
     def _fill(self, values: dict[str, Values], places: Positions, positions: Positions, pool: Executor | None) -> None:
         """Read samples, by neighbours of some MiB, into places of their own. The positions are in order."""

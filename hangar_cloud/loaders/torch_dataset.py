@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from hangar_cloud.errors import InvalidArgumentError, SampleNumberError, TransformError
+from hangar_cloud.loaders.brought_blocks import BroughtBlocks
 from hangar_cloud.loaders.fields import Field
 from hangar_cloud.loaders.selection import SampleKey, Selection, select
 from hangar_cloud.loaders.torch_classes import reduced, torch_class
@@ -58,7 +59,9 @@ class _Samples:
 
     def __init__(self, selection: Selection, transform: Callable[[dict[str, Any]], Any] | None) -> None:
         self._keys = selection.keys
-        self._fields = {name: Field(column, selection.by_subsample) for name, column in selection.columns.items()}
+        self._fields = {
+            name: Field(column, selection.by_subsample, BroughtBlocks(0)) for name, column in selection.columns.items()
+        }
         self._transform = transform
 
     @property

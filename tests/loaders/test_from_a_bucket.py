@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from hangar_cloud import Repository, keys_where, make_numpy_dataset, make_torch_stream
+from hangar_cloud.backends.local_files import LocalFiles
 from hangar_cloud.catalog import condemned
 from hangar_cloud.errors import PurgedError
 from tests.repository.making import make_repository, noise
@@ -148,4 +149,22 @@ def test_a_cache_that_cannot_keep_windows_costs_no_second_download(tensors, s3_p
     checkout = opened("small", cache_size=1_000_000).checkout()
     assert epoch(values, checkout) == 240
     assert s3_proxy.bytes_down < 1.2 * 240 * 40_000
+    checkout.close()
+
+
+def test_what_was_fetched_early_is_not_read_back(tensors, monkeypatch):
+    values, opened = tensors
+    reads: list[int] = []
+
+    def counted(files, path, offset, length, read=LocalFiles.view):
+        reads.extend([length] * (path.suffix == ".pack"))
+        return read(files, path, offset, length)
+
+    monkeypatch.setattr(LocalFiles, "view", counted)
+    checkout = opened("early").checkout()
+    assert epoch(values, checkout) == 240
+    assert sum(reads) < 240 * 40_000 / 2
+    first, reads[:] = sum(reads), []
+    assert epoch(values, checkout) == 240
+    assert sum(reads) > first
     checkout.close()

@@ -1,0 +1,48 @@
+"""Blocks that were fetched for samples which are read soon: each is given once, and they take bounded memory."""
+
+from __future__ import annotations
+
+import pickle
+
+from hangar_cloud.loaders.brought_blocks import BroughtBlocks
+
+NAMES = [(bytes([number]) * 16, number) for number in range(4)]
+
+
+def blocks(size: int):
+    return {name: memoryview(bytes([number]) * size) for number, name in enumerate(NAMES)}
+
+
+def test_who_takes_a_block_has_it_alone():
+    brought = BroughtBlocks(1000)
+    brought.keep(blocks(100))
+    assert brought.take(NAMES[:2]) == {name: blocks(100)[name] for name in NAMES[:2]}
+    assert brought.take(NAMES) == {name: blocks(100)[name] for name in NAMES[2:]}
+    assert brought.take(NAMES) == {}
+
+
+def test_no_more_is_held_than_there_is_room_for_and_what_is_taken_makes_room():
+    brought = BroughtBlocks(250)
+    brought.keep(blocks(100))
+    brought.keep(blocks(100))
+    assert list(brought.take(NAMES)) == NAMES[:2]
+    brought.keep(blocks(100))
+    assert len(brought.take(NAMES)) == 2
+
+
+def test_nothing_is_held_once_nobody_is_going_to_read_it():
+    brought = BroughtBlocks(400)
+    brought.keep(blocks(100))
+    brought.clear()
+    assert brought.take(NAMES) == {}
+    brought.keep(blocks(100))
+    assert len(brought.take(NAMES)) == 4
+
+
+def test_another_process_begins_without_any():
+    brought = BroughtBlocks(400)
+    brought.keep(blocks(100))
+    copy = pickle.loads(pickle.dumps(brought))
+    assert copy.take(NAMES) == {}
+    copy.keep(blocks(100))
+    assert len(copy.take(NAMES)) == 4
