@@ -21,7 +21,7 @@ class Row(NamedTuple):
         unit: what one of it is.
         ours: the work by hangar-cloud.
         peer: the same work by another, None where the bar is a time.
-        factor: the bar: as many times as fast as the peer (below 1: so much slower at most).
+        factor: the bar: as many times as fast as the peer (below 1: so much slower at most); 0 where none was set.
         seconds: the bar where there is no peer: at most so long.
         measure: what is measured where it is not seconds, such as bytes; the bar is at most so many.
     """
@@ -48,6 +48,7 @@ PEERS: Final[dict[str, list[str]]] = {
         "click<8.2",
         "setuptools<81",
     ],
+    "deeplake": ["deeplake", "numpy"],
     "lance": ["pylance", "numpy"],
     "icechunk": ["icechunk", "zarr", "numpy"],
     "numpy": ["numpy"],
@@ -92,6 +93,12 @@ def _load(name: str, function: str, who: str, theirs: str, factor: float) -> Row
 ROWS: Final = [
     _ingest("MNIST, one by one, and the commit", "image", "images_one_by_one", 10),
     _ingest("MNIST, by one call, and the commit", "image", "images_one_by_one", 25, "images_at_once"),
+    Row(
+        "MNIST, by one call, and the commit: Deep Lake",
+        "image",
+        Work(OURS, "work_ingest.py", "images_at_once"),
+        Work("deeplake", "peer_deeplake.py", "images_at_once"),
+    ),
     _ingest("50,000 labels", "label", "labels", 3),
     _ingest("50,000 labels, by one call", "label", "labels", 3, "labels_at_once"),
     _ingest("20,000 texts", "text", "texts", 20),
@@ -118,6 +125,12 @@ ROWS: Final = [
     ),
     _batches(
         "256 random images, uncompressed: Lance", "batch_uncompressed", Work("lance", "peer_lance.py", "batch"), 4
+    ),
+    _batches(
+        "256 random images, uncompressed: Deep Lake",
+        "batch_uncompressed",
+        Work("deeplake", "peer_deeplake.py", "batch"),
+        0,
     ),
     _batches(
         "256 random images, compressed: codec", "batch_compressed", Work(OURS, "work_read.py", "codec_alone"), 0.5

@@ -22,8 +22,10 @@ def line(row: Row, ours: float, peer: float | None) -> str:
         met, compared, bar = ours <= row.seconds, "", f"<= {human(row.seconds)}"
     else:
         ratio = peer / ours
-        met, compared, bar = ratio >= row.factor, f"{row.peer.who} {human(peer)} = {ratio:.2f}x", f">= {row.factor:g}x"
-    return f"{row.name:<44} {human(ours):>10} / {row.unit:<7} {compared:<28} {bar:<12} {_whether(met)}"
+        met, compared = ratio >= row.factor, f"{row.peer.who} {human(peer)} = {ratio:.2f}x"
+        bar = f">= {row.factor:g}x" if row.factor else "no bar"
+    found = "" if bar == "no bar" else _whether(met)
+    return f"{row.name:<44} {human(ours):>10} / {row.unit:<7} {compared:<28} {bar:<12} {found}".rstrip()
 
 
 def _whether(met: bool) -> str:

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")
 _IPV6_HOST = re.compile(r"://\[[0-9A-Fa-f:.%]+\]")
-_COMMON_SCHEMES = ("file", "s3", "gs", "gcs", "memory", "http", "https", "abfs")
+_COMMON_SCHEMES = ("file", "s3", "gs", "gcs", "memory", "http", "https", "az", "abfs")
 
 
 def open_store(url: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None) -> ObjectStore:
     """Return the store whose root is ``url``; nothing is asked over the network before its first use.
 
-    url: a folder, ``file://``, ``s3://bucket/prefix``, ``gs://bucket/prefix``, ``memory://name``,
-        ``http(s)://`` (read-only), or a URL of any other filesystem that fsspec knows.
+    url: a folder, ``file://``, ``s3://bucket/prefix``, ``gs://bucket/prefix``, ``az://container/prefix``,
+        ``memory://name``, ``http(s)://`` (read-only), or a URL of any other filesystem that fsspec knows.
     storage_options: what that filesystem's fsspec driver accepts, such as ``key``, ``secret``,
         ``endpoint_url`` for s3fs (whose names are taken for S3, though most requests are not sent by it) or ``token``
         for gcsfs. Local folders and ``memory://`` need none and ignore
@@ -74,6 +74,10 @@ def _open_remote(scheme: str, url: str, options: dict[str, Any]) -> ObjectStore:
         from hangar_cloud.backends.store.gcs import GcsStore
 
         return GcsStore(url, options)
+    if scheme in ("az", "abfs", "abfss"):
+        from hangar_cloud.backends.store.azure import AzureStore
+
+        return AzureStore(url, options)
     if scheme in ("http", "https"):
         from hangar_cloud.backends.store.http import HttpStore
 
@@ -94,7 +98,7 @@ def _require_known(scheme: str, url: str) -> None:
     guess = f" Did you mean {near[0]}://?" if near else ""
     raise UnsupportedStoreError(
         f"Cannot open {redact_url(url)!r}: there is no kind of store called {scheme}://.{guess} "
-        "Known are a plain folder, file://, s3://, gs://, abfs://, http(s):// and what other fsspec drivers "
+        "Known are a plain folder, file://, s3://, gs://, az://, http(s):// and what other fsspec drivers "
         "you install."
     )
 
