@@ -293,8 +293,9 @@ def told(folder: Path) -> Iterator[None]:
             yield
         except duckdb.Error as error:
             raise StagingError(
-                f"the staging area {folder} could not be used ({error}); what was staged before is kept. "
-                "Check that the disk is not full and that no other process writes to this repository"
+                f"the staging area {folder} could not be used ({error}); what was staged before is kept, and what "
+                "could not be written is tried again with the next write or commit. Check that the disk is not "
+                "full and that no other process writes to this repository"
             ) from error
 
 

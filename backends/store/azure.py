@@ -41,8 +41,7 @@ class AzureStore(FsspecStore):
 
     def _make_filesystem(self) -> Any:
         filesystem = super()._make_filesystem()
-        # Azure's SDK waits 15 seconds before it tries again, and tries a create again, which then fails on its own
-        # object. Trying again is ours.
+        # Azure's SDK waits 15 seconds before it tries again. Trying again is ours.
         policy = getattr(getattr(filesystem.service_client, "_config", None), "retry_policy", None)
         if policy is not None:
             policy.total_retries = 0

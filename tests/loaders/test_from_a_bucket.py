@@ -83,7 +83,7 @@ def test_a_part_that_is_here_is_not_fetched_again(bucket, s3_proxy):
     checkout.close()
 
 
-def test_a_purged_sample_is_told_where_it_comes_and_is_not_given_out_of_an_old_cache(bucket, s3_proxy, monkeypatch):
+def test_a_purged_sample_is_told_where_it_comes_beside_others_of_an_old_cache(bucket, s3_proxy, monkeypatch):
     monkeypatch.setattr(condemned, "SETTLE_SECONDS", 0.3)
     checkout = bucket("old cache").checkout()
     checkout["image"].get_batch(range(100))

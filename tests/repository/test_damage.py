@@ -15,7 +15,7 @@ from hangar_cloud import Repository
 from hangar_cloud.backends.store import open_store
 from hangar_cloud.catalog.sealed_json import seal, unseal
 from hangar_cloud.errors import CorruptDataError, HangarError, UnsupportedFormatError
-from tests.repository.making import add_commit, make_repository, read_all, same_columns
+from tests.repository.making import add_commit, make_repository, noise, read_all, same_columns
 
 NAMES_WHAT = re.compile(
     r"sample|pack|commit|pointer|record|hangar\.json|config\.toml|branch|format version|column", re.IGNORECASE
@@ -160,6 +160,25 @@ def test_a_damaged_sample_is_named_and_the_others_are_read(original, tmp_path):
     assert len(checkout["big"]) == 1
     assert all(np.array_equal(value, expected[commit]["packed"][key]) for key, value in checkout["packed"].items())
     checkout.close()
+
+
+@pytest.mark.parametrize("size", [20_000, 40_000, 100_000])
+def test_the_samples_before_a_damaged_one_come_first(tmp_path, size):
+    values = {key: noise(key, size) for key in range(40)}
+    repository = make_repository(tmp_path)
+    entry = repository._storage.commit(add_commit(repository, values, column="value")).columns["value"]
+    place = repository._storage.nodes.find(entry.root, entry.schema, 25).place
+    pack = next(file for file in objects(tmp_path) if file.stem == place.pack.hex())
+    data = bytearray(pack.read_bytes())
+    data[place.offset + place.stored // 2] ^= 1
+    pack.write_bytes(data)
+    column = Repository(tmp_path).checkout()["value"]
+    for read in (column.items, column.values, lambda: column.iter_batches(1)):
+        given = 0
+        with pytest.raises(CorruptDataError, match="column 'value', sample 25: "):
+            for _ in read():
+                given += 1
+        assert given == 25
 
 
 def test_a_damaged_record_names_column_and_sample(original, tmp_path):
