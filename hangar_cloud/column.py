@@ -279,7 +279,7 @@ class ColumnReader(BoxReading, BatchReading):
     def _read(self, waiting: Sequence[tuple[_Key, Found]]) -> Iterator[tuple[_Key, Any]]:
         try:
             payloads = self._payloads([key for key, _ in waiting], [found for _, found in waiting])
-        except (PurgedError, *UNREADABLE):
+        except UNREADABLE:
             # Those before what cannot be read are wanted first.
             yield from ((key, self._value(key, found)) for key, found in waiting)
             return

@@ -192,6 +192,8 @@ class WarmReads:
         digests, starts, sizes = (leaf.places[i][low:high] for i in (0, 4, 5))
         known, prefix = digests.tobytes(), self._entry.schema.prefix
         raw, begins = block.raw, starts.tolist()
+        if block.proven.issuperset(begins):
+            return
         payloads = [raw[start : start + size] for start, size in zip(begins, sizes.tolist(), strict=True)]
         if leaf.shapes:
             found = [sample_digest(prefix(leaf.row(low + i).shape), payload) for i, payload in enumerate(payloads)]

@@ -22,9 +22,19 @@ _ADVICE: Final = Advice(
 )
 _NO_CONTAINER: Final = "ContainerNotFound"
 _NO_CREDENTIALS: Final = "Must provide either a connection_string"
-_REFUSED: Final = frozenset({"AuthenticationFailed", "AuthorizationFailure", "InvalidAuthenticationInfo"})
+_REFUSED: Final = "failed to authenticate"
+_BY_TYPE_NAME: Final = {
+    "ResourceExistsError": Fault.EXISTS,
+    "ContainerNotFound": Fault.NO_BUCKET,
+    "ClientAuthenticationError": Fault.WRONG_CREDENTIALS,
+    "ServiceRequestError": Fault.UNREACHABLE,
+    "ServiceResponseError": Fault.TRANSIENT,
+}
 _CONNECT_SECONDS: Final = 10
 _READ_SECONDS: Final = 60
+# Of a whole request: a slow line takes minutes for some MiB.
+_MOST_SECONDS: Final = 24 * 3600
+_LOADED_IN: Final[dict[str, int]] = {}
 
 
 class AzureStore(FsspecStore):
@@ -64,9 +74,9 @@ class AzureStore(FsspecStore):
             return Fault.NO_BUCKET
         if isinstance(error, ValueError) and _NO_CREDENTIALS in str(error):
             return Fault.NO_CREDENTIALS
-        if getattr(error, "error_code", None) in _REFUSED:
+        if hasattr(error, "error_code") and _REFUSED in str(error):
             return Fault.WRONG_CREDENTIALS
-        return super()._classify(error)
+        return _BY_TYPE_NAME.get(type(error).__name__) or super()._classify(error)
 
     def _blobs(self) -> Any:
         """The container as obstore reads it, None where it is left to adlfs."""
@@ -77,9 +87,6 @@ class AzureStore(FsspecStore):
             container = self._full("").partition("/")[0]
             self._reader = process, _opened(container, self._filesystem()) if alone else None
         return self._reader[1]
-
-
-_LOADED_IN: Final[dict[str, int]] = {}
 
 
 def obstore_settings(filesystem: Any) -> dict[str, Any] | None:
@@ -116,7 +123,8 @@ def _opened(container: str, filesystem: Any) -> Any:
         return None
     options: Any = {
         "connect_timeout": f"{_CONNECT_SECONDS}s",
-        "timeout": f"{_READ_SECONDS}s",
+        "read_timeout": f"{_READ_SECONDS}s",
+        "timeout": f"{_MOST_SECONDS}s",
         "allow_http": settings["endpoint"].startswith("http://"),
     }
     return Container(container, config=settings, client_options=options, retry_config={"max_retries": 0})

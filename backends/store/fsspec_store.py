@@ -46,12 +46,7 @@ _BY_TYPE: tuple[tuple[tuple[type[BaseException], ...], Fault], ...] = (
 )
 
 _BY_TYPE_NAME = {
-    "ResourceExistsError": Fault.EXISTS,
-    "ContainerNotFound": Fault.NO_BUCKET,
-    "ClientAuthenticationError": Fault.WRONG_CREDENTIALS,
     "ClientConnectorError": Fault.UNREACHABLE,
-    "ServiceRequestError": Fault.UNREACHABLE,
-    "ServiceResponseError": Fault.TRANSIENT,
     "ServerDisconnectedError": Fault.TRANSIENT,
     "ClientPayloadError": Fault.TRANSIENT,
 }

@@ -5,11 +5,9 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING, Any, Final
 
-from infra.local.server_process import ServerPackageMissingError, ServerProcess, answers, free_ports
+from infra.local.server_process import RunsInBlock, ServerPackageMissingError, ServerProcess, answers, free_ports
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from typing_extensions import Self
 
 ACCOUNT: Final = "devstoreaccount1"
@@ -17,7 +15,7 @@ KEY: Final = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1S
 """Those that every Azurite has: https://learn.microsoft.com/azure/storage/common/storage-use-azurite."""
 
 
-class AzuriteServer:
+class AzuriteServer(RunsInBlock):
     """An Azurite with one container ready; a context manager.
 
     url: ``az://<container>``. endpoint: ``http://127.0.0.1:<port>/<account>``. storage_options: for adlfs.
@@ -61,11 +59,3 @@ class AzuriteServer:
 
     def stop(self) -> None:
         self.process.stop()
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()

@@ -6,15 +6,13 @@ import json
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
-from infra.local.server_process import ServerPackageMissingError, ServerProcess, answers, free_ports
+from infra.local.server_process import RunsInBlock, ServerPackageMissingError, ServerProcess, answers, free_ports
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from typing_extensions import Self
 
 
-class FakeGcsServer:
+class FakeGcsServer(RunsInBlock):
     """A fake-gcs-server with one bucket ready; a context manager.
 
     url: ``gs://<bucket>``. endpoint: ``http://127.0.0.1:<port>``. storage_options: for gcsfs. Unlike the
@@ -72,14 +70,6 @@ class FakeGcsServer:
         )
         urllib.request.urlopen(request, timeout=10).close()  # noqa: S310
         return f"gs://{name}"
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
 
 def _find_program() -> str:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urlsplit
 
-if TYPE_CHECKING:
-    from types import TracebackType
+from infra.local.server_process import RunsInBlock
 
+if TYPE_CHECKING:
     from typing_extensions import Self
 
 Matcher = Callable[[str, str], bool]
@@ -45,7 +45,7 @@ class Message:
         return self.head + self.body
 
 
-class DelayingProxy:
+class DelayingProxy(RunsInBlock):
     """Forwards HTTP requests to ``target`` (``http://host:port``); a context manager, listening on a free port.
 
     url: where it listens. delay: seconds that each answer is held back. requests: how many by method.
@@ -86,14 +86,6 @@ class DelayingProxy:
                 with suppress(OSError):
                     each.shutdown(socket.SHUT_RDWR)
         self._thread.join(5)
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def reset(self) -> None:
         """Set all counts to zero and forget all rules."""

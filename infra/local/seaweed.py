@@ -9,7 +9,7 @@ import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from infra.local.server_process import ServerPackageMissingError, ServerProcess, answers, free_ports
+from infra.local.server_process import RunsInBlock, ServerPackageMissingError, ServerProcess, answers, free_ports
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -32,7 +32,7 @@ _READER_KEY = "hangar-reader"
 _READER_SECRET = "hangar-reader-secret"  # noqa: S105
 
 
-class SeaweedS3Server:
+class SeaweedS3Server(RunsInBlock):
     """A SeaweedFS server with one bucket ready; a context manager.
 
     url: ``s3://<bucket>``. endpoint: ``http://127.0.0.1:<port>``. storage_options: for s3fs, may do
@@ -84,14 +84,6 @@ class SeaweedS3Server:
 
     def stop(self) -> None:
         self.process.stop()
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def _command(self, program: str, ports: list[int]) -> list[str]:
         folder = self.process.folder

@@ -15,11 +15,15 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from types import TracebackType
+
+    from typing_extensions import Self
 
 _PR_SET_PDEATHSIG = 1
 
@@ -42,6 +46,26 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+class RunsInBlock(ABC):
+    """What runs from the beginning of a ``with`` block to its end."""
+
+    @abstractmethod
+    def start(self) -> Self:
+        """Start it, and return once it can be used."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End it."""
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
 
 
 class ServerProcess:

@@ -8,7 +8,7 @@ import threading
 import numpy as np
 import pytest
 
-from hangar_cloud import Repository
+from hangar_cloud import Repository, warm_reads
 from hangar_cloud.catalog.leaf_blocks import block_around, block_name, block_rows
 from hangar_cloud.errors import CorruptDataError, InvalidArgumentError
 from tests.project.source_rules import ROOT
@@ -423,3 +423,12 @@ def test_one_key_is_not_taken_for_many(made, keys):
                 continue
             with pytest.raises(InvalidArgumentError, match="sequence of sample keys"):
                 read(keys)
+
+
+@pytest.mark.parametrize("name", ["text", "pixels", "points"])
+def test_what_was_compared_with_its_digest_is_not_compared_again(made, name, monkeypatch):
+    column = column_of(made, name)
+    list(column.values())
+    monkeypatch.setattr(warm_reads, "sample_digests", None)
+    monkeypatch.setattr(warm_reads, "sample_digest", None)
+    list(column.values())
