@@ -82,7 +82,7 @@ class Arenas:
             number, start = self._map(owner)
             return (number << OFFSET_BITS) + np.frombuffer(raw, np.uint8).ctypes.data - start, raw, []
         size = len(raw)
-        with self._lock:
+        with self._lock.lock:
             dropped: list[BlockName] = []
             number, chunk = self._room(size, dropped)
             start, chunk.used = chunk.used, chunk.used + size
@@ -116,14 +116,14 @@ class Arenas:
 
     def drop_map(self, owner: Any) -> None:
         """Let go of a memory map: the file of one that was evicted takes room on the disk until then."""
-        with self._lock:
+        with self._lock.lock:
             known = self._maps.pop(id(owner), None)
             if known is not None:
                 self._drop(known[0])
 
     def forget(self) -> None:
         """Drop everything."""
-        with self._lock:
+        with self._lock.lock:
             self._arenas.clear()
             self.memory.clear()
             self._chunks.clear()
@@ -132,7 +132,7 @@ class Arenas:
 
     def _map(self, owner: mmap.mmap) -> tuple[int, int]:
         """Number and address of the arena of a memory map."""
-        with self._lock:
+        with self._lock.lock:
             known = self._maps.get(id(owner))
             if known is None:
                 number = self._add(_Arena(np.frombuffer(owner, np.uint8)))

@@ -27,11 +27,13 @@ class Arriving:
         """
         over = threading.Event()
         mine = over, threading.get_ident(), os.getpid()
-        taken = [name for name in names if self._take(name, mine)]
+        # All of them are given up in the end: Control-C may come before it is known which were taken, and callers take
+        # theirs out of what they gave.
+        asked = list(names)
         try:
-            yield taken
+            yield [name for name in asked if self._take(name, mine)]
         finally:
-            for name in taken:
+            for name in asked:
                 if self._coming.get(name) is mine:
                     del self._coming[name]
             over.set()

@@ -12,23 +12,21 @@ from weakref import WeakSet
 
 
 class ForkLock:
-    """A lock for ``with`` blocks that are short and change nothing half."""
+    """A lock for work that is short and changes nothing half, as ``with turn.lock:``.
 
-    __slots__ = ("__weakref__", "_lock")
+    Not ``with turn:``, since Control-C may come within methods of ours, which then leave it locked; it cannot come
+    within those of Python's own lock.
+    """
+
+    __slots__ = ("__weakref__", "lock")
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self.renew()
         _locks.add(self)
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
 
     def renew(self) -> None:
         """Be free, whoever held it."""
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
 
 
 class ForkTurn:

@@ -88,7 +88,7 @@ class LocalFiles:
 
     def forget(self, path: Path) -> None:
         """Drop what is held open of a file that was removed or replaced."""
-        with self._lock:
+        with self._lock.lock:
             dropped = self._maps.pop(path, None)
             self._descriptors.pop(path, None)
         if dropped is not None:
@@ -96,7 +96,7 @@ class LocalFiles:
 
     def forget_removed(self) -> None:
         """Drop what is held open of files that somebody removed: until then their bytes stay on the disk."""
-        with self._lock:
+        with self._lock.lock:
             held = [*self._maps, *self._descriptors]
         for path in held:
             if not path.exists():
@@ -104,14 +104,14 @@ class LocalFiles:
 
     def forget_all(self) -> None:
         """Drop everything held open."""
-        with self._lock:
+        with self._lock.lock:
             dropped = list(self._maps.values())
             self._maps.clear()
             self._descriptors.clear()
         self._tell(dropped)
 
     def _descriptor(self, path: Path) -> _Descriptor:
-        with self._lock:
+        with self._lock.lock:
             descriptor = self._descriptors.get(path)
             if descriptor is None:
                 descriptor = self._descriptors[path] = _Descriptor(path)
@@ -132,7 +132,7 @@ class LocalFiles:
         finally:
             os.close(number)
         dropped = []
-        with self._lock:
+        with self._lock.lock:
             self._maps[path] = mapped
             while len(self._maps) > _OPEN_LIMIT:
                 dropped.append(self._maps.popitem(last=False)[1])

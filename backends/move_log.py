@@ -57,7 +57,7 @@ class MoveLog:
         Args:
             read: gives the bytes of objects, None where there is no such object.
         """
-        with self._lock:
+        with self._lock.lock:
             before, window = self.next, _FIRST_LOOK
             while True:
                 numbers = range(self.next, self.next + window)

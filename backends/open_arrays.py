@@ -56,7 +56,7 @@ class SparseArray:
 
     def put(self, tiles: Mapping[int, bytes | memoryview]) -> None:
         """Take in tiles, whose bytes were verified, by number. Raises StoreError if there is no room."""
-        with told_of_folders(), self._lock, self._file.open("r+b") as file:
+        with told_of_folders(), self._lock.lock, self._file.open("r+b") as file:
             for number, data in tiles.items():
                 file.seek(self.head.span(number)[0])
                 file.write(data)
@@ -66,7 +66,7 @@ class SparseArray:
 
     def read(self, sample: int, lows: Sequence[int], highs: Sequence[int]) -> Elements:
         """A box of a sample by its number, all of whose tiles are here. The shape is as `OpenArray.read` has it."""
-        with self._lock:
+        with self._lock.lock:
             box: Elements = self._array.read(lows, highs, slice(sample, sample + 1))[0]
             return box
 
@@ -105,12 +105,12 @@ class OpenArrays:
 
     def forget(self) -> None:
         """Close those that are not in use."""
-        with self._lock:
+        with self._lock.lock:
             self._leave_parents()
             self._drop(0, 0)
 
     def _take(self, name: Name) -> SparseArray | None:
-        with self._lock:
+        with self._lock.lock:
             self._leave_parents()
             array = self._arrays.get(name)
             if array is not None:
@@ -120,7 +120,7 @@ class OpenArrays:
 
     def _add(self, name: Name, head: ArrayHead) -> SparseArray:
         made = SparseArray(head)
-        with self._lock:
+        with self._lock.lock:
             array = self._arrays.setdefault(name, made)
             array.users += 1
         if array is not made:
@@ -128,7 +128,7 @@ class OpenArrays:
         return array
 
     def _give_back(self, array: SparseArray) -> None:
-        with self._lock:
+        with self._lock.lock:
             array.users -= 1
             self._drop(MOST_ARRAYS, MOST_BYTES)
 

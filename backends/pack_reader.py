@@ -185,7 +185,7 @@ class PackReader:
         if block.spot and self.arenas.holds(block.spot):
             return block.spot
         block.spot, block.raw, dropped = self.arenas.place(block.raw, name)
-        with self._lock:
+        with self._lock.lock:
             # A block that stayed would keep all of its chunk in memory.
             for old in dropped:
                 gone = self.decoded.pop(old, None)
@@ -295,12 +295,12 @@ class PackReader:
 
     def keep_at_most(self, limit: int) -> None:
         """Drop the decoded blocks that were kept first, until they are no more than so many bytes."""
-        with self._lock:
+        with self._lock.lock:
             self._drop_to(limit)
 
     def forget(self) -> None:
         """Drop decoded blocks and open staging files."""
-        with self._lock:
+        with self._lock.lock:
             self.decoded.clear()
             self.decoded_bytes = 0
         self.arenas.forget()
@@ -355,7 +355,7 @@ class PackReader:
     def _remember(self, samples: Mapping[BlockName, PackedSample], raws: Sequence[memoryview]) -> Blocks:
         """Keep decoded blocks in memory, each with a sample that was compared; those of big samples are not kept."""
         blocks = {name: DecodedBlock(raw, samples[name]) for name, raw in zip(samples, raws, strict=True)}
-        with self._lock:
+        with self._lock.lock:
             for name, block in blocks.items():
                 size = len(block.raw)
                 if size <= SHARED_BLOCK_LIMIT:

@@ -45,7 +45,7 @@ class CommitsAhead:
 
         What is damaged or missing is left out, and who needs it is told when it is read by itself.
         """
-        with self._lock:
+        with self._lock.lock:
             self._asked += 1
             return {} if self._asked <= _PATIENCE else self._fetch(digest)
 

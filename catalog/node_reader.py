@@ -264,7 +264,7 @@ class NodeReader:
 
     def forget(self) -> None:
         """Drop every decoded node."""
-        with self._lock:
+        with self._lock.lock:
             self._nodes.clear()
             self._weights.clear()
             self._bytes = 0
@@ -291,7 +291,7 @@ class NodeReader:
         return Span(ref.first, end, _leaf_name(ref, schema), rank)
 
     def _remember(self, name: bytes, node: Node) -> Node:
-        with self._lock:
+        with self._lock.lock:
             if name not in self._nodes:
                 self._nodes[name] = node
                 self._weigh(name, node.nbytes if isinstance(node, Leaf) else _INNER_BYTES * len(node))
@@ -301,7 +301,7 @@ class NodeReader:
 
     def _grown(self, name: bytes, leaf: Leaf, added: int) -> None:
         """Take note that more of a leaf is kept than when it was read."""
-        with self._lock:
+        with self._lock.lock:
             if self._nodes.get(name) is leaf:
                 self._weigh(name, added)
 

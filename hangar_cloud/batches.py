@@ -13,14 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from hangar_cloud.backends.errors import CorruptDataError
-from hangar_cloud.backends.pack_reader import UNREADABLE
 from hangar_cloud.backends.values import SampleValue
 from hangar_cloud.catalog.keys import RowKey
 from hangar_cloud.catalog.leaf import Leaf
-from hangar_cloud.catalog.leaf_blocks import row_samples
 from hangar_cloud.catalog.working_set import Found
 from hangar_cloud.errors import InvalidArgumentError, SampleNotFoundError
 from hangar_cloud.fetching_ahead import FetchingAhead, require_keys
+from hangar_cloud.long_batches import long_batches
 from hangar_cloud.prefetching import Prefetch
 from hangar_cloud.reading import read_ahead_bytes, read_memory_bytes
 from hangar_cloud.row_spots import RowSpots
@@ -126,6 +125,9 @@ class BatchReading(FetchingAhead):
         if rows is None:
             yield from self._batches_of((key for key, _ in self._iterate()), size, least)
             return
+        if rows.sample_size > MOST_SHARED:
+            yield from long_batches(self, size, least)
+            return
         keys: list[Any] = []
         parts: list[npt.NDArray[np.void]] = []
         with self._ahead_in_order() as ahead:
@@ -154,18 +156,7 @@ class BatchReading(FetchingAhead):
     def _items_between(self, rows: RowSpots, leaf: Leaf, first: int, start: int, end: int) -> npt.NDArray[np.void]:
         """The payloads of rows of a leaf, as `_items_of` gives those of keys."""
         items = self._items_here(rows, leaf, first, start, end)
-        return self._read_rows(leaf, start, end) if items is None else items
-
-    def _read_rows(self, leaf: Leaf, start: int, end: int) -> npt.NDArray[np.void]:
-        """The payloads of rows of a leaf, from wherever they are."""
-        samples = row_samples(leaf, self._entry.schema, start, end)
-        if samples is not None:
-            with suppress(*UNREADABLE):
-                payloads = self._packs.read_many(samples)
-                if all(len(data) == self._entry.schema.fixed_size for data in payloads):
-                    return self._joined(payloads)
-        # The error is to be about the sample that fails.
-        return self._read_items(leaf.keys[start:end])
+        return self._read_items(leaf.keys[start:end]) if items is None else items
 
     def _items_here(self, rows: RowSpots, leaf: Leaf, first: int, start: int, end: int) -> npt.NDArray[np.void] | None:
         """The same where they can be gathered from memory, after what is not there was brought there; else None."""

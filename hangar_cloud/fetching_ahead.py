@@ -25,6 +25,7 @@ from hangar_cloud.storage import Storage
 _KEYS_AT_ONCE: Final = 1024
 # So many reads of the row behind the last one are taken for reading in order.
 _STREAK: Final = 3
+_LOOK_BYTES: Final = 16 * 1024 * 1024
 # All but one part in so many is most of a column.
 _REST_SHARE: Final = 4
 
@@ -91,26 +92,27 @@ class FetchingAhead:
         return not (self._storage.offline or self._storage.holds_everything)
 
     @contextmanager
-    def _ahead_in_order(self, row: int = 0) -> Iterator[Prefetch | None]:
-        """Fetch what is to be read in order from a row on, while the block lasts; None where there is nothing to fetch.
+    def _ahead_in_order(self, hold: bool = False) -> Iterator[Prefetch | None]:
+        """Fetch what is to be read in order while the block lasts; None where there is nothing to fetch.
 
-        Whoever reads says how far they are, by `Prefetch.at`.
+        Whoever reads says how far they are, by `Prefetch.at`, and finds what was fetched in `Prefetch.held` if told so.
         """
-        ahead = self._read_ahead_from(row)
+        ahead = self._read_ahead_from(0, hold)
         try:
             yield ahead
         finally:
             if ahead is not None:
                 ahead.cancel()
 
-    def _read_ahead_from(self, row: int) -> Prefetch | None:
+    def _read_ahead_from(self, row: int, hold: bool = False) -> Prefetch | None:
         window = read_ahead_bytes()
         while window and not self._packs.keeps(4 * window):
             # What a small cache loses before it is read would be fetched twice.
             window //= 2
         if not window or not self._can_fetch or row >= self._entry.count:
             return None
-        return Prefetch(self._parts_from(row, self._entry, part_sizes(window)), self._packs, self._still_open, window)
+        parts = self._parts_from(row, self._entry, part_sizes(window))
+        return Prefetch(parts, self._packs, self._still_open, window, hold)
 
     def _follow(self, first: int, end: int) -> None:
         """Rows from `first` to before `end` were read, and were not in memory before: if that is in order, go ahead."""
@@ -166,25 +168,37 @@ class FetchingAhead:
                 yield leaf, row
 
     def _parts_from(self, row: int, entry: ColumnEntry, sizes: Iterator[int]) -> Iterator[Part]:
-        """All that is not here, from a row on; a part for each leaf at least, which brings the leaf too."""
-        first = 0
+        """All that is not here, from a row on; a part for each leaf at least, which brings the leaf too.
+
+        Long samples are looked at some at a time, as everybody else waits meanwhile.
+        """
+        first, rows = 0, max(_LOOK_BYTES // (entry.schema.fixed_size or 1), 1)
         for ref in self._nodes.leaves(entry.root):
             end = first + ref.count
             if end > row:
                 leaf = self._nodes.leaf(ref, entry.schema)
-                parts = list(parts_of(self._absent_blocks(leaf, max(row - first, 0)), sizes))
-                step = (end - max(row, first)) / (len(parts) or 1)
-                # About where its rows end: blocks follow each other in the order of rows where they were written so.
-                yield from (part._replace(end=end - int(step * (len(parts) - 1 - i))) for i, part in enumerate(parts))
-                if not parts:
-                    yield Part([], 0, end)
+                start = max(row - first, 0)
+                while start < len(leaf):
+                    stop = min(start + rows, len(leaf))
+                    yield from self._parts_of_rows(leaf, start, stop, first, sizes)
+                    start = stop
             first = end
 
-    def _absent_blocks(self, leaf: Leaf, start: int) -> list[PackedSample]:
-        """A sample of each block that a leaf's rows from `start` on refer to and that is not on this machine."""
+    def _parts_of_rows(self, leaf: Leaf, start: int, stop: int, first: int, sizes: Iterator[int]) -> Iterator[Part]:
+        """What is not here of some rows of a leaf, before which there are `first` others."""
+        absent, done = self._absent_blocks(leaf, start, stop), 0
+        for part in parts_of(absent, sizes):
+            done += len(part.samples)
+            # About where its rows end: where all blocks are absent, and each has as many rows.
+            yield part._replace(end=first + start + (stop - start) * done // len(absent))
+        if not absent:
+            yield Part([], 0, first + stop)
+
+    def _absent_blocks(self, leaf: Leaf, start: int, stop: int) -> list[PackedSample]:
+        """A sample of each block that rows of a leaf refer to and that is not on this machine."""
         if all(self._packs.is_whole(pack) for pack in leaf.packs()):
             return []
-        return self._packs.absent(block_samples(leaf, self._entry.schema, start))
+        return self._packs.absent(block_samples(leaf, self._entry.schema, start, stop))
 
 
 def require_keys(keys: object) -> None:

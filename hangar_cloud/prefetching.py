@@ -6,13 +6,16 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from hangar_cloud.backends.background import BACKGROUND
 from hangar_cloud.backends.blocks import Place
+from hangar_cloud.backends.errors import HangarError
 from hangar_cloud.backends.fork_lock import ForkLock
 from hangar_cloud.backends.pack_reader import PackedSample, PackReader
 from hangar_cloud.backends.store.ranges import DEFAULT_JOIN_GAP
+from hangar_cloud.brought_blocks import BroughtBlocks
 
 _FIRST_BYTES: Final = 1024 * 1024
 _MOST_PARTS: Final = 16
@@ -43,11 +46,18 @@ class Prefetch:
         wanted: asked before each request, whether to go on.
         window: fetch at most so many bytes beyond the row that was last told of by `at` (fewer at first, in case little
             is read); None for no bound.
+        hold: have twice as many bytes of what was fetched in `held` until somebody takes them.
     """
 
     def __init__(
-        self, parts: Iterator[Part], packs: PackReader, wanted: Callable[[], bool], window: int | None = None
+        self,
+        parts: Iterator[Part],
+        packs: PackReader,
+        wanted: Callable[[], bool],
+        window: int | None = None,
+        hold: bool = False,
     ) -> None:
+        self.held: BroughtBlocks[PackedSample] | None = BroughtBlocks(2 * (window or 0)) if hold else None
         self._parts = parts
         self._packs = packs
         self._wanted = wanted
@@ -55,8 +65,10 @@ class Prefetch:
         self._window = window if window is None else min(window, _FIRST_BYTES)
         self._lock = ForkLock()
         self._planning = ForkLock()
+        self._wanted_now: deque[Part] = deque()
         self._ahead: deque[Part] = deque()
         self._bytes = 0
+        self._want = self._taken = 0
         self._running = 0
         self._ended = False
         self._over = threading.Event()
@@ -74,19 +86,32 @@ class Prefetch:
 
     def cancel(self) -> None:
         """Send no further request."""
-        with self._lock:
+        with self._lock.lock:
             self._ended = True
             if not self._running:
                 self._over.set()
 
     def at(self, row: int) -> None:
         """Rows before this one were read: as much more may be fetched."""
-        with self._lock:
-            while self._ahead and self._ahead[0].end <= row:
-                self._bytes -= self._ahead.popleft().nbytes
+        with self._lock.lock:
+            self._is_wanted(row)
+            while self._wanted_now and self._wanted_now[0].end <= row:
+                self._wanted_now.popleft()
                 if self._window is not None and self._most is not None:
                     self._window = min(self._window * 2, self._most)
         self._start()
+
+    def help(self, row: int) -> None:
+        """Fetch what comes before a row, which is wanted now, together with the background.
+
+        It returns when all of it is here or on its way. What goes wrong is told when it is read.
+        """
+        with self._lock.lock:
+            self._is_wanted(row)
+        self._start()
+        with suppress(HangarError):
+            while self._is_mine and self._taken < row and (part := self._take()) and part is not _NOTHING:
+                self._fetch(part)
 
     @property
     def _is_mine(self) -> bool:
@@ -96,7 +121,7 @@ class Prefetch:
     def _start(self) -> None:
         if not self._is_mine:
             return
-        with self._lock:
+        with self._lock.lock:
             while not self._ended and self._running < _LANES and self._has_room():
                 if not BACKGROUND.submit(self._go_on):
                     self._ended = True
@@ -116,7 +141,7 @@ class Prefetch:
                 self._fetch(part)
             ended = part is None
         finally:
-            with self._lock:
+            with self._lock.lock:
                 self._running -= 1
                 self._ended = self._ended or ended
                 if self._ended and not self._running:
@@ -125,24 +150,42 @@ class Prefetch:
 
     def _take(self) -> Part | None:
         """The next part, an empty one where it has to wait for `at`; None at the end."""
-        with self._planning:
+        with self._planning.lock:
             if self._ended or not self._wanted():
                 return None
             if not self._has_room():
                 return _NOTHING
             part = next(self._parts, None)
-            if part is not None and self._window is not None:
-                with self._lock:
-                    self._ahead.append(part)
-                    self._bytes += part.nbytes
+            if part is not None:
+                with self._lock.lock:
+                    self._note(part)
             return part
+
+    def _note(self, part: Part) -> None:
+        """Count a part that is going to be fetched."""
+        self._taken = max(self._taken, part.end)
+        if self._window is not None:
+            self._ahead.append(part)
+            self._bytes += part.nbytes
+            self._is_wanted(self._want)
+
+    def _is_wanted(self, row: int) -> None:
+        """Parts before a row are not ahead any more."""
+        self._want = max(self._want, row)
+        while self._ahead and self._ahead[0].end <= self._want:
+            part = self._ahead.popleft()
+            self._bytes -= part.nbytes
+            self._wanted_now.append(part)
 
     def _fetch(self, part: Part) -> None:
         absent = {sample.place[:2]: sample for sample in self._packs.absent(part.samples)}
         with self._packs.arriving.bringing(absent) as mine:
             # What somebody is fetching already is left to them: waiting for it here might be waiting for each other.
             if mine:
-                self._packs.read_many([absent[name] for name in mine])
+                samples = [absent[name] for name in mine]
+                payloads = self._packs.read_many(samples)
+                if self.held is not None:
+                    self.held.keep(dict(zip(samples, payloads, strict=True)))
 
 
 def part_sizes(window: int) -> Iterator[int]:

@@ -130,7 +130,7 @@ class RowSpots:
         """Learn the keys of a leaf whose first row is number `first`."""
         if not self.useful or first in self._leaves:
             return
-        with self._lock:
+        with self._lock.lock:
             if self._nbytes > self._limit:
                 self._runs, self._run_list, self._named = _NO_RUNS, ([], [], []), {}
                 self._leaves.clear()

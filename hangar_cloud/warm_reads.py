@@ -226,7 +226,7 @@ class WarmReads:
         span = self._nodes.span(self._entry.root, self._entry.schema, key)
         if span is None:
             return
-        with self._lock:
+        with self._lock.lock:
             i = bisect_right(self._firsts, encoded)
             # In this order, so that whoever reads meanwhile finds a span for each first key.
             self._spans.insert(i, span)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import threading
 
+import pytest
+
 from hangar_cloud.backends.arriving import Arriving
 
 A, B, C = ((b"pack" * 4, offset) for offset in (8, 100, 200))
@@ -78,3 +80,24 @@ def test_a_forked_child_brings_what_its_parent_was_bringing():
     end.set()
     bringing.join(60)
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_who_is_interrupted_while_taking_blocks_leaves_none_behind(monkeypatch):
+    arriving = Arriving()
+
+    def interrupted(self, name, mine, take=Arriving._take):
+        taken = take(self, name, mine)
+        if name[1] == 2:
+            raise KeyboardInterrupt
+        return taken
+
+    names = [(b"p" * 16, number) for number in range(4)]
+    with monkeypatch.context() as patch:
+        patch.setattr(Arriving, "_take", interrupted)
+        with pytest.raises(KeyboardInterrupt), arriving.bringing(names):
+            pass
+    other = threading.Thread(target=arriving.wait, args=(names,), daemon=True)
+    other.start()
+    other.join(20)
+    assert not other.is_alive()
+    assert not arriving._coming

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import threading
 import time
 from functools import partial
+
+import numpy as np
 
 from hangar_cloud.backends.background import MOST_THREADS, Background
 from hangar_cloud.backends.fork_lock import ForkLock
@@ -48,7 +52,7 @@ def test_what_another_thread_held_is_free_in_a_forked_child():
     background, lock, gate, held = Background(1), ForkLock(), threading.Event(), threading.Event()
 
     def hold():
-        with lock:
+        with lock.lock:
             held.set()
             gate.wait(60)
 
@@ -57,8 +61,31 @@ def test_what_another_thread_held_is_free_in_a_forked_child():
     child = os.fork()
     if not child:
         done = threading.Event()
-        with lock:
+        with lock.lock:
             background.submit(done.set)
         os._exit(0 if done.wait(20) else 1)
     assert os.waitpid(child, 0)[1] == 0
     gate.set()
+
+
+def test_control_c_leaves_no_lock_behind():
+    """Methods of ours were left between taking the lock and the block: half of all interrupts kept it locked."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before, locked = signal.signal(signal.SIGALRM, interrupt), 0
+    random = np.random.default_rng(0)
+    try:
+        for _ in range(300):
+            turn = ForkLock()
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-4, 1e-3))
+                while True:
+                    with turn.lock:
+                        pass
+            locked += turn.lock.locked()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert locked == 0

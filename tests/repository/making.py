@@ -23,6 +23,13 @@ def make_repository(place: Any, **options: Any) -> Repository:
     return repository
 
 
+def clone_of(source: Path, folder: Path) -> Repository:
+    """A clone of a repository in a folder, that has neither records nor samples."""
+    clone = Repository(folder, exists=False)
+    clone.clone("Clone", "clone@example.org", str(source))
+    return clone
+
+
 def add_commit(repository: Repository, samples: dict[Any, Any], *, column: str = "array", branch: str = "") -> str:
     """Write samples into a column (made from the first of them if it is missing) and commit."""
     checkout = repository.checkout(write=True, branch=branch)

@@ -14,7 +14,7 @@ from hangar_cloud import Repository, set_read_ahead, set_read_memory
 from hangar_cloud.backends.store import CountingStore
 from hangar_cloud.errors import InvalidArgumentError
 from hangar_cloud.reading import READ_AHEAD_BYTES, READ_MEMORY_BYTES
-from tests.repository.making import add_commit, counted, make_repository, noise, same
+from tests.repository.making import add_commit, clone_of, counted, make_repository, noise, same
 
 COUNT = 3000
 
@@ -57,9 +57,7 @@ def source(tmp_path_factory):
 @pytest.fixture
 def clone(source, tmp_path):
     """A clone of it that has neither records nor samples."""
-    made = Repository(tmp_path / "clone", exists=False)
-    made.clone("Clone", "clone@example.org", str(source))
-    return made
+    return clone_of(source, tmp_path / "clone")
 
 
 @pytest.fixture
@@ -315,8 +313,7 @@ def test_random_batches_that_brought_most_of_a_column_have_the_rest_fetched(tmp_
     column.update({n: noise(n, 1000) for n in range(8000)})
     writer.commit("many leaves")
     writer.close()
-    clone = Repository(tmp_path / "clone", exists=False)
-    clone.clone("Clone", "clone@example.org", str(tmp_path / "many"))
+    clone = clone_of(tmp_path / "many", tmp_path / "clone")
     set_read_ahead(nbytes)
     column = clone.checkout()["images"]
     counts = [ref.count for ref in column._nodes.leaves(column._entry.root)]

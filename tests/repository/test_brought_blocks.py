@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 
-from hangar_cloud.loaders.brought_blocks import BroughtBlocks
+from hangar_cloud.brought_blocks import BroughtBlocks
 
 NAMES = [(bytes([number]) * 16, number) for number in range(4)]
 

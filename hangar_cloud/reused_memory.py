@@ -1,0 +1,73 @@
+"""Memory for arrays that are given away and, once nobody has them any more, used again.
+
+Fresh memory is cleared by the system page by page, and in a virtual machine often asked of the host first: for batches
+of large samples that takes longer than to copy them.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+_LEAST_BYTES: Final = 1024 * 1024
+# No piece is taken for an array of less than this share of it.
+_SHARE: Final = 2
+
+
+class ReusedMemory:
+    """Pieces of memory that are free again. Safe to use from many threads.
+
+    Args:
+        most: free pieces are held up to so many bytes.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._free: deque[npt.NDArray[np.uint8]] = deque()
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
+        """An array that nobody else has, with whatever stands in it; its memory comes back when all its views went."""
+        nbytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        if nbytes < _LEAST_BYTES or np.dtype(dtype).hasobject:
+            return np.empty(shape, dtype)
+        piece = self._taken(nbytes)
+        if piece is None:
+            piece = np.empty(nbytes, np.uint8)
+        # All views of it keep this array alive: numpy looks through to what owns the memory, but not through this view.
+        whole = np.frombuffer(piece.data[:nbytes], dtype)
+        weakref.finalize(whole, self._give_back, piece).atexit = False
+        return whole.reshape(shape)
+
+    def _taken(self, nbytes: int) -> npt.NDArray[np.uint8] | None:
+        for _ in range(len(self._free)):
+            try:
+                piece = self._free.popleft()
+            except IndexError:  # another thread took the last one
+                return None
+            if nbytes <= len(piece) <= nbytes * _SHARE:
+                return piece
+            self._free.append(piece)
+        return None
+
+    def _give_back(self, piece: npt.NDArray[np.uint8]) -> None:
+        # Without a lock: this may be called by the garbage collector, in the midst of anything.
+        self._free.append(piece)
+        while self._free_bytes() > self._most:
+            try:
+                self._free.popleft()
+            except IndexError:
+                return
+
+    def _free_bytes(self) -> int:
+        while True:
+            try:
+                return sum(map(len, self._free))
+            except RuntimeError:  # it changed meanwhile
+                continue
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ReusedMemory, (self._most,)

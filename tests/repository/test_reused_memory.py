@@ -1,0 +1,148 @@
+"""Memory of batches is used again once nobody has any of it, and never before."""
+
+from __future__ import annotations
+
+import gc
+import pickle
+import threading
+from collections import deque
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hangar_cloud.reused_memory import ReusedMemory
+
+MIB = 1024 * 1024
+SHAPE = (4, MIB)
+
+
+def address(array: np.ndarray) -> int:
+    return array.__array_interface__["data"][0]
+
+
+def test_memory_that_went_is_given_again():
+    memory = ReusedMemory(16 * MIB)
+    array = memory.empty(SHAPE, np.uint8)
+    before = address(array)
+    del array
+    again = memory.empty((MIB,), np.float32)
+    assert address(again) == before
+    assert again.shape == (MIB,)
+    assert again.dtype == np.float32
+    assert again.flags.writeable
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda array: array[1:3],
+        lambda array: array.reshape(-1)[5:].view(np.uint8)[::3],
+        lambda array: array.T,
+        memoryview,
+        lambda array: np.ma.array(array[2]),
+        iter,
+        lambda array: np.asarray(memoryview(array[1:])),
+    ],
+    ids=["slice", "view of a view", "transposed", "memoryview", "subclass", "iterator", "of a buffer"],
+)
+def test_any_view_keeps_its_memory(view):
+    memory = ReusedMemory(16 * MIB)
+    array = memory.empty(SHAPE, np.uint8)
+    before, kept = address(array), view(array)
+    del array
+    assert address(memory.empty(SHAPE, np.uint8)) != before
+    del kept
+    gc.collect()
+    assert before in {address(a) for a in [memory.empty(SHAPE, np.uint8) for _ in range(2)]}
+
+
+def test_a_tensor_keeps_its_memory():
+    torch = pytest.importorskip("torch")
+    memory = ReusedMemory(16 * MIB)
+    array = memory.empty(SHAPE, np.uint8)
+    before, tensor = address(array), torch.from_numpy(array[1:])[1:].view(torch.int8)
+    del array
+    assert address(memory.empty(SHAPE, np.uint8)) != before
+    del tensor
+    assert before in {address(a) for a in [memory.empty(SHAPE, np.uint8) for _ in range(2)]}
+
+
+def test_free_memory_is_bounded():
+    memory = ReusedMemory(9 * MIB)
+    arrays = [memory.empty(SHAPE, np.uint8) for _ in range(5)]
+    del arrays
+    assert sum(map(len, memory._free)) == 8 * MIB
+    one = memory.empty((16, MIB), np.uint8)
+    del one
+    assert sum(map(len, memory._free)) <= 9 * MIB
+
+
+def test_neither_small_nor_much_smaller_arrays_nor_objects_take_a_piece():
+    memory = ReusedMemory(64 * MIB)
+    large = memory.empty((16, MIB), np.uint8)
+    del large
+    small = memory.empty((100,), np.uint8)
+    third = memory.empty((3, MIB), np.uint8)
+    objects = memory.empty((16 * MIB // 8,), object)
+    assert sum(map(len, memory._free)) == 16 * MIB
+    assert objects[0] is None
+    assert small.nbytes + third.nbytes == 3 * MIB + 100
+
+
+def test_an_empty_batch_and_a_scalar_are_fine():
+    memory = ReusedMemory(MIB)
+    assert memory.empty((0, 5), np.float32).shape == (0, 5)
+    assert memory.empty((), np.float32).shape == ()
+
+
+def test_threads_never_share_memory():
+    memory = ReusedMemory(64 * MIB)
+    wrong = []
+
+    def work(number: int) -> None:
+        for _ in range(200):
+            array = memory.empty((MIB,), np.uint8)
+            array[::4096] = number
+            half = array[: MIB // 2]
+            del array
+            wrong.extend([number] * bool((half[::4096] != number).any()))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+class Changing(deque[Any]):
+    """Changes once while it is gone through, as where the collector begins just then and brings further memory."""
+
+    changed = False
+
+    def __iter__(self):
+        if not self.changed:
+            self.changed = True
+            raise RuntimeError("deque mutated during iteration")
+        return super().__iter__()
+
+
+def test_memory_that_comes_back_while_another_is_counted_is_bounded(monkeypatch):
+    memory, told = ReusedMemory(5 * MIB), []
+    monkeypatch.setattr("sys.unraisablehook", told.append)
+    memory._free = Changing()
+    arrays = [memory.empty(SHAPE, np.uint8) for _ in range(3)]
+    del arrays
+    assert told == []
+    assert memory._free.changed
+    assert sum(map(len, memory._free)) <= 5 * MIB
+
+
+def test_another_process_begins_without_free_memory():
+    memory = ReusedMemory(64 * MIB)
+    array = memory.empty(SHAPE, np.uint8)
+    del array
+    copy = pickle.loads(pickle.dumps(memory))
+    assert not copy._free
+    assert copy.empty(SHAPE, np.uint8).shape == SHAPE
