@@ -12,6 +12,7 @@ from serving import served
 from hangar_cloud import Repository, make_numpy_dataset, make_torch_stream
 
 BATCH = 256
+LARGE = 5000
 
 
 def _fill(repository: Repository, columns: dict[str, Any]) -> None:
@@ -107,7 +108,7 @@ def cold(bench: Any) -> None:
 
 
 def cold_large(bench: Any) -> None:
-    _cold(bench, _large(2000), 2000)
+    _cold(bench, _large(LARGE), LARGE)
 
 
 def raw_large(bench: Any) -> None:
@@ -117,7 +118,7 @@ def raw_large(bench: Any) -> None:
     from serving import client
 
     size, part = 64 * 1024 * 1024, 8 * 1024 * 1024
-    data, wanted = os.urandom(size), 2000 * 100_000
+    data, wanted = os.urandom(size), LARGE * 100_000
     with served() as server:
         near, far = client(server, server["endpoint"]), client(server, server["slow"])
         for number in range(-(-wanted // size)):
@@ -129,7 +130,7 @@ def raw_large(bench: Any) -> None:
             span = f"bytes={start}-{start + length - 1}"
             return len(far.get_object(Bucket=server["bucket"], Key=f"raw/{number}", Range=span)["Body"].read())
 
-        with bench.timed(2000), ThreadPoolExecutor(8) as pool:
+        with bench.timed(LARGE), ThreadPoolExecutor(8) as pool:
             assert sum(pool.map(get, places)) == wanted
 
 

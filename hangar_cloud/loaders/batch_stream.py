@@ -13,10 +13,10 @@ from hangar_cloud.loaders.permutations import Positions
 from hangar_cloud.loaders.progress_state import Place, from_state, to_state
 from hangar_cloud.loaders.selection import SampleKey, select
 from hangar_cloud.loaders.shares import Shares
-from hangar_cloud.loaders.source import BLOCK_BYTES, SampleSource
+from hangar_cloud.loaders.source import LEAST_BLOCK, SampleSource
 
 MEMORY: Final = 256 * 1024 * 1024
-_WINDOW_BYTES: Final = 64 * BLOCK_BYTES
+_WINDOW_BYTES: Final = 64 * 1024 * 1024
 _SHUFFLES: Final = (True, False, "full", "storage")
 _SHOWN: Final = 5
 
@@ -57,9 +57,10 @@ class BatchStream:
             raise InvalidArgumentError(f"transform must be a function of a batch, not {transform!r}")
         selection = select(columns, keys, index_range, field_names)
         # Three portions are held at a time: one that is used up, and two that are read meanwhile. Blocks of text and
-        # the like, which are decoded for several samples, are the fourth, or blocks that were fetched early.
+        # the like, which are decoded for several samples, are the fourth. Where windows are fetched as a whole, one
+        # portion is read at a time, and what was fetched for the next ones takes a half.
         self._portion_bytes = memory // 4
-        self._source = SampleSource(selection, memory // 2, memory // 4)
+        self._source = SampleSource(selection, memory // 2, memory // 2, memory // 2)
         for field in self._source.fields.values():
             field.bound_decoded(memory // 4)
         selection.records.clear()
@@ -154,13 +155,16 @@ class BatchStream:
         if self._fingerprint is None:
             self._fingerprint = self._source.fingerprint()
         order = f"{self._shuffle} {self._blocks}" if self._shuffle is True else str(self._shuffle)
+        # States of the time when all blocks were of 1 MiB do not say so.
+        if self._shuffle is True and self._source.block_bytes != LEAST_BLOCK:
+            order += f" of {self._source.block_bytes}"
         return {"seed": self._seed, "order": order, "samples": self._source.count, "fingerprint": self._fingerprint}
 
     def _window_blocks(self, window: int | None) -> int:
         blocks = max(len(self._edges) - 1, 1)
         if window is not None:
             return min(max(1, round(window * blocks / max(self._source.count, 1))), blocks)
-        return min(max(1, _WINDOW_BYTES // BLOCK_BYTES), blocks)
+        return min(max(1, _WINDOW_BYTES // self._source.block_bytes), blocks)
 
     def _order(self, epoch: int) -> EpochOrder:
         count = self._source.count

@@ -8,12 +8,14 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from hangar_cloud.backends.arenas import BlockName
+from hangar_cloud.brought_blocks import BroughtBlocks
 from hangar_cloud.column import ColumnReader
-from hangar_cloud.loaders.brought_blocks import BroughtBlocks
 from hangar_cloud.loaders.packed_rows import PackedRows
 from hangar_cloud.loaders.permutations import Positions
 from hangar_cloud.loaders.selection import SampleKey
 from hangar_cloud.loaders.whereabouts import Rows, Whereabouts
+from hangar_cloud.reused_memory import ReusedMemory
 
 # What a cache of less room would lose before it is read would be fetched twice.
 _ROOM: Final = 4
@@ -33,7 +35,7 @@ class Field:
     `values` are those of all samples by position, where they stand in the records.
     """
 
-    def __init__(self, column: ColumnReader, by_subsample: bool, brought: BroughtBlocks) -> None:
+    def __init__(self, column: ColumnReader, by_subsample: bool, brought: BroughtBlocks[BlockName]) -> None:
         self.column = column
         self._brought = brought
         self.values: Values | None = None
@@ -61,11 +63,12 @@ class Field:
         """Leave no more than so many bytes of decoded blocks behind, beside those that are kept already."""
         self._most_decoded = self.column._packs.decoded_bytes + most
 
-    def empty(self, count: int) -> Values:
-        """Room for the values of so many samples."""
-        if self.is_array:
-            return np.empty((count, *self._shape), self._dtype)
-        return np.empty(count, object)
+    def empty(self, count: int, memory: ReusedMemory | None = None) -> Values:
+        """Room for the values of so many samples, of some memory or else of its own."""
+        if not self.is_array:
+            return np.empty(count, object)
+        shape = (count, *self._shape)
+        return np.empty(shape, self._dtype) if memory is None else memory.empty(shape, self._dtype)
 
     def read(self, positions: Positions, keys: Sequence[SampleKey], out: Values, places: Positions) -> None:
         """Put the values of samples into `out`, in one planned read. Raises as `ColumnReader.get_batch`.
@@ -81,6 +84,11 @@ class Field:
             out[places] = self.values[positions]
         elif self._rows is None or not self._rows.read(positions, out, places):
             self._read_batch(keys, out, places)
+
+    @property
+    def can_bring(self) -> bool:
+        """Whether `bring` has all of it here, apart from what stands in the records."""
+        return self.values is not None or self._rows is not None
 
     def bring(self, positions: Positions, size: int) -> bool:
         """Fetch samples into the cache, of which more are to come; as `PackedRows.bring`.

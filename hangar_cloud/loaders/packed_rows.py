@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
 
+from hangar_cloud.backends.arenas import BlockName
 from hangar_cloud.backends.errors import HangarError
 from hangar_cloud.backends.pack_reader import PackedSample
+from hangar_cloud.brought_blocks import BroughtBlocks
 from hangar_cloud.catalog.leaf import Leaf
 from hangar_cloud.column import ColumnReader
-from hangar_cloud.loaders.brought_blocks import BroughtBlocks
 from hangar_cloud.loaders.permutations import Positions
 from hangar_cloud.loaders.whereabouts import Rows
 
@@ -37,7 +38,7 @@ class PackedRows:
         brought: holds what was fetched until it is read.
     """
 
-    def __init__(self, column: ColumnReader, rows: Rows, brought: BroughtBlocks) -> None:
+    def __init__(self, column: ColumnReader, rows: Rows, brought: BroughtBlocks[BlockName]) -> None:
         self._column = column
         self._rows = rows
         self._brought = brought

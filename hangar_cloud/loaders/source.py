@@ -10,16 +10,22 @@ from typing import Any, Final
 
 import numpy as np
 
+from hangar_cloud.backends.arenas import BlockName
+from hangar_cloud.brought_blocks import BroughtBlocks
 from hangar_cloud.errors import HangarError
-from hangar_cloud.loaders.brought_blocks import BroughtBlocks
 from hangar_cloud.loaders.fields import Field, Values
 from hangar_cloud.loaders.order import block_edges
 from hangar_cloud.loaders.permutations import Positions
 from hangar_cloud.loaders.selection import SampleKey, Selection
 from hangar_cloud.loaders.whereabouts import byte_order, find
+from hangar_cloud.reused_memory import ReusedMemory
 
-BLOCK_BYTES: Final = 1024 * 1024
-_READ_BYTES: Final = 8 * BLOCK_BYTES
+LEAST_BLOCK: Final = 1024 * 1024
+MOST_BLOCK: Final = 2 * 1024 * 1024
+# Of large samples a block has so many, up to its most bytes. Smaller requests would wait longer for their first byte
+# than they receive, and cost a server up to twice as much for each byte.
+_BLOCK_SAMPLES: Final = 64
+_READ_BYTES: Final = 8 * 1024 * 1024
 
 
 class SampleSource:
@@ -29,15 +35,18 @@ class SampleSource:
         selection: columns and keys.
         keep_bytes: if all samples take no more than this, they stay in memory once read.
         brought_bytes: what is fetched before it is read is held in memory up to so many bytes.
+        reused_bytes: memory of batches that nobody has any more is held up to so many bytes.
 
     `count` is their number, `key_order` the positions in the order of the selection's keys (None: 0, 1, 2 …), `has_all`
     whether all are in memory.
     """
 
-    def __init__(self, selection: Selection, keep_bytes: int, brought_bytes: int = 0) -> None:
+    def __init__(self, selection: Selection, keep_bytes: int, brought_bytes: int = 0, reused_bytes: int = 0) -> None:
         self._selection = selection
         self.count = len(selection.keys)
-        self._brought = BroughtBlocks(brought_bytes)
+        self._brought: BroughtBlocks[BlockName] = BroughtBlocks(brought_bytes)
+        self._reused_bytes = reused_bytes
+        self._memory = ReusedMemory(reused_bytes)
         self.fields = {
             name: Field(column, selection.by_subsample, self._brought) for name, column in selection.columns.items()
         }
@@ -83,9 +92,19 @@ class SampleSource:
         """Bytes of a sample in memory, on average."""
         return self.bytes_of(None) // max(self.count, 1)
 
+    @property
+    def block_bytes(self) -> int:
+        """About as many bytes of neighbouring samples make a block: 1 MiB, and up to 2 MiB of large samples."""
+        return min(max(_BLOCK_SAMPLES * self.sample_bytes, LEAST_BLOCK), MOST_BLOCK)
+
+    @property
+    def can_bring(self) -> bool:
+        """Whether samples are here wholly once they were brought."""
+        return all(field.can_bring for field in self.fields.values())
+
     def edges(self) -> Positions:
-        """Where blocks of about 1 MiB of neighbouring samples begin, and the number of samples."""
-        return block_edges(self._sizes, self.count, BLOCK_BYTES)
+        """Where blocks of neighbouring samples begin, and the number of samples."""
+        return block_edges(self._sizes, self.count, self.block_bytes)
 
     def bytes_of(self, positions: Positions | None) -> int:
         """Bytes in memory of some samples, or of all."""
@@ -142,7 +161,7 @@ class SampleSource:
         """
         if not self.keeps:
             order = np.argsort(positions, kind="stable")
-            values = {name: field.empty(len(positions)) for name, field in self.fields.items()}
+            values = {name: field.empty(len(positions), self._memory) for name, field in self.fields.items()}
             self._fill(values, order, positions[order], pool)
             return values, None
         missing = np.sort(positions[~self._have[positions]])
@@ -163,7 +182,7 @@ class SampleSource:
                 self.read(positions, pool)
             return True
         positions, size = np.sort(positions), self.bytes_of(positions)
-        parts = [positions[a:b] for a, b in pairwise(self._cuts(positions))]
+        parts = [positions[a:b] for a, b in pairwise(self._cuts(positions, MOST_BLOCK))]
         futures = [pool.submit(f.bring, part, size) for part in parts for f in self.fields.values()]
         try:
             return all(future.result() for future in futures)
@@ -172,14 +191,16 @@ class SampleSource:
                 future.cancel()
 
     def let_go(self) -> None:
-        """Hold nothing of what was brought: nobody is going to read it."""
+        """Hold nothing for an epoch that has ended."""
         self._brought.clear()
+        # What comes back later is not held either.
+        self._memory = ReusedMemory(self._reused_bytes)
 
     def _fill(self, values: dict[str, Values], places: Positions, positions: Positions, pool: Executor | None) -> None:
         """Read samples, by neighbours of some MiB, into places of their own. The positions are in order."""
         if not len(positions):
             return
-        cuts = self._cuts(positions)
+        cuts = self._cuts(positions, _READ_BYTES)
         parts = [(places[a:b], positions[a:b]) for a, b in pairwise(cuts)]
         if pool is None or len(parts) < 2:
             for part in parts:
@@ -194,11 +215,11 @@ class SampleSource:
                 future.cancel()
             wait(futures)
 
-    def _cuts(self, positions: Positions) -> list[int]:
+    def _cuts(self, positions: Positions, nbytes: int) -> list[int]:
         if isinstance(self._sizes, (int, np.integer)):
-            step = max(1, _READ_BYTES // max(int(self._sizes), 1))
+            step = max(1, nbytes // max(int(self._sizes), 1))
             return [*range(0, len(positions), step), len(positions)]
-        return block_edges(self._sizes[positions], len(positions), _READ_BYTES).tolist()  # type: ignore[no-any-return]
+        return block_edges(self._sizes[positions], len(positions), nbytes).tolist()  # type: ignore[no-any-return]
 
     def _fill_part(self, values: dict[str, Values], places: Positions, positions: Positions) -> None:
         keys = [self.keys[i] for i in positions.tolist()]

@@ -6,8 +6,8 @@ import operator
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from hangar_cloud.brought_blocks import BroughtBlocks
 from hangar_cloud.errors import InvalidArgumentError, SampleNumberError, TransformError
-from hangar_cloud.loaders.brought_blocks import BroughtBlocks
 from hangar_cloud.loaders.fields import Field
 from hangar_cloud.loaders.selection import SampleKey, Selection, select
 from hangar_cloud.loaders.torch_classes import reduced, torch_class

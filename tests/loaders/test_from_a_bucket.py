@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from hangar_cloud import Repository, keys_where, make_numpy_dataset, make_torch_
 from hangar_cloud.backends.local_files import LocalFiles
 from hangar_cloud.catalog import condemned
 from hangar_cloud.errors import PurgedError
+from hangar_cloud.loaders.source import SampleSource
 from tests.repository.making import make_repository, noise
 
 COUNT = 400
@@ -126,7 +129,7 @@ def tensors(s3_server, s3_proxy, s3_url, tmp_path):
 
 def epoch(values, checkout):
     """How many samples an epoch gave; little is kept in memory, and steps end in the middle of windows."""
-    dataset = make_numpy_dataset(checkout["tensor"], batch_size=30, memory=4_000_000, window=4)
+    dataset = make_numpy_dataset(checkout["tensor"], batch_size=30, memory=12_000_000, window=4)
     given = [row.tobytes() for batch in dataset for row in batch["tensor"]]
     assert sorted(given) == sorted(value.tobytes() for value in values.values())
     return len(given)
@@ -136,11 +139,28 @@ def test_windows_are_fetched_whole_where_steps_end_within_them(tensors, s3_proxy
     values, opened = tensors
     checkout = opened("reader").checkout()
     assert epoch(values, checkout) == 240
-    assert len(pack_requests(s3_proxy)) < 40, "and not one for each sample of a block"
+    assert len(pack_requests(s3_proxy)) < 12, "2 MiB of 50 samples each, and not one for each sample of a block"
     assert s3_proxy.bytes_down < 1.1 * 240 * 40_000
     s3_proxy.targets.clear()
     assert epoch(values, checkout) == 240
     assert pack_requests(s3_proxy) == []
+    checkout.close()
+
+
+def test_batches_that_are_held_stay_as_they_were(tensors):
+    values, opened = tensors
+    checkout = opened("held").checkout()
+    dataset = make_numpy_dataset(checkout["tensor"], batch_size=30, memory=12_000_000, window=4)
+    known = {value.tobytes() for value in values.values()}
+    for _ in range(2):
+        held = []
+        for number, batch in enumerate(dataset):
+            if number % 3:
+                held.append((batch["tensor"][5:], batch["tensor"].copy()))
+            else:
+                batch["tensor"][:] = 0  # it is the caller's
+        assert all((view == copy[5:]).all() for view, copy in held)
+        assert {row.tobytes() for _, copy in held for row in copy} < known
     checkout.close()
 
 
@@ -167,4 +187,62 @@ def test_what_was_fetched_early_is_not_read_back(tensors, monkeypatch):
     first, reads[:] = sum(reads), []
     assert epoch(values, checkout) == 240
     assert sum(reads) > first
+    checkout.close()
+
+
+def test_who_breaks_off_waits_for_no_window(s3_server, s3_proxy, s3_url, tmp_path):
+    """The parts of two windows were all fetched first."""
+    writer = make_repository(s3_url, storage_options=s3_server.storage_options, cache_dir=tmp_path / "maker")
+    checkout = writer.checkout(write=True)
+    values = np.random.default_rng(0).integers(0, 256, (120, 400_000), np.uint8)
+    checkout.add_ndarray_column("large", prototype=values[0]).update(enumerate(values))
+    checkout.commit("large")
+    checkout.close()
+    options = s3_server.options_for(s3_proxy.url)
+    checkout = Repository(s3_url, storage_options=options, cache_dir=tmp_path / "reader").checkout()
+    epoch = iter(make_numpy_dataset(checkout["large"], batch_size=5, memory=12_000_000, window=100))
+    s3_proxy.delay = 0.5
+    next(epoch)
+    before = len(pack_requests(s3_proxy))
+    epoch.close()  # type: ignore[attr-defined]
+    checkout.close()
+    s3_proxy.delay = 0.0
+    assert len(pack_requests(s3_proxy)) - before < 4, "not all parts that were asked for"
+
+
+@pytest.mark.parametrize("window", [1, 100])
+def test_a_state_of_smaller_blocks_is_refused(tensors, window):
+    _, opened = tensors
+    checkout = opened("state").checkout()
+    dataset = make_numpy_dataset(checkout["tensor"], batch_size=30, window=window)
+    state = dataset.state_dict(batches=1)
+    dataset.load_state_dict(state)
+    older = {**state, "order": state["order"].partition(" of ")[0]}
+    assert older != state
+    with pytest.raises(ValueError, match="order"):
+        dataset.load_state_dict(older)
+    checkout.close()
+
+
+def test_what_cannot_be_brought_is_fetched_side_by_side(s3_server, s3_proxy, s3_url, tmp_path, monkeypatch):
+    """Values of bytes were fetched one part after the other where arrays would have come by windows."""
+    writer = make_repository(s3_url, storage_options=s3_server.storage_options, cache_dir=tmp_path / "maker")
+    checkout = writer.checkout(write=True)
+    values = {key: np.random.default_rng(key).bytes(90_000) for key in range(400)}
+    checkout.add_bytes_column("raw").update(values)
+    checkout.commit("raw")
+    checkout.close()
+    options = s3_server.options_for(s3_proxy.url)
+    checkout = Repository(s3_url, storage_options=options, cache_dir=tmp_path / "reader").checkout()
+    pools: list[Any] = []
+
+    def noted(source, positions, pool, read=SampleSource.read):
+        pools.append(pool)
+        return read(source, positions, pool)
+
+    monkeypatch.setattr(SampleSource, "read", noted)
+    given = [value for batch in make_numpy_dataset(checkout["raw"], batch_size=64) for value in batch["raw"]]
+    assert sorted(given) == sorted(values.values())
+    assert pools
+    assert None not in pools
     checkout.close()
