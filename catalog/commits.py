@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from functools import cached_property
 from typing import Any, Final
 
 from blake3 import blake3
 
 from hangar_cloud.backends.errors import CorruptDataError
+from hangar_cloud.backends.lazy_property import lazy_property
 from hangar_cloud.catalog.keys import MAX_ENCODED_KEY_LENGTH, MAX_ROWS, check_name
 from hangar_cloud.catalog.records import MAX_LEVEL, NODE_DIGEST_LENGTH, NodeRef, SegmentPlace
 from hangar_cloud.catalog.schema import ColumnSchema
@@ -79,7 +79,7 @@ class Commit:
         """64 hex digits."""
         return self._digest
 
-    @cached_property
+    @lazy_property
     def _digest(self) -> str:
         # Kept, since the text of a commit of a thousand columns takes some 5 ms to make.
         return blake3(self.hashed_text()).hexdigest()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy.typing as npt
 
 from hangar_cloud.backends.blocks import Place
 from hangar_cloud.backends.errors import CorruptDataError
+from hangar_cloud.backends.lazy_property import lazy_property
 from hangar_cloud.backends.packs import NO_PACK
 from hangar_cloud.backends.values import LITERAL_LIMIT, sample_identity
 from hangar_cloud.catalog.arrow_columns import fixed_width, validity, whole
@@ -63,7 +63,7 @@ class Leaf:
         """The columns as they are stored."""
         return self._table
 
-    @cached_property
+    @lazy_property
     def keys(self) -> list[RowKey]:
         """The keys in order."""
         numbers = self.key_numbers or ()
@@ -71,7 +71,7 @@ class Leaf:
         parts = [part.tolist() for part in numbers]
         return parts[0] if len(parts) == 1 else list(zip(*parts, strict=True))
 
-    @cached_property
+    @lazy_property
     def positions(self) -> dict[RowKey, int]:
         """The number of each key's row."""
         self._grow(_DICT_BYTES)
@@ -84,7 +84,7 @@ class Leaf:
             return encode_key(self.keys[0])
         return b"".join(encode_key(int(part[0])) for part in self.key_numbers)
 
-    @cached_property
+    @lazy_property
     def is_ascending(self) -> bool:
         """Whether the keys are numbers, each above the one before, as in intact leaves of flat columns without text."""
         numbers = self.key_numbers
@@ -202,12 +202,12 @@ class Leaf:
                 seen.add((pack, offset))
                 yield pack, offset, length, digests[i * 32 : i * 32 + 32]
 
-    @cached_property
+    @lazy_property
     def nbytes(self) -> int:
         """An estimate of the memory this leaf takes, in bytes; it grows with what is asked for."""
         return int(self._table.nbytes) + _TABLE_BYTES
 
-    @cached_property
+    @lazy_property
     def encoded_keys(self) -> list[bytes]:
         """The keys in the form that orders them."""
         self._grow(_BYTES_BYTES)
@@ -270,7 +270,7 @@ class Leaf:
     def _column(self, name: str) -> list[Any] | None:
         return self._table.column(name).to_pylist() if name in self._names else None
 
-    @cached_property
+    @lazy_property
     def shapes(self) -> list[list[int]]:
         """Each dimension of the rows' shapes; none where the column fixes them."""
         rank = len(self._schema.shape or ()) if self._schema.schema_type == "variable_shape" else 0
@@ -282,7 +282,7 @@ class Leaf:
             raise CorruptDataError("a leaf of a variable-shape column has a shape that no array has")
         return columns
 
-    @cached_property
+    @lazy_property
     def places(self) -> tuple[npt.NDArray[Any], ...] | None:
         """Digests and packs, uint8 (rows, 32) and (rows, 16), offsets, stored lengths, starts and sizes, int64 (rows,).
 
@@ -300,7 +300,7 @@ class Leaf:
         packs = fixed_width(columns[1], "V16").view(np.uint8).reshape(-1, 16)
         return digests, packs, *(self._number_array(name) for name in names[2:])
 
-    @cached_property
+    @lazy_property
     def extent_heads(self) -> array[int]:
         """The first of the rows, one behind the other, that lie in one extent (or in none), for each; and the number of
         rows. Empty where none has a place.
@@ -313,7 +313,7 @@ class Leaf:
         differ = (offsets[1:] != offsets[:-1]) | (packs[1:] != packs[:-1]).any(axis=1)
         return array("q", [0, *(np.flatnonzero(differ) + 1).tolist(), len(offsets)])
 
-    @cached_property
+    @lazy_property
     def packed(self) -> tuple[bytes, bytes, list[int], list[int], list[int], list[int]] | None:
         """The same as bytes and lists: each number as Python has it, digests and packs one behind the other."""
         if self.places is None:
@@ -335,7 +335,7 @@ class Leaf:
             raise CorruptDataError(f"a leaf's column {name} holds a negative number")
         return numbers
 
-    @cached_property
+    @lazy_property
     def values(self) -> list[bytes | None] | None:
         """The payloads that stand in the leaf, None where a row has none; None if no row has any."""
         if {"value", "value_bytes"} & self._names:
@@ -357,14 +357,14 @@ class Leaf:
             return [*cut]
         return [value if there else None for value, there in zip(cut, valid, strict=True)]
 
-    @cached_property
+    @lazy_property
     def raw_values(self) -> npt.NDArray[np.uint8] | None:
         """The bytes of the values of all rows, one row each; None where they are not all of one length."""
         if "value" not in self._names or "value_bytes" in self._names or self._schema.column_type != "ndarray":
             return None
         return self._numbers_in(self._table.column("value")).view(np.uint8).reshape(len(self), -1)
 
-    @cached_property
+    @lazy_property
     def uniform(self) -> tuple[int, npt.NDArray[np.uint8]] | None:
         """Of rows that are all alike: 0 and their values, uint8 (rows, bytes), or 1 and their digests; else None."""
         kinds = {"value", "value_bytes", "pack"} & self._names
@@ -374,7 +374,7 @@ class Leaf:
             return 0, self.raw_values
         return (1, self.places[0]) if kinds == {"pack"} and self.places is not None else None
 
-    @cached_property
+    @lazy_property
     def is_inline(self) -> npt.NDArray[np.bool_]:
         """Of each row whether its value stands in the leaf."""
         for name in ("value_bytes", "value"):

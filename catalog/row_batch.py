@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property
 from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from hangar_cloud.backends.byte_rows import ByteRows
+from hangar_cloud.backends.lazy_property import lazy_property
 from hangar_cloud.catalog.keys import RowKey, encode_key
 from hangar_cloud.catalog.place_table import Places
 from hangar_cloud.catalog.records import Row
@@ -49,7 +49,7 @@ class RowBatch(Sequence[tuple[RowKey, Row]]):
         self.packed = packed
         self._position: npt.NDArray[np.int64] | None = None
 
-    @cached_property
+    @lazy_property
     def key_numbers(self) -> npt.NDArray[np.int64] | None:
         """The keys as numbers; None unless all are."""
         return np.array(self.row_keys, np.int64) if are_numbers(self.row_keys) else None

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from functools import cached_property
 from math import prod
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from hangar_cloud.backends.errors import CorruptDataError, UnsupportedFormatError
+from hangar_cloud.backends.lazy_property import lazy_property
 from hangar_cloud.backends.values import (
     BYTES_PREFIX,
     STR_PREFIX,
@@ -58,23 +58,23 @@ class ColumnSchema:
     dtype: str | None = None
     shape: tuple[int, ...] | None = None
 
-    @cached_property
+    @lazy_property
     def numpy_dtype(self) -> np.dtype[Any]:
         """The numpy dtype of an ndarray column."""
         assert self.dtype is not None
         return np.dtype(self.dtype)
 
-    @cached_property
+    @lazy_property
     def fingerprint(self) -> bytes:
         """Bytes that tell the schema from others, quickly compared."""
         return repr((self.column_type, self.column_layout, self.schema_type, self.dtype, self.shape)).encode()
 
-    @cached_property
+    @lazy_property
     def item_size(self) -> int:
         """Bytes of one element; 1 for str and bytes."""
         return self.numpy_dtype.itemsize if self.dtype is not None else 1
 
-    @cached_property
+    @lazy_property
     def fixed_size(self) -> int | None:
         """Bytes of every payload where the shape is fixed, else None."""
         if self.schema_type != "fixed_shape" or self.shape is None:
@@ -103,7 +103,7 @@ class ColumnSchema:
             return value.dtype is self._native_dtype and value.shape == self.shape and value.flags.c_contiguous
         return type(value) is str and self.column_type == "str"
 
-    @cached_property
+    @lazy_property
     def _native_dtype(self) -> np.dtype[Any] | None:
         """What numpy has one object of only, so that it can be told at first sight; None where shapes vary."""
         if self.column_type != "ndarray" or self.schema_type != "fixed_shape":
@@ -203,7 +203,7 @@ class ColumnSchema:
             raise CorruptDataError(f"a {schema.column_type} column has a schema that no such column has: {schema}")
         return schema
 
-    @cached_property
+    @lazy_property
     def _fixed_prefix(self) -> bytes:
         return array_prefix(self.numpy_dtype, self.shape or ())
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from functools import cached_property
 from itertools import islice
 from typing import Any, Final, cast
 
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hangar_cloud.backends.errors import CorruptDataError
+from hangar_cloud.backends.lazy_property import lazy_property
 from hangar_cloud.backends.values import SampleValue
 from hangar_cloud.catalog.keys import RowKey
 from hangar_cloud.catalog.leaf import Leaf
@@ -202,12 +202,12 @@ class BatchReading(FetchingAhead):
             return self.prefetch(keys)
         return None
 
-    @cached_property
+    @lazy_property
     def _warm(self) -> WarmReads | None:
         """The short way to values that are in memory; None where what is staged comes first."""
         return WarmReads(self._nodes, self._packs, self._entry) if self._may_read_warm else None
 
-    @cached_property
+    @lazy_property
     def _spots(self) -> RowSpots | None:
         """Where rows are in memory; None where that is not kept track of."""
         if self._warm is None or self._entry.schema.schema_type != "fixed_shape":
@@ -216,7 +216,7 @@ class BatchReading(FetchingAhead):
         spots = RowSpots(self._packs, self._entry, read_memory_bytes() // 2)
         return spots if spots.useful else None
 
-    @cached_property
+    @lazy_property
     def _one(self) -> Callable[[Any], Any] | None:
         """What gives one sample that is known to be in memory; None where that is not kept track of."""
         return None if self._spots is None else self._spots.one

@@ -7,11 +7,11 @@ import itertools
 import re
 import warnings
 from datetime import datetime
-from functools import cached_property
 from typing import Final, NamedTuple
 
 from hangar_cloud import writer_lock
 from hangar_cloud.backends.errors import DataNotLocalError, ObjectNotFoundError
+from hangar_cloud.backends.lazy_property import lazy_property
 from hangar_cloud.backends.store.durable_files import read_regular, replace_file
 from hangar_cloud.catalog import history
 from hangar_cloud.catalog.keys import check_name
@@ -54,7 +54,7 @@ class Branches:
         self.chosen: str | None = None
         """The branch of a bucket that is meant where none is named; a bucket has none that is checked out."""
 
-    @cached_property
+    @lazy_property
     def tracking(self) -> TrackingRefs:
         """What the remotes' branches were when last seen."""
         return TrackingRefs(self._storage.root / "remotes")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from typing import Any, Final
 
 from hangar_cloud.alive import Alive
 from hangar_cloud.backends.arenas import BlockName
+from hangar_cloud.backends.lazy_property import lazy_property
 from hangar_cloud.backends.pack_reader import PackedSample, PackReader
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.keys import KeyType, RowKey, key_range
@@ -80,13 +80,13 @@ class FetchingAhead:
         wanted = [
             self._check(key) if nested and not isinstance(key, (tuple, list)) else self._row_key(key) for key in keys
         ]
-        parts = self._parts_for(wanted, self._entry) if self._can_fetch and wanted else iter(())
+        parts = self._parts_for(wanted, self._entry) if self._can_fetch and wanted else None
         return Prefetch(parts, self._packs, self._still_open)
 
     def _still_open(self) -> bool:
         return self._alive.open
 
-    @cached_property
+    @lazy_property
     def _can_fetch(self) -> bool:
         """Whether anything of this repository may have to be fetched, when it is asked first: that reads a file."""
         return not (self._storage.offline or self._storage.holds_everything)

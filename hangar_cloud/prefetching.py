@@ -41,7 +41,7 @@ class Prefetch:
     """Samples that are being fetched in the background. What goes wrong there is told when they are read.
 
     Args:
-        parts: what to fetch, in this order; taken from in the background.
+        parts: what to fetch, in this order; taken from in the background. None for nothing: no thread is started.
         packs: fetches it.
         wanted: asked before each request, whether to go on.
         window: fetch at most so many bytes beyond the row that was last told of by `at` (fewer at first, in case little
@@ -51,14 +51,14 @@ class Prefetch:
 
     def __init__(
         self,
-        parts: Iterator[Part],
+        parts: Iterator[Part] | None,
         packs: PackReader,
         wanted: Callable[[], bool],
         window: int | None = None,
         hold: bool = False,
     ) -> None:
         self.held: BroughtBlocks[PackedSample] | None = BroughtBlocks(2 * (window or 0)) if hold else None
-        self._parts = parts
+        self._parts = parts or iter(())
         self._packs = packs
         self._wanted = wanted
         self._most = window
@@ -70,8 +70,10 @@ class Prefetch:
         self._bytes = 0
         self._want = self._taken = 0
         self._running = 0
-        self._ended = False
+        self._ended = parts is None
         self._over = threading.Event()
+        if self._ended:
+            self._over.set()
         self._process = os.getpid()
         self._start()
 

@@ -7,10 +7,10 @@ import shutil
 import warnings
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from functools import cached_property
 from typing import Any
 
 from hangar_cloud import writer_lock
+from hangar_cloud.backends.lazy_property import lazy_property
 from hangar_cloud.catalog.repository_file import REPOSITORY_PATH
 from hangar_cloud.checkout import ReaderCheckout
 from hangar_cloud.config import is_writable_text
@@ -298,7 +298,7 @@ class Repository(RepositoryUpkeep, RepositoryCare):
         size = self.size_human if self._storage.store.can_list else "not known: the store has no listings"
         return summary_lines(self._storage, size, digest)
 
-    @cached_property
+    @lazy_property
     def remote(self) -> Any:
         """The remotes of a local repository; see `hangar_cloud.remotes.Remotes`."""
         from hangar_cloud.remotes import Remotes

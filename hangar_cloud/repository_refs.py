@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import getpass
 import socket
-from functools import cached_property
 
+from hangar_cloud.backends.lazy_property import lazy_property
 from hangar_cloud.branches import Branches, BranchHead
 from hangar_cloud.catalog.receipts import check_idempotency_key, find_commit
 from hangar_cloud.errors import InvalidArgumentError, NotInitializedError
@@ -150,7 +150,7 @@ class RepositoryRefs:
         head = self._branches.pointer(branch or self._branches.current()).commit
         return find_commit(self._storage.nodes, self._storage.commit, head, idempotency_key)
 
-    @cached_property
+    @lazy_property
     def _branches(self) -> Branches:
         return Branches(self._storage)
 

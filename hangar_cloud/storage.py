@@ -10,7 +10,6 @@ import contextlib
 import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +20,7 @@ from hangar_cloud.backends.errors import (
     DataNotLocalError,
     redact_url,
 )
+from hangar_cloud.backends.lazy_property import lazy_property
 from hangar_cloud.backends.move_log import MoveLogs
 from hangar_cloud.backends.object_source import ObjectSource
 from hangar_cloud.backends.pack_reader import PackReader
@@ -110,12 +110,12 @@ class Storage(Refusals):
         """True if nothing can be missing on this machine: no bucket to cache, no remote to fetch from."""
         return self.reads_in_place and (self.is_bucket or not self.config().remotes)
 
-    @cached_property
+    @lazy_property
     def nodes(self) -> NodeReader:
         """Reads record trees; shared by all readers of this repository object."""
         return NodeReader(self.source, purged=self._purged_here)
 
-    @cached_property
+    @lazy_property
     def packs(self) -> PackReader:
         """Reads committed samples; shared by all readers of this repository object."""
         return PackReader(
@@ -125,7 +125,7 @@ class Storage(Refusals):
             any_purged=self.purged.any_here,
         )
 
-    @cached_property
+    @lazy_property
     def purged(self) -> PurgedSamples:
         """Which samples were purged."""
         return PurgedSamples(self.store, self.source, lambda: self._bucket_is_out_of_reach)
@@ -134,12 +134,12 @@ class Storage(Refusals):
         """Digests of purged samples; what was fetched from elsewhere may still have their values."""
         return frozenset() if self.is_bucket else self.purged.digests()
 
-    @cached_property
+    @lazy_property
     def index(self) -> DigestIndex:
         """Where samples lie that were stored from here before."""
         return DigestIndex(self.root / "index")
 
-    @cached_property
+    @lazy_property
     def moved_packs(self) -> MovedPacks:
         """Where samples are by now that lay in packs of the store."""
         return MovedPacks(self.store, self.moves)
@@ -321,7 +321,7 @@ class Storage(Refusals):
             return decode_repository_file(read_regular(kept), str(kept)).id
         return None
 
-    @cached_property
+    @lazy_property
     def _commits_ahead(self) -> CommitsAhead:
         return CommitsAhead(self.store, self.source.store, self.source.keep_whole)
 
@@ -329,7 +329,7 @@ class Storage(Refusals):
     def _bucket_is_out_of_reach(self) -> bool:
         return self.offline and self.cache is not None
 
-    @cached_property
+    @lazy_property
     def _seen(self) -> TrackingRefs:
         """Where the bucket's branches were when they were last looked up, for offline use."""
         return TrackingRefs(self.root / "seen")

@@ -19,6 +19,7 @@ from hangar_cloud.backends.array_options import LEVELS, array_options, default_t
 from hangar_cloud.backends.blocks import check_blocks, decode_blocks, encode_alike, is_bound
 from hangar_cloud.backends.errors import CorruptDataError, StoreError, UnsupportedFormatError
 from hangar_cloud.backends.store import leftovers
+from tests.forked import passes_forked
 from tests.repository.making import finish, start_process
 
 DIGEST = bytes(range(32))
@@ -234,11 +235,7 @@ def test_no_room_for_temporary_files_is_told(tmp_path, monkeypatch):
 
 def test_an_array_is_read_in_a_process_that_was_forked_after_tiledb_was_used(extent):
     decode_blocks(extent, DIGEST, len(RAW))
-    child = os.fork()
-    if child == 0:
-        same = bytes(decode_blocks(extent, DIGEST, len(RAW))) == RAW
-        os._exit(0 if same else 1)
-    assert os.waitpid(child, 0)[1] == 0
+    assert passes_forked(lambda: bytes(decode_blocks(extent, DIGEST, len(RAW))) == RAW)
 
 
 def test_a_forked_process_ends_as_any_other_does(tmp_path):

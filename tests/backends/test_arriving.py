@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import threading
 
 import pytest
 
 from hangar_cloud.backends.arriving import Arriving
+from tests.forked import passes_forked
 
 A, B, C = ((b"pack" * 4, offset) for offset in (8, 100, 200))
 
@@ -72,14 +72,17 @@ def test_a_forked_child_brings_what_its_parent_was_bringing():
 
     bringing = in_thread(bring)
     assert begun.wait(60)
-    child = os.fork()
-    if not child:
+
+    def brings_it_itself():
         arriving.wait([A])
         with arriving.bringing([A]) as mine:
-            os._exit(0 if mine == [A] else 1)
-    end.set()
-    bringing.join(60)
-    assert os.waitpid(child, 0)[1] == 0
+            return mine == [A]
+
+    try:
+        assert passes_forked(brings_it_itself)
+    finally:
+        end.set()
+        bringing.join(60)
 
 
 def test_who_is_interrupted_while_taking_blocks_leaves_none_behind(monkeypatch):

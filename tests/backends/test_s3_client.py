@@ -29,6 +29,7 @@ from hangar_cloud.backends.store.in_flight import REQUESTS
 from hangar_cloud.backends.store.s3 import S3Store
 from hangar_cloud.backends.store.s3_fsspec import S3FsspecStore
 from hangar_cloud.backends.store.sigv4 import EMPTY_SHA256, Keys, Signer
+from tests.forked import passes_forked
 
 QUICK = RetryPolicy(attempts=2, base=0.01, cap=0.02)
 KEYS = {"key": "a-key", "secret": "a-secret", "client_kwargs": {"region_name": "us-east-1"}}
@@ -364,10 +365,7 @@ def test_a_process_that_is_forked_amid_requests_is_not_held_up(s3_server, s3_pro
         try:
             busy.start()
             time.sleep(0.05)
-            child = os.fork()
-            if child == 0:
-                os._exit(0 if store.get_ranges(wanted) == [bytes(10)] * 12 else 1)
-            assert os.waitpid(child, 0)[1] == 0
+            assert passes_forked(lambda: store.get_ranges(wanted) == [bytes(10)] * 12)
         finally:
             busy.join()
             REQUESTS.set_limit(before)

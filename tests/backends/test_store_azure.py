@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from types import SimpleNamespace
 from uuid import uuid4
@@ -17,6 +16,7 @@ from hangar_cloud.backends.store.azure import AzureStore, obstore_settings
 from infra.local import DelayingProxy, ServerPackageMissingError
 from infra.local.azurite import ACCOUNT, AzuriteServer
 from tests.backends.store_contract import ObjectStoreContract
+from tests.forked import passes_forked
 from tests.repository.making import make_repository
 
 
@@ -184,13 +184,4 @@ def test_a_repository_in_azure_is_written_and_read_elsewhere(azurite, reading, t
 def test_a_forked_process_reads_through_adlfs(store):
     store.put("a", b"12345")
     assert store.get("a") == b"12345"
-    child = os.fork()
-    if not child:
-        ended = 1
-        try:
-            ended = 0 if store.get("a") == b"12345" and store._blobs() is None else 2
-        except HangarError:
-            ended = 3
-        finally:
-            os._exit(ended)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert passes_forked(lambda: store.get("a") == b"12345" and store._blobs() is None)

@@ -11,6 +11,7 @@ from hangar_cloud.backends.errors import AccessDeniedError, BucketNotFoundError,
 from hangar_cloud.backends.store import RetryPolicy, open_store
 from hangar_cloud.backends.store.gcs import GcsStore
 from tests.backends.store_contract import ObjectStoreContract
+from tests.forked import passes_forked
 
 QUICK = RetryPolicy(attempts=3, base=0.01, cap=0.05)
 
@@ -100,10 +101,7 @@ def test_a_bucket_that_is_not_there(gcs_server):
 def test_a_store_used_before_a_fork_works_after_it(gcs_url, gcs_options):
     with open_store(gcs_url, gcs_options) as store:
         store.put_if_absent("x", b"1")
-        child = os.fork()
-        if child == 0:
-            os._exit(0 if store.get("x") == b"1" else 1)
-        assert os.waitpid(child, 0)[1] == 0
+        assert passes_forked(lambda: store.get("x") == b"1")
 
 
 def test_unpickling_connects_lazily(gcs_url):

@@ -11,6 +11,7 @@ from hangar_cloud.backends.errors import AccessDeniedError, BucketNotFoundError,
 from hangar_cloud.backends.store import RetryPolicy, open_store
 from hangar_cloud.backends.store.s3 import S3Store
 from tests.backends.store_contract import ObjectStoreContract
+from tests.forked import passes_forked
 
 QUICK = RetryPolicy(attempts=3, base=0.01, cap=0.05)
 
@@ -232,8 +233,5 @@ def test_a_store_used_before_a_fork_works_after_it(s3_url, s3_options):
         store.put_if_absent("x", b"1")
         with multiprocessing.get_context("fork").Pool(2) as pool:
             assert pool.map(store.get, ["x"] * 4) == [b"1"] * 4
-        child = os.fork()
-        if child == 0:
-            os._exit(0 if store.get("x") == b"1" and store.put_if_absent("y", b"2") else 1)
-        assert os.waitpid(child, 0)[1] == 0
+        assert passes_forked(lambda: store.get("x") == b"1" and store.put_if_absent("y", b"2"))
         assert store.get("y") == b"2"

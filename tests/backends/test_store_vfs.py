@@ -13,6 +13,7 @@ from hangar_cloud.backends.store import open_store
 from hangar_cloud.backends.store.gcs import gcs_settings
 from hangar_cloud.backends.store.remote import RemoteStore
 from hangar_cloud.backends.store.vfs import LEAST_RANGES
+from tests.forked import passes_forked
 
 DATA = os.urandom(3_000_000)
 # Farther apart than what is joined.
@@ -58,10 +59,7 @@ def test_copies_of_a_store_and_forked_processes_read_by_themselves(store):
     copy = pickle.loads(pickle.dumps(store))
     assert copy.get_tiles(MANY) == expected(MANY)
     assert copy._vfs.read_bytes > 0
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if store.get_tiles(MANY) == expected(MANY) else 1)
-    assert os.waitpid(child, 0)[1] == 0
+    assert passes_forked(lambda: store.get_tiles(MANY) == expected(MANY))
 
 
 def test_where_tiledb_fails_the_driver_goes_on_and_no_credential_is_told(s3_url, s3_options, caplog, monkeypatch):

@@ -14,6 +14,7 @@ from hangar_cloud.catalog.records import Row
 from hangar_cloud.catalog.schema import ColumnSchema
 from hangar_cloud.catalog.staging import ColumnEvent, SampleEvents, StagingArea
 from tests.catalog.bench import run_python
+from tests.forked import passes_forked
 
 ENTRY = {"schema": ColumnSchema("str").to_json(), "backend": "i0", "backend_options": {}}
 CREATED = ColumnEvent("text", "create", ENTRY)
@@ -264,11 +265,8 @@ def test_the_journal_is_taken_over_when_it_is_long(tmp_path, monkeypatch):
 def test_a_forked_child_leaves_the_journal_to_its_parent(tmp_path):
     area = StagingArea(tmp_path)
     stage(area)
-    child = os.fork()
-    if child == 0:
-        # No more of `close` than this: DuckDB itself does not survive a fork.
-        os._exit(1 if area._journal.is_mine else 0)
-    assert os.waitpid(child, 0)[1] == 0
+    # No more of `close` than this: DuckDB itself does not survive a fork.
+    assert passes_forked(lambda: not area._journal.is_mine)
     assert (tmp_path / JOURNAL).exists()
     stage(area)
     area.close()

@@ -9,8 +9,9 @@ import ast
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
+
+from hangar_cloud.backends.lazy_property import lazy_property
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -48,7 +49,7 @@ class Source:
     place: str
     text: str
 
-    @cached_property
+    @lazy_property
     def tree(self) -> ast.Module:
         return ast.parse(self.text, filename=self.place)
 

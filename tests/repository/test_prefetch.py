@@ -14,6 +14,7 @@ from hangar_cloud import Repository, set_read_ahead, set_read_memory
 from hangar_cloud.backends.store import CountingStore
 from hangar_cloud.errors import InvalidArgumentError
 from hangar_cloud.reading import READ_AHEAD_BYTES, READ_MEMORY_BYTES
+from tests.forked import passes_forked
 from tests.repository.making import add_commit, clone_of, counted, make_repository, noise, same
 
 COUNT = 3000
@@ -378,19 +379,12 @@ def test_a_forked_child_goes_on_with_what_it_inherited(clone):
     handle = column.prefetch(range(COUNT))
     stream = column.values()
     next(stream)
-    child = os.fork()
-    if not child:
-        try:
-            good = handle.wait(5) and all(same(value, noise(n + 1, 1000)) for n, value in enumerate(stream))
-            os._exit(0 if good and read_some(column, [0, 2999]) else 1)
-        finally:
-            os._exit(2)
-    for _ in range(6000):
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            break
-        time.sleep(0.01)
-    assert (done, status) == (child, 0)
+
+    def reads_on():
+        good = handle.wait(5) and all(same(value, noise(n + 1, 1000)) for n, value in enumerate(stream))
+        return good and read_some(column, [0, 2999])
+
+    assert passes_forked(reads_on)
     assert handle.wait(60)
 
 

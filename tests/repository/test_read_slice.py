@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import pytest
 
 from hangar_cloud import Repository
 from hangar_cloud.errors import HangarError, InvalidSliceError
+from tests.forked import passes_forked
 from tests.repository.making import finish, start_process
 from tests.repository.tiling import INDICES, OPTIONS, SHAPE, add_volumes, commit_volumes, same_boxes, volume
 
@@ -129,10 +128,7 @@ def test_boxes_are_read_by_other_processes_and_in_forked_ones(empty):
     commit_volumes(empty, {0: volume(0)})
     column = empty.checkout()["volumes"]
     assert same_boxes(column, 0, volume(0), INDICES[:2])
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if same_boxes(column, 0, volume(0), INDICES[:4]) else 1)
-    assert os.waitpid(child, 0)[1] == 0
+    assert passes_forked(lambda: same_boxes(column, 0, volume(0), INDICES[:4]))
     assert same_boxes(column, 0, volume(0), INDICES[:4])
     script = """
         import sys

@@ -20,6 +20,7 @@ from hangar_cloud.errors import (
     ProtectedBranchError,
     WriterLockError,
 )
+from tests.forked import passes_forked
 from tests.repository.making import (
     add_commit,
     finish,
@@ -288,16 +289,15 @@ def test_a_forgotten_writer_is_closed_at_exit_with_what_it_wrote(committed):
 
 def test_a_forked_child_cannot_use_or_close_the_writer(committed):
     writer = committed.checkout(write=True)
+
+    def is_refused():
+        with pytest.raises(PermissionError):
+            column["child"] = np.ones(3, np.float32)
+        return True
+
     with writer["array"] as column:
         column["parent"] = np.ones(3, np.float32)
-        child = os.fork()
-        if child == 0:
-            try:
-                column["child"] = np.ones(3, np.float32)
-            except PermissionError:
-                os._exit(0)
-            os._exit(1)
-        assert os.waitpid(child, 0)[1] == 0
+        assert passes_forked(is_refused)
         assert committed.writer_lock_held is True
     writer.commit("parent's")
     writer.close()

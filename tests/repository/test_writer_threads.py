@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 
 from hangar_cloud.errors import MergeUnderWayError, StagingError
+from tests.forked import passes_forked
 from tests.repository.making import add_commit, make_repository, read_all
 
 THREADS = 5
@@ -255,19 +255,16 @@ def test_a_child_that_is_forked_amid_a_write_is_refused_and_does_not_wait(reposi
                 column[number % 50] = image(number)
                 number += 1
 
+    def is_refused():
+        with pytest.raises(PermissionError):
+            column[1] = image(1)
+        return True
+
     thread = threading.Thread(target=write)
     thread.start()
     try:
         for _ in range(10):
-            child = os.fork()
-            if child == 0:
-                try:
-                    column[1] = image(1)
-                except PermissionError:
-                    os._exit(0)
-                finally:
-                    os._exit(1)
-            assert os.waitpid(child, 0)[1] == 0
+            assert passes_forked(is_refused)
     finally:
         stop.set()
         thread.join()
