@@ -53,6 +53,15 @@ def write_segment(table: pa.Table) -> bytes:
     return data
 
 
+def import_decoders() -> None:
+    """Import, in this thread, what other threads need to decode segments.
+
+    A process that is forked while one of them imports it would wait for ever for Python's lock of the module.
+    """
+    import pyarrow.compute
+    import pyarrow.parquet  # noqa: F401
+
+
 def read_segment(data: bytes | memoryview, types: dict[str, Any]) -> pa.Table:
     """The columns of a segment that are named in `types`, those that are there; all others are left alone.
 

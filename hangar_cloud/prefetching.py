@@ -16,6 +16,7 @@ from hangar_cloud.backends.fork_lock import ForkLock
 from hangar_cloud.backends.pack_reader import PackedSample, PackReader
 from hangar_cloud.backends.store.ranges import DEFAULT_JOIN_GAP
 from hangar_cloud.brought_blocks import BroughtBlocks
+from hangar_cloud.catalog.segment_file import import_decoders
 
 _FIRST_BYTES: Final = 1024 * 1024
 _MOST_PARTS: Final = 16
@@ -74,6 +75,8 @@ class Prefetch:
         self._over = threading.Event()
         if self._ended:
             self._over.set()
+        else:
+            import_decoders()
         self._process = os.getpid()
         self._start()
 

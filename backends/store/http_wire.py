@@ -6,6 +6,8 @@ breaks), and cost two to five times the CPU of the standard library's client, wh
 
 from __future__ import annotations
 
+# `connect` would import this in a thread: a process forked meanwhile would wait for ever for Python's lock of it.
+import encodings.idna  # noqa: F401
 import http.client
 import select
 import socket
