@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any, Final
 
 from hangar_cloud.backends.errors import CorruptDataError
@@ -53,13 +54,17 @@ def write_segment(table: pa.Table) -> bytes:
     return data
 
 
-def import_decoders() -> None:
-    """Import, in this thread, what other threads need to decode segments.
+@functools.cache
+def prepare_to_decode() -> None:
+    """Do, in this thread, what is done once in a process when the first segment is decoded.
 
-    A process that is forked while one of them imports it would wait for ever for Python's lock of the module.
+    A process that is forked while another thread does it would wait for ever where it decodes one itself: for Python's
+    lock of a module that is imported, or for that of Arrow's thread pool or memory, which are made when they are used.
     """
+    import pyarrow as pa
     import pyarrow.compute
-    import pyarrow.parquet  # noqa: F401
+
+    read_segment(write_segment(pa.table({"key": pa.array([0])})), {"key": pa.int64()})
 
 
 def read_segment(data: bytes | memoryview, types: dict[str, Any]) -> pa.Table:

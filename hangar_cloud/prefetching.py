@@ -16,7 +16,7 @@ from hangar_cloud.backends.fork_lock import ForkLock
 from hangar_cloud.backends.pack_reader import PackedSample, PackReader
 from hangar_cloud.backends.store.ranges import DEFAULT_JOIN_GAP
 from hangar_cloud.brought_blocks import BroughtBlocks
-from hangar_cloud.catalog.segment_file import import_decoders
+from hangar_cloud.catalog.segment_file import prepare_to_decode
 
 _FIRST_BYTES: Final = 1024 * 1024
 _MOST_PARTS: Final = 16
@@ -76,7 +76,7 @@ class Prefetch:
         if self._ended:
             self._over.set()
         else:
-            import_decoders()
+            prepare_to_decode()
         self._process = os.getpid()
         self._start()
 

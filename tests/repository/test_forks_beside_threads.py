@@ -1,15 +1,17 @@
-"""Threads that read import no module.
+"""Threads that read import no module, and do nothing else that is done once in a process.
 
-A process that is forked while a thread imports one waits for ever where it imports that too.
+One that is forked while a thread does so waits for ever where it comes to the same.
 """
 
 from __future__ import annotations
 
 import json
+import threading
 
 import numpy as np
 import pytest
 
+from hangar_cloud.catalog import segment_file, segments
 from tests.repository.making import clone_of, finish, make_repository, noise, start_process
 
 READS = """
@@ -72,3 +74,21 @@ def test_of_a_bucket(tmp_path, request, kind, way):
     fill(make_repository(url, storage_options=options, cache_dir=tmp_path / "writer"))
     where = {"path": url, "storage_options": options, "cache_dir": str(tmp_path / "reader")}
     assert imported_by_threads(where, way) == []
+
+
+def test_the_first_segment_of_a_process_is_decoded_before_there_are_threads(source, tmp_path, monkeypatch):
+    """Arrow makes its thread pool and its memory at the first: a child forked meanwhile waited for them for ever."""
+    threads = []
+
+    def recorded(data, types, read=segment_file.read_segment):
+        threads.append(threading.current_thread())
+        return read(data, types)
+
+    for module in (segment_file, segments):
+        monkeypatch.setattr(module, "read_segment", recorded)
+    column = clone_of(source, tmp_path / "clone").checkout()["images"]
+    segment_file.prepare_to_decode.cache_clear()
+    threads.clear()
+    assert column.prefetch(range(50)).wait(60)
+    assert threads[0] is threading.main_thread()
+    assert threads[-1] is not threading.main_thread()
