@@ -20,7 +20,11 @@ Numbers = list[int]
 
 
 def read_runs(
-    source: ObjectSource, samples: Sequence[PackedSample], find_purged: Purged, are_absent: bool = False
+    source: ObjectSource,
+    samples: Sequence[PackedSample],
+    find_purged: Purged,
+    are_absent: bool = False,
+    held: bool = False,
 ) -> list[memoryview]:
     """The decoded blocks of samples, one sample of each block; verified as `sample_extent` does.
 
@@ -31,12 +35,13 @@ def read_runs(
         samples: of different blocks, in any order.
         find_purged: asked of what was fetched.
         are_absent: whether all of them are known not to be here.
+        held: whether what is fetched stays in memory until it is used, so that nobody reads it from here soon.
 
     Raises:
         CorruptDataError, DataNotLocalError, ObjectNotFoundError, HangarError: as `ObjectSource.read_many`, or what
             `find_purged` gives.
     """
-    if len(samples) == 1:
+    if len(samples) == 1 and not are_absent:
         return source.read_many([sample_extent(samples[0], find_purged)])
     here, absent, single = _sorted_out(source, samples, are_absent)
     raws: list[memoryview | None] = [None] * len(samples)
@@ -48,7 +53,8 @@ def read_runs(
             single += numbers
     if absent:
         try:
-            fetched = source.fetch([_run([samples[i] for i in numbers], find_purged) for numbers in absent])
+            runs = [_run([samples[i] for i in numbers], find_purged) for numbers in absent]
+            fetched = source.fetch(runs, held)
             for numbers, found in zip(absent, fetched, strict=True):
                 _put(raws, numbers, found)
         except _PERHAPS_ONE_BY_ONE:

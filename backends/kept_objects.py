@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hangar_cloud.backends.cache_limit import CacheLimit
+from hangar_cloud.backends.direct_writes import write_past_memory
 from hangar_cloud.backends.errors import CorruptDataError, HangarError, StoreError
 from hangar_cloud.backends.extents import Extent
 from hangar_cloud.backends.local_files import LocalFiles
@@ -59,6 +60,7 @@ class KeptObjects:
         parts: Sequence[Part],
         must_keep: bool = False,
         rewritten: Sequence[tuple[Extent[Any], bytes | memoryview]] = (),
+        held: bool = False,
     ) -> None:
         """Keep what was fetched. A full or read-only disk is no reason not to read; only who asked for it to be kept
         is told.
@@ -67,6 +69,7 @@ class KeptObjects:
             parts: what was asked for.
             must_keep: whether it was asked to be kept.
             rewritten: extents, and bytes that a purge put in their place.
+            held: whether who fetched it has it in memory until it is used, so that nobody reads it from here soon.
         """
         if must_keep:
             self.refuse_too_much(sum(len(part[1]) for part in parts) + sum(len(blob) for _, blob in rewritten))
@@ -76,7 +79,7 @@ class KeptObjects:
                 if self._limit is None or self._limit.fits(len(part[1])):
                     by_path.setdefault(part[0].path, []).append(part)
             for path, alike in by_path.items():
-                self._keep_parts_of(path, alike)
+                self._keep_parts_of(path, alike, held)
             for extent, blob in rewritten:
                 self._keep_rewritten(extent, blob)
         except OSError as error:
@@ -147,7 +150,7 @@ class KeptObjects:
         except OSError:  # then each extent is asked for
             return True
 
-    def _keep_parts_of(self, name: str, parts: Sequence[Part]) -> None:
+    def _keep_parts_of(self, name: str, parts: Sequence[Part], held: bool) -> None:
         """Keep parts of one object: its file is opened once, since they come by the hundred."""
         if self._partial is None:
             return
@@ -159,7 +162,8 @@ class KeptObjects:
         file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
         try:
             for offset, blobs in _neighbours(parts):
-                _write_behind_each_other(file, offset, blobs)
+                if not (held and len(blobs) == 1 and write_past_memory(path, file, offset, blobs[0])):
+                    _write_behind_each_other(file, offset, blobs)
         finally:
             os.close(file)
         # Another process may have evicted the file that we have open: this is the new one.

@@ -122,10 +122,10 @@ class ObjectSource:
                 values[i] = value
         return values
 
-    def fetch(self, extents: Sequence[Extent[T]]) -> list[T]:
-        """As `read_many`, for what is known not to be here: it is not looked for."""
+    def fetch(self, extents: Sequence[Extent[T]], held: bool = False) -> list[T]:
+        """As `read_many`, for what is known not to be here: it is not looked for. `held` as in `keep_parts`."""
         reason = not_here(extents[0].path, self.store)
-        return self._fetch(extents, [reason] * len(extents))
+        return self._fetch(extents, [reason] * len(extents), held=held)
 
     def lies_in_one_piece(self, path: str) -> bool:
         """Whether nothing is known of an object, or of parts of it, lying elsewhere by now.
@@ -343,12 +343,14 @@ class ObjectSource:
         reasons: Sequence[HangarError],
         must_keep: bool = False,
         tiles: bool = False,
+        held: bool = False,
     ) -> list[T]:
         def take(blobs: list[Fetched]) -> list[T]:
             answers = list(zip(extents, blobs, reasons, strict=True))
             values = [verified(e, memoryview(b.data), fetched=True, rewritten=b.rewritten) for e, b, _ in answers]
             rewritten = [(e, b.data) for e, b, _ in answers if b.rewritten]
-            self._kept.keep_parts([(e, b.data, why) for e, b, why in answers if not b.rewritten], must_keep, rewritten)
+            parts = [(e, b.data, why) for e, b, why in answers if not b.rewritten]
+            self._kept.keep_parts(parts, must_keep, rewritten, held)
             return values
 
         try:
@@ -361,7 +363,7 @@ class ObjectSource:
         values: dict[int, T] = {}
         for path in paths:
             places = [i for i, extent in enumerate(extents) if extent.path == path]
-            fetched = self._fetch([extents[i] for i in places], [reasons[i] for i in places], must_keep, tiles)
+            fetched = self._fetch([extents[i] for i in places], [reasons[i] for i in places], must_keep, tiles, held)
             values.update(zip(places, fetched, strict=True))
         return [values[i] for i in range(len(extents))]
 

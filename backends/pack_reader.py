@@ -125,9 +125,9 @@ class PackReader:
             payload = None if block is None else block.payload(sample)
             return payload_of(self._load(sample), place) if payload is None else payload
 
-    def read_many(self, samples: Sequence[PackedSample]) -> list[memoryview]:
+    def read_many(self, samples: Sequence[PackedSample], held: bool = False) -> list[memoryview]:
         """Payloads of many samples, in the order asked. Each block is read, fetched and decoded
-        once, and missing blocks are fetched in joined requests. Raises as `read`."""
+        once, and missing blocks are fetched in joined requests. `held` as in `read_runs`. Raises as `read`."""
         blocks: dict[tuple[bytes, int], DecodedBlock] = {}
         missing: dict[tuple[bytes, int], PackedSample] = {}
         for sample in samples:
@@ -144,7 +144,7 @@ class PackReader:
         if self._any_purged() and any(self._purged(s.digest, True) is not None for s in missing.values()):
             return [self.read(sample) for sample in samples]
         with suppress(*UNREADABLE):
-            blocks.update(self._bring(missing))
+            blocks.update(self._bring(missing, held))
         if not blocks.keys() >= {sample.place[:2] for sample in samples}:
             # One by one, since the error must be about the sample that fails. The one of all of them is forgotten by
             # now: it would keep what was read in memory.
@@ -155,14 +155,14 @@ class PackReader:
             payloads.append(self.read(sample) if payload is None else payload)
         return payloads
 
-    def _bring(self, missing: dict[BlockName, PackedSample]) -> Blocks:
+    def _bring(self, missing: dict[BlockName, PackedSample], held: bool) -> Blocks:
         """Blocks that are not in memory, each by one thread: others wait for it. Raises as `read_blocks`."""
         found: Blocks = {}
         while missing:
             with self.arriving.bringing(missing) as mine:
                 some = {name: missing.pop(name) for name in mine}
                 if some:
-                    found.update(self._remember(some, self.read_blocks(list(some.values()))))
+                    found.update(self._remember(some, self.read_blocks(list(some.values()), held=held)))
             self.arriving.wait(missing)
             here = {name: block for name in missing if (block := self.decoded.get(name)) is not None}
             found.update(here)
@@ -170,15 +170,17 @@ class PackReader:
                 del missing[name]
         return found
 
-    def read_blocks(self, samples: Sequence[PackedSample], are_absent: bool = False) -> list[memoryview]:
+    def read_blocks(
+        self, samples: Sequence[PackedSample], are_absent: bool = False, held: bool = False
+    ) -> list[memoryview]:
         """The decoded blocks of samples of different blocks, as they are, without being remembered.
 
-        With `are_absent` they are not looked for here: `absent` said so.
+        With `are_absent` they are not looked for here: `absent` said so. `held` as in `read_runs`.
 
         Raises:
             as `read`, without saying which sample it is about, and without the words of `purged`.
         """
-        return read_runs(self._source, samples, self._purged_after_fetching(), are_absent)
+        return read_runs(self._source, samples, self._purged_after_fetching(), are_absent, held)
 
     def spot(self, name: tuple[bytes, int], block: DecodedBlock) -> int:
         """Where in `arenas` a decoded block lies; it is brought there."""

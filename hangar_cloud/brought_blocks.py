@@ -33,6 +33,11 @@ class BroughtBlocks(Generic[NameT]):
                     self._blocks[name] = raw
                     self._bytes += raw.nbytes
 
+    @property
+    def has_room(self) -> bool:
+        """Whether there is room for anything more."""
+        return self._bytes < self._room
+
     def take(self, names: Iterable[NameT]) -> dict[NameT, memoryview]:
         """Those of some blocks that are held; they are not any more."""
         with self._lock.lock:

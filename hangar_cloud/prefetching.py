@@ -188,7 +188,7 @@ class Prefetch:
             # What somebody is fetching already is left to them: waiting for it here might be waiting for each other.
             if mine:
                 samples = [absent[name] for name in mine]
-                payloads = self._packs.read_many(samples)
+                payloads = self._packs.read_many(samples, held=self.held is not None and self.held.has_room)
                 if self.held is not None:
                     self.held.keep(dict(zip(samples, payloads, strict=True)))
 

@@ -83,7 +83,7 @@ class PackedRows:
                 return False
             absent = packs.absent(list(samples.values()))
             if absent:
-                raws = packs.read_blocks(absent, are_absent=True)
+                raws = packs.read_blocks(absent, are_absent=True, held=self._brought.has_room)
                 self._brought.keep({sample.place[:2]: raw for sample, raw in zip(absent, raws, strict=True)})
         except HangarError:
             return False

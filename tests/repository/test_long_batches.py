@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from hangar_cloud import Repository, set_read_ahead
+from hangar_cloud.backends import direct_writes
 from hangar_cloud.errors import CorruptDataError
 from hangar_cloud.reading import READ_AHEAD_BYTES
 from tests.repository.making import clone_of, counted, make_repository, noise
@@ -169,3 +170,26 @@ def test_a_closed_checkout_gives_no_further_batch(clone):
     checkout.close()
     with pytest.raises(PermissionError):
         next(stream)
+
+
+def test_what_is_held_until_it_is_used_goes_past_the_systems_memory_and_can_be_read_later(clone, monkeypatch):
+    wrote = []
+
+    def spy(path, file, offset, data, real=direct_writes.write_past_memory):
+        wrote.append(real(path, file, offset, data))
+        return wrote[-1]
+
+    monkeypatch.setattr("hangar_cloud.backends.kept_objects.write_past_memory", spy)
+    monkeypatch.setattr(direct_writes, "_SLOW_SECONDS", 1000)
+    monkeypatch.setattr(direct_writes, "_unfit", set())
+    assert_all(clone.checkout()["long"].iter_batches(50), 50)
+    assert wrote
+    assert any(wrote) or direct_writes._unfit  # of a file system that has no such writes
+    with pytest.warns(UserWarning, match="columns: short"):
+        checkout = Repository(clone.path, offline=True).checkout()
+    assert_all(checkout["long"].iter_batches(50), 50)
+
+
+def test_what_is_read_from_the_cache_at_once_goes_the_usual_way(clone, monkeypatch):
+    monkeypatch.setattr("hangar_cloud.backends.kept_objects.write_past_memory", None)
+    assert sum(1 for _ in clone.checkout()["long"].values()) == COUNT

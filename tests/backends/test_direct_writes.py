@@ -1,0 +1,173 @@
+"""Writes past the system's memory: the same bytes as the usual ones, whatever the disk says to it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from hangar_cloud.backends import direct_writes
+from hangar_cloud.backends.direct_writes import write_past_memory
+from tests.forked import passes_forked
+
+MIB = 1024 * 1024
+RANDOM = np.random.default_rng(0).bytes(5 * MIB)
+
+
+@pytest.fixture(autouse=True)
+def unfit(monkeypatch):
+    """The devices that are left alone, none of them at first."""
+    devices: set[int] = set()
+    monkeypatch.setattr(direct_writes, "_unfit", devices)
+    return devices
+
+
+@pytest.fixture
+def path(tmp_path, unfit):
+    """A file of a device that takes such writes at any speed."""
+    path = tmp_path / "file"
+    path.write_bytes(b"")
+    if not written(path, 0, RANDOM[:MIB]):
+        pytest.skip("the system or the file system of temporary files has no writes past memory")
+    path.unlink()
+    path.write_bytes(b"")
+    unfit.clear()
+    return path
+
+
+@pytest.fixture
+def unhurried(monkeypatch):
+    """This machine may be busy."""
+    monkeypatch.setattr(direct_writes, "_SLOW_SECONDS", 1000)
+
+
+def written(path, offset, data):
+    with open(path, "r+b") as file:
+        return write_past_memory(path, file.fileno(), offset, data)
+
+
+@pytest.mark.parametrize("offset", [0, 1, 4095, 4096, 4097, 3 * MIB + 7])
+@pytest.mark.parametrize("length", [MIB, MIB + 1, 2 * MIB - 1, 5 * MIB])
+def test_the_bytes_are_where_they_belong_and_nothing_else_changes(path, unhurried, offset, length):
+    before = np.random.default_rng(1).bytes(9 * MIB)
+    path.write_bytes(before)
+    assert written(path, offset, memoryview(RANDOM)[:length])
+    assert path.read_bytes() == before[:offset] + RANDOM[:length] + before[offset + length :]
+
+
+def test_in_a_file_that_is_longer_then(path, unhurried):
+    assert written(path, 10 * MIB + 5, RANDOM)
+    assert path.read_bytes() == bytes(10 * MIB + 5) + RANDOM
+
+
+def test_threads_write_what_follows_each_other(path, unhurried):
+    cuts = sorted({0, *np.random.default_rng(2).integers(0, len(RANDOM), 9).tolist(), len(RANDOM)})
+
+    def write(number):
+        begin, end = cuts[number], cuts[number + 1]
+        with open(path, "r+b") as file:
+            if not write_past_memory(path, file.fileno(), begin, RANDOM[begin:end]):
+                os.pwrite(file.fileno(), RANDOM[begin:end], begin)
+
+    for _ in range(10):
+        path.write_bytes(b"")
+        with ThreadPoolExecutor(10) as pool:
+            list(pool.map(write, range(len(cuts) - 1)))
+        assert path.read_bytes() == RANDOM
+
+
+def test_little_goes_the_usual_way(path):
+    assert not written(path, 0, RANDOM[:4096])
+    assert path.read_bytes() == b""
+
+
+def test_what_finds_no_place_goes_the_usual_way(path, unhurried):
+    taken = [direct_writes._pieces.take() for _ in range(direct_writes._AT_ONCE)]
+    try:
+        assert not written(path, 0, RANDOM)
+        assert path.read_bytes() == b""
+        # Of a child nobody has any.
+        assert passes_forked(lambda: written(path, 0, RANDOM))
+        assert path.read_bytes() == RANDOM
+    finally:
+        for piece in taken:
+            direct_writes._pieces.give_back(piece)
+    assert written(path, 0, RANDOM)
+
+
+def test_a_file_system_that_will_not_have_it_is_asked_once(path, unfit, monkeypatch):
+    asked = []
+
+    def refuse(name, flags, *mode, real=os.open):
+        if flags & os.O_DIRECT:
+            asked.append(name)
+            raise OSError(errno.EINVAL, "not here")
+        return real(name, flags, *mode)
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert not written(path, 0, RANDOM)
+    assert not written(path, 0, RANDOM)
+    assert asked == [path]
+    assert unfit == {path.stat().st_dev}
+
+
+@pytest.mark.parametrize("done", [0, 4096, MIB], ids=str)
+def test_what_the_disk_does_not_take_so_is_written_otherwise(path, unfit, monkeypatch, done):
+    def take_some(file, data, offset, real=os.pwrite):
+        if len(data) != 2 * MIB:
+            return real(file, data, offset)
+        if not done:
+            raise OSError(errno.EINVAL, "not so")
+        return real(file, data[:done], offset)
+
+    monkeypatch.setattr(os, "pwrite", take_some)
+    assert written(path, 7, RANDOM)
+    assert path.read_bytes() == bytes(7) + RANDOM
+    assert unfit
+
+
+def test_a_full_disk_is_told(path, unfit, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        with pytest.raises(OSError, match="full"):
+            written(path, 0, RANDOM)
+    assert not unfit
+    assert all(written(path, 0, RANDOM) for _ in range(2 * direct_writes._AT_ONCE) if not unfit)
+    assert path.read_bytes() == RANDOM
+
+
+def test_a_slow_disk_is_left_to_the_system(path, unfit, monkeypatch):
+    monkeypatch.setattr(direct_writes, "_SLOW_SECONDS", 0)
+    assert written(path, 0, RANDOM[:MIB])
+    assert path.read_bytes() == RANDOM[:MIB]
+    assert not written(path, 0, RANDOM)
+    assert unfit
+
+
+def test_at_most_a_few_are_under_way(path, unhurried, monkeypatch):
+    begun, go_on = threading.Semaphore(0), threading.Event()
+
+    def wait(file, data, offset, real=os.pwrite):
+        if len(data) == MIB:
+            begun.release()
+            assert go_on.wait(60)
+        return real(file, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", wait)
+    most = direct_writes._AT_ONCE
+    with ThreadPoolExecutor(most) as pool:
+        under_way = [pool.submit(written, path, n * MIB, RANDOM[n * MIB : (n + 1) * MIB]) for n in range(most)]
+        try:
+            assert all(begun.acquire(timeout=60) for _ in under_way)
+            assert not written(path, 4 * MIB, RANDOM[4 * MIB :])
+        finally:
+            go_on.set()
+        assert all(future.result() for future in under_way)
+    assert path.read_bytes() == RANDOM[: most * MIB]
