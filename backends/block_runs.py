@@ -41,7 +41,7 @@ def read_runs(
         CorruptDataError, DataNotLocalError, ObjectNotFoundError, HangarError: as `ObjectSource.read_many`, or what
             `find_purged` gives.
     """
-    if len(samples) == 1 and not are_absent:
+    if len(samples) == 1 and not (are_absent or held):
         return source.read_many([sample_extent(samples[0], find_purged)])
     here, absent, single = _sorted_out(source, samples, are_absent)
     raws: list[memoryview | None] = [None] * len(samples)

@@ -7,6 +7,7 @@ touched, a new page of that memory takes ten times as long as copying into one t
 from __future__ import annotations
 
 import errno
+import math
 import mmap
 import os
 import time
@@ -25,8 +26,9 @@ _PAGE: Final = 4096
 # way.
 _PIECE: Final = 2 * 1024 * 1024
 _AT_ONCE: Final = 4
-# A disk that takes longer for a piece is left to the system, which lets nobody wait for it.
+# A disk that takes longer for a piece is left to the system for a while, which lets nobody wait for it.
 _SLOW_SECONDS: Final = 0.05
+_PAUSE_SECONDS: Final = 60.0
 _LEAST: Final = 256 * 1024
 _CAN: Final = hasattr(os, "O_DIRECT")
 _REFUSALS: Final = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP)
@@ -44,14 +46,17 @@ class _Pieces:
         self._free: deque[mmap.mmap | None] = deque([None] * _AT_ONCE)
 
     def take(self) -> mmap.mmap | None:
-        """A piece that nobody else has until it is given back; None if all are in use."""
+        """A piece that nobody else has until it is given back; None if all are in use, or there is no memory."""
         try:
             piece = self._free.pop()
         except IndexError:
             return None
         if piece is None:
-            # Not shared with a forked child, as anonymous maps of Python are by default.
-            piece = mmap.mmap(-1, _PIECE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            try:
+                # Not shared with a forked child, as anonymous maps of Python are by default.
+                piece = mmap.mmap(-1, _PIECE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            except OSError:
+                self._free.append(None)
         return piece
 
     def give_back(self, piece: mmap.mmap) -> None:
@@ -60,14 +65,15 @@ class _Pieces:
 
 
 _pieces: Final = _Pieces()
-# Devices that refuse such writes, or are slow at them.
-_unfit: Final[set[int]] = set()
+# Until when devices are left alone that refuse such writes, or were slow at them.
+_unfit: Final[dict[int, float]] = {}
 
 
 def write_past_memory(path: Path, file: int, offset: int, data: bytes | memoryview) -> bool:
     """Write bytes past the system's memory for files; False if nothing was written, as that is no use here.
 
-    The pages that they share with others at either end are written the usual way.
+    The pages that they share with others at either end are written the usual way. The last bytes are written first: who
+    is killed in between leaves nothing of which the first bytes, by which it is known, are there and others are not.
 
     Args:
         path: of the file.
@@ -80,63 +86,70 @@ def write_past_memory(path: Path, file: int, offset: int, data: bytes | memoryvi
     """
     first, last = -(-offset // _PAGE) * _PAGE, (offset + len(data)) // _PAGE * _PAGE
     device = os.fstat(file).st_dev
-    if not _CAN or last - first < _LEAST or device in _unfit:
+    if not _CAN or last - first < _LEAST or time.monotonic() < _unfit.get(device, 0):
         return False
     piece = _pieces.take()
     if piece is None:
         return False
     try:
-        with _opened_past_memory(path) as direct:
+        with _opened_past_memory(path, file) as direct:
             if direct is None:
-                _unfit.add(device)
                 return False
-            done, fit = _write_pages(direct, piece, data, first - offset, last - offset, offset)
+            view = memoryview(data)
+            write_at(file, view[last - offset :], last)
+            rest, fit = _write_pages(direct, piece, view, first - offset, last - offset, offset)
     finally:
         _pieces.give_back(piece)
     if not fit:
-        _unfit.add(device)
-    view = memoryview(data)
-    write_at(file, view[done:], offset + done)
-    # Last, since who reads meanwhile knows by the first bytes whether anything is here.
-    write_at(file, view[: first - offset], offset)
+        _unfit[device] = time.monotonic() + _PAUSE_SECONDS
+    write_at(file, view[:rest], offset)
     return True
 
 
 @contextmanager
-def _opened_past_memory(path: Path) -> Iterator[int | None]:
+def _opened_past_memory(path: Path, file: int) -> Iterator[int | None]:
+    """The same file once more; None if its device refuses, or it was evicted, as another process may do at any time."""
+    opened = os.fstat(file)
     try:
         direct = os.open(path, os.O_WRONLY | os.O_DIRECT)
+    except FileNotFoundError:
+        yield None
+        return
     except OSError as error:
         if error.errno not in _REFUSALS:
             raise
+        _unfit[opened.st_dev] = math.inf
         yield None
         return
     try:
-        yield direct
+        yield direct if os.path.samestat(os.fstat(direct), opened) else None
     finally:
         os.close(direct)
 
 
 def _write_pages(
-    direct: int, piece: mmap.mmap, data: bytes | memoryview, start: int, stop: int, offset: int
+    direct: int, piece: mmap.mmap, data: memoryview, start: int, stop: int, offset: int
 ) -> tuple[int, bool]:
-    """Write whole pages of some bytes.
+    """Write whole pages of some bytes, the last ones first.
 
     Returns:
-        where in them it ended, before `stop` if the system took less; and whether to do so again.
+        the end of what is left to be written otherwise, at least `start`; and whether to go on so.
     """
     memory, source = np.frombuffer(piece, np.uint8), np.frombuffer(data, np.uint8)
     while start < stop:
-        some = min(_PIECE, stop - start)
-        memory[:some] = source[start : start + some]
+        begin = max(stop - _PIECE, start)
+        some = stop - begin
+        memory[:some] = source[begin:stop]
         began = time.monotonic()
         try:
-            written = os.pwrite(direct, memory.data[:some], offset + start)
+            written = os.pwrite(direct, memory.data[:some], offset + begin)
         except OSError as error:
             if error.errno not in _REFUSALS:
                 raise
-            return start, False
-        start += written
-        if written < some or time.monotonic() - began > _SLOW_SECONDS:
-            return start, False
-    return start, True
+            written = 0
+        if written < some:
+            return stop, False
+        stop = begin
+        if time.monotonic() - began > _SLOW_SECONDS:
+            return stop, False
+    return stop, True

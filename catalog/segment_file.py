@@ -54,6 +54,11 @@ def write_segment(table: pa.Table) -> bytes:
     return data
 
 
+def import_decoders() -> None:
+    """Import, in this thread, what other threads would import when they decode a segment; see `prepare_to_decode`."""
+    import pyarrow.parquet  # noqa: F401
+
+
 @functools.cache
 def prepare_to_decode() -> None:
     """Do, in this thread, what is done once in a process when the first segment is decoded.

@@ -12,6 +12,7 @@ from typing import Any
 from hangar_cloud import writer_lock
 from hangar_cloud.backends.lazy_property import lazy_property
 from hangar_cloud.catalog.repository_file import REPOSITORY_PATH
+from hangar_cloud.catalog.segment_file import import_decoders
 from hangar_cloud.checkout import ReaderCheckout
 from hangar_cloud.config import is_writable_text
 from hangar_cloud.diff import DiffAndConflicts, diff_commits
@@ -180,6 +181,7 @@ class Repository(RepositoryUpkeep, RepositoryCare):
             raise InvalidArgumentError("a commit cannot be written to; give branch=, or make a branch from it")
         if as_of is not None and (write or commit):
             raise InvalidArgumentError("as_of opens what a branch was, for reading; give it without write and commit")
+        import_decoders()
         if write:
             return self._open_writer(branch)
         find = self._branches

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ import pytest
 
 from hangar_cloud.backends import direct_writes
 from hangar_cloud.backends.direct_writes import write_past_memory
+from hangar_cloud.backends.sparse_file import HOLE_BYTES
 from tests.forked import passes_forked
 
 MIB = 1024 * 1024
@@ -21,7 +23,7 @@ RANDOM = np.random.default_rng(0).bytes(5 * MIB)
 @pytest.fixture(autouse=True)
 def unfit(monkeypatch):
     """The devices that are left alone, none of them at first."""
-    devices: set[int] = set()
+    devices: dict[int, float] = {}
     monkeypatch.setattr(direct_writes, "_unfit", devices)
     return devices
 
@@ -112,7 +114,7 @@ def test_a_file_system_that_will_not_have_it_is_asked_once(path, unfit, monkeypa
     assert not written(path, 0, RANDOM)
     assert not written(path, 0, RANDOM)
     assert asked == [path]
-    assert unfit == {path.stat().st_dev}
+    assert unfit == {path.stat().st_dev: math.inf}
 
 
 @pytest.mark.parametrize("done", [0, 4096, MIB], ids=str)
@@ -171,3 +173,45 @@ def test_at_most_a_few_are_under_way(path, unhurried, monkeypatch):
             go_on.set()
         assert all(future.result() for future in under_way)
     assert path.read_bytes() == RANDOM[: most * MIB]
+
+
+def test_should_it_end_in_between_what_begins_there_is_whole(path, unhurried, monkeypatch):
+    """A killed process left blocks of which the first bytes were there, and not the last: damaged, and not absent."""
+    seen = []
+
+    def see(file, data, offset, real=os.pwrite):
+        done = real(file, data, offset)
+        seen.append(path.read_bytes())
+        return done
+
+    monkeypatch.setattr(os, "pwrite", see)
+    offset, size = 10, 60_001
+    assert written(path, offset, RANDOM)
+    assert len(seen) == 5
+    for content in seen:
+        for begin in range(0, len(RANDOM), size):
+            block = content[offset + begin : offset + begin + size]
+            assert not any(block[:HOLE_BYTES]) or block == RANDOM[begin : begin + size]
+
+
+def test_an_evicted_file_is_left_alone(path, unfit, tmp_path):
+    with open(path, "r+b") as file:
+        path.unlink()
+        assert not write_past_memory(path, file.fileno(), 0, RANDOM)
+        path.write_bytes(b"another one")
+        assert not write_past_memory(path, file.fileno(), 0, RANDOM)
+    assert path.read_bytes() == b"another one"
+    assert not unfit
+    assert written(path, 0, RANDOM)
+
+
+def test_without_memory_for_pieces_it_goes_the_usual_way_and_later_again(path, unhurried, monkeypatch):
+    direct_writes._pieces._renew()
+
+    def no_memory(*_, **__):
+        raise OSError(errno.ENOMEM, "no memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mmap.mmap", no_memory)
+        assert not any(written(path, 0, RANDOM) for _ in range(2 * direct_writes._AT_ONCE))
+    assert written(path, 0, RANDOM)

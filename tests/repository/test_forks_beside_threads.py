@@ -35,12 +35,16 @@ READS = """
         assert sum(1 for _ in column.values()) == 50
     elif way == "batches":
         assert sum(len(keys) for keys, _ in column.iter_batches(7)) == 50
+    elif way == "thread":
+        thread = threading.Thread(target=lambda: column[0])
+        thread.start()
+        thread.join()
     else:
         assert sum(len(batch[name]) for batch in make_numpy_dataset(column, batch_size=7, shuffle=True)) == 50
     assert "pyarrow.parquet" in sys.modules
     print(json.dumps(imported))
 """
-WAYS = ["prefetch", "values", "batches", "loader"]
+WAYS = ["prefetch", "values", "batches", "thread", "loader"]
 
 
 def fill(repository):

@@ -181,7 +181,7 @@ def test_what_is_held_until_it_is_used_goes_past_the_systems_memory_and_can_be_r
 
     monkeypatch.setattr("hangar_cloud.backends.kept_objects.write_past_memory", spy)
     monkeypatch.setattr(direct_writes, "_SLOW_SECONDS", 1000)
-    monkeypatch.setattr(direct_writes, "_unfit", set())
+    monkeypatch.setattr(direct_writes, "_unfit", {})
     assert_all(clone.checkout()["long"].iter_batches(50), 50)
     assert wrote
     assert any(wrote) or direct_writes._unfit  # of a file system that has no such writes
