@@ -15,7 +15,7 @@ from hangar_cloud.backends.store.paths import OWN_PREFIX
 
 # Processes write beside each other, each unseen by the others until they look. The shares leave room for that.
 _CHECK_SHARE: Final = 64
-_FULL_SHARE: Final = 0.85
+_FULL_SHARE: Final = 0.78
 _KEEP_SHARE: Final = 0.7
 _LOCK_SECONDS: Final = 1.0
 _ABANDONED_SECONDS: Final = 3600.0
