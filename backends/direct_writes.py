@@ -130,19 +130,23 @@ def _opened_past_memory(path: Path, file: int) -> Iterator[int | None]:
 def _write_pages(
     direct: int, piece: mmap.mmap, data: memoryview, start: int, stop: int, offset: int
 ) -> tuple[int, bool]:
-    """Write whole pages of some bytes, the last ones first.
+    """Write whole pages of some bytes, the last ones first: from where they are if they begin a page there too.
 
     Returns:
         the end of what is left to be written otherwise, at least `start`; and whether to go on so.
     """
     memory, source = np.frombuffer(piece, np.uint8), np.frombuffer(data, np.uint8)
+    is_placed = (source.ctypes.data + start) % _PAGE == 0
     while start < stop:
         begin = max(stop - _PIECE, start)
         some = stop - begin
-        memory[:some] = source[begin:stop]
+        pages = source.data[begin:stop]
+        if not is_placed:
+            memory[:some] = source[begin:stop]
+            pages = memory.data[:some]
         began = time.monotonic()
         try:
-            written = os.pwrite(direct, memory.data[:some], offset + begin)
+            written = os.pwrite(direct, pages, offset + begin)
         except OSError as error:
             if error.errno not in _REFUSALS:
                 raise

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hangar_cloud.backends.pack_reader import UNREADABLE, PackedSample
+from hangar_cloud.backends.reused_memory import ReusedMemory
 from hangar_cloud.catalog.leaf import Leaf
 from hangar_cloud.catalog.leaf_blocks import row_samples
 from hangar_cloud.prefetching import Prefetch
-from hangar_cloud.reused_memory import ReusedMemory
 
 if TYPE_CHECKING:
     from hangar_cloud.batches import BatchReading

@@ -24,6 +24,8 @@ from hangar_cloud.backends.store.in_flight import REQUESTS
 
 _IDLE_SECONDS: Final = 30.0
 _NOT_CONNECTED: Final = (OSError, http.client.HTTPException)
+Room = Callable[[], memoryview | None]
+"""Gives memory for an answer, of its length; None if it is to be in memory of its own."""
 
 
 class Answer(NamedTuple):
@@ -31,7 +33,7 @@ class Answer(NamedTuple):
 
     status: int
     headers: http.client.HTTPMessage
-    body: bytes
+    body: bytes | memoryview
 
 
 class NotConnectedError(Exception):
@@ -60,9 +62,20 @@ class Wire:
         self._idle: deque[tuple[float, http.client.HTTPConnection]] = deque()
 
     def send(
-        self, method: str, target: str, headers: Mapping[str, str], body: bytes = b"", most: int | None = None
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes = b"",
+        most: int | None = None,
+        room: Room | None = None,
     ) -> Answer:
-        """Send a request, once, and return what is answered; at most so many bytes, if a limit is given.
+        """Send a request, once, and return what is answered.
+
+        Args:
+            method, target, headers, body: of the request.
+            most: bytes of a part of an object that are taken for an answer; None for any number.
+            room: gives memory that a part of exactly so many bytes is received into.
 
         Raises:
             NotConnectedError: there is no way to the server.
@@ -72,7 +85,7 @@ class Wire:
             connection = self._connection()
             try:
                 with interruptible(lambda: _cut(connection)):
-                    answer, keep = _exchange(connection, method, target, headers, body, most)
+                    answer, keep = _exchange(connection, method, target, headers, body, most, room)
             except BaseException:
                 connection.close()
                 raise
@@ -121,6 +134,7 @@ def _exchange(
     headers: Mapping[str, str],
     body: bytes,
     most: int | None,
+    room: Room | None,
 ) -> tuple[Answer, bool]:
     """The answer, and whether the connection can be used again."""
     connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
@@ -135,12 +149,25 @@ def _exchange(
         # A server that refuses a long body says so, and hangs up before all of it was sent.
         sent = False
     with connection.getresponse() as response:
-        if most is not None and response.status == http.client.PARTIAL_CONTENT and (response.length or 0) > most:
+        is_part = most is not None and response.status == http.client.PARTIAL_CONTENT
+        if is_part and (response.length or 0) > (most or 0):
             # Memory is not made for what nobody asked for.
             raise http.client.HTTPException(f"{response.length} bytes came where {most} were asked for")
-        content = response.read()
+        place = room() if room is not None and is_part and response.length == most else None
+        content = response.read() if place is None else _received(response, place)
         answer = Answer(response.status, response.headers, content)
         return answer, sent and not response.will_close
+
+
+def _received(response: http.client.HTTPResponse, place: memoryview) -> memoryview:
+    """The body, in memory of its length."""
+    done = 0
+    while done < len(place):
+        count = response.readinto(place[done:])
+        if not count:
+            raise http.client.IncompleteRead(b"", len(place) - done)
+        done += count
+    return place.toreadonly()
 
 
 def _is_dropped(connection: http.client.HTTPConnection) -> bool:

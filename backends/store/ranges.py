@@ -34,15 +34,13 @@ class JoinedRange:
             whole = start == 0 and length == len(data)
             yield index, data if whole else data[start : start + length]
 
-    def views(self, data: bytes) -> Iterable[tuple[int, bytes | memoryview]]:
+    def views(self, data: bytes | memoryview) -> Iterable[tuple[int, bytes | memoryview]]:
         """As `slices`, without copying where most of `data` is wanted: a view keeps all of it in memory."""
-        wanted = sum(length for _, _, length in self.parts)
-        if wanted * 2 < len(data) or len(self.parts) == 1:
-            yield from self.slices(data)
-            return
         view = memoryview(data)
+        few = sum(length for _, _, length in self.parts) * 2 < len(data)
         for index, start, length in self.parts:
-            yield index, view[start : start + length]
+            part = view[start : start + length]
+            yield index, data if length == len(data) else bytes(part) if few else part
 
 
 def check_range(path: str, offset: int, length: int) -> None:

@@ -8,7 +8,7 @@ import time
 import weakref
 from abc import abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from hangar_cloud.backends.errors import (
     HangarError,
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 _BUCKET_ACTIONS = frozenset({"reach", "list", "write", "write to", "create"})
 """What needs no object to be there, so that "not found" can only mean the bucket."""
 _Result = TypeVar("_Result")
+_ReadPart: TypeAlias = "Callable[[str, int, int], Awaitable[bytes | memoryview]]"
 
 Page = tuple[list[ObjectInfo], list[str], str | None]
 """Objects, names of folders (with ``delimiter``), and the token of the next page."""
@@ -102,6 +103,10 @@ class RemoteStore(ObjectStore):
     async def _read(self, path: str, offset: int | None, length: int) -> bytes:
         """Return the whole object (offset None), or at most ``length`` bytes from ``offset`` on."""
 
+    async def _read_view(self, path: str, offset: int, length: int) -> bytes | memoryview:
+        """Return at most ``length`` bytes from ``offset`` on, read-only."""
+        return await self._read(path, offset, length)
+
     @abstractmethod
     async def _write(self, path: str, data: bytes, *, create: bool) -> None:
         """Write an object; with ``create`` fail with an EXISTS fault, atomically, if the name is taken."""
@@ -156,14 +161,14 @@ class RemoteStore(ObjectStore):
     def get_range(self, path: str, offset: int, length: int) -> bytes:
         check_path(path)
         check_range(path, offset, length)
-        return self._run(self._read_exactly(path, offset, length)) if length else b""
+        return bytes(self._run(self._read_exactly(self._read, path, offset, length))) if length else b""
 
     def get_ranges(self, requests: Sequence[RangeRequest]) -> builtins.list[bytes]:
         for path in {path for path, _, _ in requests}:
             check_path(path)
         plan = join_ranges(requests, join_gap=self.join_gap, max_joined=self.max_joined)
         results = [b""] * len(requests)
-        self._read_plan(plan, lambda joined, data: _fill(results, joined.slices(data)))
+        self._read_plan(plan, self._read, lambda joined, data: _fill(results, joined.slices(bytes(data))))
         return results
 
     def get_views(self, requests: Sequence[RangeRequest]) -> Sequence[bytes | memoryview]:
@@ -171,11 +176,13 @@ class RemoteStore(ObjectStore):
             check_path(path)
         results: builtins.list[bytes | memoryview] = [b""] * len(requests)
         plan = join_ranges(requests, join_gap=self.join_gap, max_joined=self.max_joined)
-        self._read_plan(plan, lambda joined, data: _fill(results, joined.views(data)))
+        self._read_plan(plan, self._read_view, lambda joined, data: _fill(results, joined.views(data)))
         return results
 
-    def _read_plan(self, plan: Sequence[JoinedRange], take: Callable[[JoinedRange, bytes], None]) -> None:
-        operations = [self._reader_to(take, joined) for joined in plan]
+    def _read_plan(
+        self, plan: Sequence[JoinedRange], read: _ReadPart, take: Callable[[JoinedRange, bytes | memoryview], None]
+    ) -> None:
+        operations = [self._reader_to(read, take, joined) for joined in plan]
         if operations:
             self._run(gather_bounded(operations, self.concurrency))
 
@@ -187,15 +194,15 @@ class RemoteStore(ObjectStore):
         return None
 
     def _reader_to(
-        self, take: Callable[[JoinedRange, bytes], None], joined: JoinedRange
+        self, read: _ReadPart, take: Callable[[JoinedRange, bytes | memoryview], None], joined: JoinedRange
     ) -> Callable[[], Awaitable[None]]:
-        async def read() -> None:
-            take(joined, await self._read_exactly(joined.path, joined.offset, joined.length))
+        async def read_and_take() -> None:
+            take(joined, await self._read_exactly(read, joined.path, joined.offset, joined.length))
 
-        return read
+        return read_and_take
 
-    async def _read_exactly(self, path: str, offset: int, length: int) -> bytes:
-        data = await self._attempt("read", path, lambda: self._read(path, offset, length))
+    async def _read_exactly(self, read: _ReadPart, path: str, offset: int, length: int) -> bytes | memoryview:
+        data = await self._attempt("read", path, lambda: read(path, offset, length))
         if len(data) < length:
             raise TruncatedObjectError(
                 f"{self._place(path)} ends after {offset + len(data)} bytes, but bytes {offset} to "

@@ -12,7 +12,9 @@ from typing import Any, Final
 from hangar_cloud.backends.errors import AccessDeniedError, StoreError, UnsupportedStoreError
 from hangar_cloud.backends.store.bounded import gather_bounded
 from hangar_cloud.backends.store.bucket_url import split_bucket_url
+from hangar_cloud.backends.store.http_wire import Room
 from hangar_cloud.backends.store.port import ObjectInfo, ObjectStore, Progress
+from hangar_cloud.backends.store.reception import room_for
 from hangar_cloud.backends.store.remote import Page, RemoteStore
 from hangar_cloud.backends.store.retry import Fault, RetryPolicy
 from hangar_cloud.backends.store.s3_answers import (
@@ -84,14 +86,21 @@ class S3Store(RemoteStore):
             raise StoreError(f"{self.url} is not there: its server sends elsewhere. {CHECK_ENDPOINT}") from None
 
     async def _read(self, path: str, offset: int | None, length: int) -> bytes:
-        client = self._filesystem()
         if offset is None:
-            whole: bytes = client.request("GET", self._prefix + path).body
+            whole: bytes = self._filesystem().request("GET", self._prefix + path).body
             return whole
+        data = self._read_part(path, offset, length)
+        assert isinstance(data, bytes)
+        return data
+
+    async def _read_view(self, path: str, offset: int, length: int) -> bytes | memoryview:
+        return self._read_part(path, offset, length, lambda: room_for(offset, length))
+
+    def _read_part(self, path: str, offset: int, length: int, room: Room | None = None) -> bytes | memoryview:
         wanted = {"range": f"bytes={offset}-{offset + length - 1}"}
-        answer = client.request("GET", self._prefix + path, headers=wanted, most=length)
+        answer = self._filesystem().request("GET", self._prefix + path, headers=wanted, most=length, room=room)
         # Simple servers ignore Range and answer 200 with everything.
-        data: bytes = answer.body
+        data: bytes | memoryview = answer.body
         if answer.status != 206:
             return data[offset : offset + length]
         told = answer.headers.get("content-range")

@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
 
-from hangar_cloud.backends.store.http_wire import Answer, NotConnectedError, Wire
+from hangar_cloud.backends.store.http_wire import Answer, NotConnectedError, Room, Wire
 from hangar_cloud.backends.store.s3_options import S3Options
 from hangar_cloud.backends.store.sigv4 import EMPTY_SHA256, Keys, Signer
 
@@ -88,6 +88,7 @@ class S3Client:
         headers: Mapping[str, str] | None = None,
         body: bytes = b"",
         most: int | None = None,
+        room: Room | None = None,
     ) -> Answer:
         """Send one request about an object and return its answer.
 
@@ -96,7 +97,7 @@ class S3Client:
             key: the object's name.
             query, headers: of the request; headers in lower case.
             body: what is sent.
-            most: bytes of a body that is taken for an answer.
+            most, room: as `Wire.send` takes them.
 
         Raises:
             botocore.exceptions.ClientError: the server refused it.
@@ -112,7 +113,7 @@ class S3Client:
             keys = self.keys()
             if keys is not None:
                 given = signer.signed(method, target, text, given, digest, keys)
-            answer = self._sent(wire, method, f"{target}?{text}" if text else target, given, body, most)
+            answer = self._sent(wire, method, f"{target}?{text}" if text else target, given, body, most, room)
             if answer.status < 300:
                 break
             error = _refusal(method, answer)
@@ -216,12 +217,19 @@ class S3Client:
         return context
 
     def _sent(
-        self, wire: Wire, method: str, target: str, headers: Mapping[str, str], body: bytes, most: int | None
+        self,
+        wire: Wire,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        most: int | None,
+        room: Room | None,
     ) -> Answer:
         from botocore import exceptions as boto
 
         try:
-            return wire.send(method, target, headers, body, most)
+            return wire.send(method, target, headers, body, most, room)
         except NotConnectedError as error:
             reason = error.__cause__
             if isinstance(reason, TimeoutError):

@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from hangar_cloud.backends.arenas import BlockName
+from hangar_cloud.backends.reused_memory import ReusedMemory
 from hangar_cloud.brought_blocks import BroughtBlocks
 from hangar_cloud.column import ColumnReader
 from hangar_cloud.loaders.packed_rows import PackedRows
 from hangar_cloud.loaders.permutations import Positions
 from hangar_cloud.loaders.selection import SampleKey
 from hangar_cloud.loaders.whereabouts import Rows, Whereabouts
-from hangar_cloud.reused_memory import ReusedMemory
 
 # What a cache of less room would lose before it is read would be fetched twice.
 _ROOM: Final = 4

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from hangar_cloud.backends.arenas import BlockName
+from hangar_cloud.backends.reused_memory import ReusedMemory
 from hangar_cloud.brought_blocks import BroughtBlocks
 from hangar_cloud.errors import HangarError
 from hangar_cloud.loaders.fields import Field, Values
@@ -18,7 +19,6 @@ from hangar_cloud.loaders.order import block_edges
 from hangar_cloud.loaders.permutations import Positions
 from hangar_cloud.loaders.selection import SampleKey, Selection
 from hangar_cloud.loaders.whereabouts import byte_order, find
-from hangar_cloud.reused_memory import ReusedMemory
 
 LEAST_BLOCK: Final = 1024 * 1024
 MOST_BLOCK: Final = 2 * 1024 * 1024

@@ -336,3 +336,14 @@ class ObjectStoreContract:
         assert counting.requests == {"get_range": 1}
         with pytest.raises(ObjectNotFoundError):
             store.get_views([("no/such", 0, 1)])
+
+    def test_long_views_stay_what_they_are_while_others_come_and_cannot_be_changed(self, store, plant):
+        data = bytes(range(251)) * 20_000
+        plant("x", data)
+        spans = [(0, 1_500_000), (1_000_001, 2_000_000), (3, 1_500_000), (4_000_000, 1_020_000)]
+        held = [store.get_views([("x", *span)])[0] for span in spans]
+        for _ in range(3):
+            store.get_views([("x", 17, 2_000_000)])
+
+        assert [bytes(part) for part in held] == [data[offset : offset + length] for offset, length in spans]
+        assert all(memoryview(part).readonly for part in held)

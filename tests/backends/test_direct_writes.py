@@ -14,6 +14,7 @@ import pytest
 from hangar_cloud.backends import direct_writes
 from hangar_cloud.backends.direct_writes import write_past_memory
 from hangar_cloud.backends.sparse_file import HOLE_BYTES
+from hangar_cloud.backends.store.reception import room_for
 from tests.forked import passes_forked
 
 MIB = 1024 * 1024
@@ -59,6 +60,27 @@ def test_the_bytes_are_where_they_belong_and_nothing_else_changes(path, unhurrie
     path.write_bytes(before)
     assert written(path, offset, memoryview(RANDOM)[:length])
     assert path.read_bytes() == before[:offset] + RANDOM[:length] + before[offset + length :]
+
+
+@pytest.mark.parametrize("offset", [0, 1, 4095, 3 * MIB + 7])
+@pytest.mark.parametrize("length", [2 * MIB - 1, 5 * MIB])
+def test_what_lies_in_memory_as_in_the_file_is_written_from_there(path, unhurried, monkeypatch, offset, length):
+    room = room_for(offset, length)
+    room[:] = RANDOM[:length]
+    sources = []
+    real = os.pwrite
+
+    def pwrite(file, data, at):
+        sources.append((np.frombuffer(data, np.uint8).ctypes.data, at))
+        return real(file, data, at)
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    before = np.random.default_rng(1).bytes(9 * MIB)
+    path.write_bytes(before)
+    assert written(path, offset, room.toreadonly())
+    assert path.read_bytes() == before[:offset] + RANDOM[:length] + before[offset + length :]
+    first = np.frombuffer(room, np.uint8).ctypes.data - offset
+    assert {address - at for address, at in sources} == {first}
 
 
 def test_in_a_file_that_is_longer_then(path, unhurried):

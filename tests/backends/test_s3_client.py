@@ -263,6 +263,24 @@ def test_more_than_was_asked_for_is_not_taken(fake):
         store.get_range("x", 5, 10)
 
 
+def test_long_parts_are_received_whole_or_not_at_all(fake):
+    body = bytes(range(251)) * 8_000
+    told = {"Content-Range": f"bytes 5-{5 + len(body) - 1}/3000000"}
+    with opened(fake) as store:
+
+        def read() -> bytes:
+            return bytes(store.get_views([("x", 5, len(body))])[0])
+
+        fake.answer = lambda *_: (206, told, body)
+        assert read() == body
+        fake.answer = lambda *_: (200, {}, bytes(5) + body)
+        assert read() == body
+        fake.hang_up = True
+        fake.answer = lambda *_: (206, {**told, "Content-Length": str(len(body))}, body[:-1])
+        with pytest.raises(StoreUnavailableError):
+            read()
+
+
 def test_a_server_that_ignores_ranges_is_read_nevertheless(fake):
     fake.answer = lambda method, path, headers: (200, {}, b"0123456789")
     with opened(fake) as store:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hangar_cloud.reused_memory import ReusedMemory
+from hangar_cloud.backends.reused_memory import ReusedMemory
 
 MIB = 1024 * 1024
 SHAPE = (4, MIB)

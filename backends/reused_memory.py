@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-_LEAST_BYTES: Final = 1024 * 1024
+LEAST_BYTES: Final = 1024 * 1024
 # No piece is taken for an array of less than this share of it.
 _SHARE: Final = 2
 
@@ -32,7 +32,7 @@ class ReusedMemory:
     def empty(self, shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
         """An array that nobody else has, with whatever stands in it; its memory comes back when all its views went."""
         nbytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-        if nbytes < _LEAST_BYTES or np.dtype(dtype).hasobject:
+        if nbytes < LEAST_BYTES or np.dtype(dtype).hasobject:
             return np.empty(shape, dtype)
         piece = self._taken(nbytes)
         if piece is None:

@@ -1,0 +1,43 @@
+"""Memory for answers lies as the file does, and is given again when nobody has any of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hangar_cloud.backends.store import reception
+from hangar_cloud.backends.store.reception import PAGE, room_for
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture(autouse=True)
+def memory(monkeypatch):
+    monkeypatch.setattr(reception, "_memory", reception.ReusedMemory(16 * MIB))
+
+
+def address(view):
+    return np.frombuffer(view, np.uint8).ctypes.data
+
+
+@pytest.mark.parametrize("offset", [0, 1, 4095, 4096, 123_456_789])
+@pytest.mark.parametrize("length", [MIB, 2 * MIB + 17])
+def test_pages_of_the_file_are_pages_of_memory(offset, length):
+    room = room_for(offset, length)
+    assert len(room) == length
+    assert (address(room) - offset) % PAGE == 0
+
+
+def test_few_bytes_are_not_worth_it():
+    assert room_for(0, 1000) is None
+
+
+def test_memory_is_given_again_when_no_part_of_it_is_held():
+    first = room_for(4096, 2 * MIB)
+    part = first.toreadonly()[MIB : MIB + 10]
+    where = address(first)
+    del first
+    other = room_for(4096, 2 * MIB)
+    assert abs(address(other) - where) >= 2 * MIB
+    del part
+    assert address(room_for(4096, 2 * MIB)) == where
