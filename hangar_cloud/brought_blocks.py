@@ -34,6 +34,11 @@ class BroughtBlocks(Generic[NameT]):
                     self._bytes += raw.nbytes
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of the blocks that are held."""
+        return self._bytes
+
+    @property
     def has_room(self) -> bool:
         """Whether there is room for anything more."""
         return self._bytes < self._room

@@ -57,10 +57,10 @@ class BatchStream:
             raise InvalidArgumentError(f"transform must be a function of a batch, not {transform!r}")
         selection = select(columns, keys, index_range, field_names)
         # Three portions are held at a time: one that is used up, and two that are read meanwhile. Blocks of text and
-        # the like, which are decoded for several samples, are the fourth. Where windows are fetched as a whole, one
-        # portion is read at a time, and what was fetched for the next ones takes a half.
+        # the like, which are decoded for several samples, are the fourth. Where windows are fetched as a whole,
+        # portions are small, and what was fetched for the next ones takes most of it.
         self._portion_bytes = memory // 4
-        self._source = SampleSource(selection, memory // 2, memory // 2, memory // 2)
+        self._source = SampleSource(selection, memory // 2, memory * 5 // 8, memory // 4)
         for field in self._source.fields.values():
             field.bound_decoded(memory // 4)
         selection.records.clear()
@@ -158,6 +158,9 @@ class BatchStream:
         # States of the time when all blocks were of 1 MiB do not say so.
         if self._shuffle is True and self._source.block_bytes != LEAST_BLOCK:
             order += f" of {self._source.block_bytes}"
+        # Nor do those of the time before strips.
+        if self._shuffle is True and self._source.strip_blocks != 1:
+            order += f" in strips of {self._source.strip_blocks}"
         return {"seed": self._seed, "order": order, "samples": self._source.count, "fingerprint": self._fingerprint}
 
     def _window_blocks(self, window: int | None) -> int:
@@ -171,7 +174,7 @@ class BatchStream:
         if self._shuffle == "full":
             return FullShuffle(count, self._seed, epoch)
         if self._shuffle is True:
-            return BlockShuffle(self._edges, self._blocks, self._seed, epoch)
+            return BlockShuffle(self._edges, self._blocks, self._seed, epoch, self._source.strip_blocks)
         return FixedOrder(count, None if self._shuffle == "storage" else self._source.key_order)
 
     def _shares(self, start: int) -> Shares:

@@ -6,21 +6,23 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from hangar_cloud.backends.blocks import GROUP_BYTES
 from hangar_cloud.errors import HangarError
+from hangar_cloud.loaders.bringing import Bringer
 from hangar_cloud.loaders.fields import Values
 from hangar_cloud.loaders.order import EpochOrder
 from hangar_cloud.loaders.permutations import Positions
-from hangar_cloud.loaders.source import MOST_BLOCK, SampleSource
+from hangar_cloud.loaders.source import MOST_STRIP, SampleSource
 
 _READERS: Final = 8
-_WINDOW_READERS: Final = 16
+_WINDOW_READERS: Final = 12
 _AHEAD: Final = 2
+_COPIED_BYTES: Final = 16 * 1024 * 1024
 _FIRST_BYTES: Final = 4 * 1024 * 1024
 _GROWTH: Final = 4
 _SAMPLE_OVERHEAD: Final = 64
@@ -43,8 +45,8 @@ def batches(
 
     Samples are read in portions: as much of a window as `portion_bytes` takes. While one is used up, the next two are
     read in threads; so three times as many bytes are held. `alone` says that these steps are all of the epoch: then
-    what has to be fetched is fetched by whole windows, in the middle of which steps may end, and while one portion is
-    read, the windows of the next two are on their way.
+    what has to be fetched is fetched by whole windows, in the middle of which steps may end, as far ahead as there is
+    room for what was brought.
 
     Raises:
         as `ColumnReader.get_batch`, at the step that has the sample which cannot be read.
@@ -52,8 +54,28 @@ def batches(
     if source.has_all:
         yield from _from_memory(source, order, steps)
         return
+    local = all(field.column._storage.holds_everything for field in source.fields.values())
+    # A few samples of each block of a window are a request each; blocks that small samples share come as a whole.
+    by_windows = alone and order.windowed and source.sample_bytes >= GROUP_BYTES and not local
+    first = next(steps, None)
+    if first is None:
+        return
+    steps = chain([first], steps)
+    pool = bringer = None
+    if not local:
+        # What they fetch at once is to be no more than a portion.
+        most = max(portion_bytes // max(source.sample_bytes, MOST_STRIP), _AHEAD)
+        readers = min(most, _WINDOW_READERS) if by_windows else _READERS
+        pool = ThreadPoolExecutor(readers, "hangar-loader")
+        if by_windows:
+            bringer = Bringer(source, order, first[1], pool, readers, source.brought_room)
+            if source.can_bring:
+                # What was brought is only copied, so that small portions cost no more, and less memory.
+                portion_bytes = min(portion_bytes, _COPIED_BYTES)
     portions = _portions(source, order, steps, portion_bytes)
-    with closing(_Reader(source, order if alone else None, portion_bytes)) as reader:
+    with closing(_Reader(source, pool, bringer)) as reader:
+        if bringer is not None:
+            bringer.go_on()
         reader.start_more(portions)
         while reader.reading:
             portion, future = reader.reading.popleft()
@@ -116,77 +138,43 @@ def _portions(source: SampleSource, order: EpochOrder, steps: Iterator[Step], po
 class _Reader:
     """Reads portions in threads of its own, parts of them in some more where they have to be fetched."""
 
-    def __init__(self, source: SampleSource, windows: EpochOrder | None, portion_bytes: int) -> None:
+    def __init__(self, source: SampleSource, pool: ThreadPoolExecutor | None, bringer: Bringer | None) -> None:
         self._source = source
-        local = all(field.column._storage.holds_everything for field in source.fields.values())
-        # What is here already is decoded by one thread at a time anyway.
-        self._ahead = ThreadPoolExecutor(1 if local else _AHEAD, "hangar-loader")
-        # A few samples of each block of a window are a request each; blocks that small samples share come as a whole.
-        useful = windows is not None and windows.windowed and source.sample_bytes >= GROUP_BYTES and not local
-        self._windows = windows if useful else None
-        # Then what is read was brought, and is copied without a wait.
-        self._whole = useful and source.can_bring
-        # What they fetch at once is to be no more than a portion.
-        most = max(portion_bytes // max(source.sample_bytes, MOST_BLOCK), _AHEAD)
-        readers = min(most, _WINDOW_READERS) if self._whole else _READERS
-        self._pool = None if local else ThreadPoolExecutor(readers, "hangar-loader")
-        self._bringers = ThreadPoolExecutor(_AHEAD, "hangar-loader") if useful else None
-        self._brought = self._windows_begun = 0
-        self._bringing: Future[None] | None = None
-        self._coming: deque[tuple[_Portion, Future[None] | None]] = deque()
+        self._pool = pool
+        self._bringer = bringer
+        # What was brought is copied without a wait, and what is here already is decoded by one thread at a time anyway.
+        self._most = 1 if bringer is not None and source.can_bring else _AHEAD
+        self._ahead = ThreadPoolExecutor(1 if pool is None else _AHEAD, "hangar-loader")
         self.reading: deque[tuple[_Portion, Future[Any]]] = deque()
 
     def start_more(self, portions: Iterator[_Portion]) -> None:
         """Begin to read further portions, as far as there is room; they are in `reading`, in their order."""
-        windows = self._windows
-        by_windows = windows is not None and self._whole
-        most, most_read = (1 + _AHEAD, 1) if by_windows else (_AHEAD, _AHEAD)
-        for portion in islice(portions, max(most - len(self._coming) - len(self.reading), 0)):
-            if windows is not None and len(portion.positions):
-                self._bring_windows(windows, portion.steps[0][1], portion.steps[-1][2])
-            self._coming.append((portion, self._bringing))
-        while self._coming and len(self.reading) < most_read:
-            portion, bringing = self._coming.popleft()
-            self.reading.append((portion, self._ahead.submit(self._read, portion, bringing)))
+        for portion in islice(portions, max(self._most - len(self.reading), 0)):
+            self.reading.append((portion, self._ahead.submit(self._read, portion)))
 
-    def _bring_windows(self, order: EpochOrder, start: int, stop: int) -> None:
-        """Begin to fetch the windows of some places in the epoch, as far as that was not begun before."""
-        start, end = max(start, self._brought), order.window_end(stop - 1)
-        if start < end and self._bringers is not None:
-            # By threads of its own: while portions are copied, the next windows are on their way. The first one comes
-            # alone, since somebody waits for it.
-            after = self._windows_begun == 1
-            self._bringing = self._bringers.submit(self._bring, order.positions(start, end), self._bringing, after)
-            self._brought = end
-            self._windows_begun += 1
-
-    def _bring(self, positions: Positions, before: Future[None] | None, after: bool) -> None:
-        """Fetch samples, at the same time as the window before or `after` it, and return when both are here."""
-        if before is not None and after:
-            before.result()
-        if self._pool is not None and self._windows is not None and not self._source.bring(positions, self._pool):
-            self._windows = None
-        if before is not None:
-            before.result()
-
-    def _read(
-        self, portion: _Portion, bringing: Future[None] | None
-    ) -> tuple[dict[str, Values], Positions | None] | None:
-        if bringing is not None:
-            bringing.result()
+    def _read(self, portion: _Portion) -> tuple[dict[str, Values], Positions | None] | None:
+        bringer, pool = self._bringer, self._pool
+        if bringer is not None:
+            bringer.wait(portion.steps[-1][2])
+            if self._source.can_bring and not bringer.in_vain:
+                # The pool is to go on bringing while what was brought is copied.
+                pool = None
         try:
-            # The pool is to go on bringing while what was brought is copied.
-            pool = None if self._whole and self._windows is not None else self._pool
             return self._source.read(portion.positions, pool)
         except HangarError:
             return None
+        finally:
+            if bringer is not None:
+                bringer.go_on()
 
     def close(self) -> None:
         """Stop, as soon as what is being read is there."""
-        # The pool first: who brings a window would wait for all of it.
+        # The pool first: who waits for what is brought would wait for all of it.
+        if self._bringer is not None:
+            self._bringer.stop()
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
-        for threads in (self._bringers, self._ahead, self._pool):
+        for threads in (self._ahead, self._pool):
             if threads is not None:
                 threads.shutdown(cancel_futures=True)
         self._source.let_go()

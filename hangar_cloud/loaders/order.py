@@ -4,6 +4,10 @@ Samples are known by their positions: position 0 is the one whose bytes lie firs
 of bytes. In the order of blocks, the samples are cut into blocks of neighbours, the blocks come in random order, and
 some blocks that follow each other in it, a window, have their samples mixed. So a reader takes whole blocks, window by
 window, and any place of the epoch is found from the numbers of the blocks alone.
+
+Where requests are to be longer than a block is, neighbouring blocks make a strip, and strips come in random order.
+Windows that follow each other, a round, share their strips: each has one block of every one, drawn by lot. So a window
+mixes as many places as it has blocks, and what is fetched at once, a round, lies in whole strips.
 """
 
 from __future__ import annotations
@@ -33,6 +37,10 @@ class EpochOrder:
     def window_end(self, place: int) -> int:
         """The end of the window that a place in the epoch belongs to: what is read together ends there."""
         return self.count
+
+    def round_end(self, place: int) -> int:
+        """The end of the windows that are best fetched together with the one that a place belongs to."""
+        return self.window_end(place)
 
 
 class FixedOrder(EpochOrder):
@@ -74,19 +82,22 @@ class BlockShuffle(EpochOrder):
         edges: where blocks begin, and the number of samples: increasing, from 0.
         blocks: number of blocks in a window.
         seed, epoch: what the order follows from.
+        strip: number of blocks in a strip.
     """
 
     windowed = True
 
-    def __init__(self, edges: Positions, blocks: int, seed: int, epoch: int) -> None:
+    def __init__(self, edges: Positions, blocks: int, seed: int, epoch: int, strip: int = 1) -> None:
         self.count = int(edges[-1])
         self._seed, self._epoch = seed, epoch
-        self._cuts = _window_cuts(len(edges) - 1, blocks)
-        order = permutation(len(edges) - 1, seed, epoch, "blocks")
+        count = len(edges) - 1
+        order, self._cuts, rounds = _windows(count, blocks, strip if count > blocks else 1, seed, epoch)
         self._starts = edges[:-1][order]
         self._lengths = np.diff(edges)[order]
-        # Where windows end in the epoch.
-        self._ends = np.cumsum(self._lengths)[self._cuts[1:] - 1]
+        # Where windows, and rounds of them, end in the epoch.
+        ends = np.cumsum(self._lengths)
+        self._ends = ends[self._cuts[1:] - 1]
+        self._round_ends = ends[rounds - 1]
         self._kept: tuple[int, Positions] | None = None
 
     def positions(self, start: int, stop: int) -> Positions:
@@ -101,6 +112,9 @@ class BlockShuffle(EpochOrder):
     def window_end(self, place: int) -> int:
         return int(self._ends[np.searchsorted(self._ends, place, "right")])
 
+    def round_end(self, place: int) -> int:
+        return int(self._round_ends[np.searchsorted(self._round_ends, place, "right")])
+
     def _window(self, number: int) -> Positions:
         kept = self._kept
         if kept is not None and kept[0] == number:
@@ -113,6 +127,27 @@ class BlockShuffle(EpochOrder):
         window.flags.writeable = False
         self._kept = number, window
         return window
+
+
+def _windows(count: int, blocks: int, strip: int, seed: int, epoch: int) -> tuple[Positions, Positions, Positions]:
+    """The blocks in the order of an epoch, and where in it windows are cut, and rounds of them end."""
+    strips = permutation(-(-count // strip), seed, epoch, "blocks")
+    cuts = _window_cuts(len(strips), blocks)
+    if strip == 1:
+        return strips, cuts, cuts[1:]
+    numbers = np.arange(count, dtype=np.int64)
+    # Blocks of each strip by lot: in random order first, and then by their strips.
+    drawn = permutation(count, seed, epoch, "strips")
+    by_strip = drawn[np.sort(drawn // strip * count + numbers) % count]
+    places = np.empty_like(strips)
+    places[strips] = np.arange(len(strips))
+    place = np.repeat(places, strip)[:count]
+    window = (np.searchsorted(cuts, place, "right") - 1) * strip + numbers % strip
+    # Of the windows' blocks the one of the first strip comes first.
+    sorted_out = np.argsort(window * len(strips) + place)
+    ends = np.flatnonzero(np.diff(window[sorted_out], append=-1)) + 1
+    rounds = ends[np.diff(window[sorted_out[ends - 1]] // strip, append=-1) != 0]
+    return by_strip[sorted_out], np.append(0, ends), rounds
 
 
 def _window_cuts(count: int, blocks: int) -> Positions:

@@ -72,9 +72,10 @@ class PackedRows:
         return True
 
     def bring(self, positions: Positions) -> bool:
-        """Fetch the samples that are not on this machine; False where they are not kept here, so that it was in vain.
+        """Hold samples in memory until they are read; False where those that had to be fetched are not kept here, so
+        that what finds no room would be fetched again.
 
-        What cannot be fetched is told when it is read.
+        What cannot be read is told when it is.
         """
         packs = self._column._packs
         samples: dict[tuple[bytes, int], PackedSample] = {}
@@ -82,9 +83,12 @@ class PackedRows:
             if not self._plan(positions, [], samples):
                 return False
             absent = packs.absent(list(samples.values()))
-            if absent:
-                raws = packs.read_blocks(absent, are_absent=True, held=self._brought.has_room)
-                self._brought.keep({sample.place[:2]: raw for sample, raw in zip(absent, raws, strict=True)})
+            if self._brought.has_room:
+                wanted = list(samples.values())
+                raws = packs.read_blocks(wanted, are_absent=len(absent) == len(wanted), held=True)
+                self._brought.keep({sample.place[:2]: raw for sample, raw in zip(wanted, raws, strict=True)})
+            elif absent:
+                packs.read_blocks(absent, are_absent=True)
         except HangarError:
             return False
         return not packs.absent(absent[:1])

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from hangar_cloud.backends.arenas import BlockName
+from hangar_cloud.backends.blocks import GROUP_BYTES
 from hangar_cloud.backends.reused_memory import ReusedMemory
 from hangar_cloud.brought_blocks import BroughtBlocks
 from hangar_cloud.errors import HangarError
@@ -22,9 +23,12 @@ from hangar_cloud.loaders.whereabouts import byte_order, find
 
 LEAST_BLOCK: Final = 1024 * 1024
 MOST_BLOCK: Final = 2 * 1024 * 1024
-# Of large samples a block has so many, up to its most bytes. Smaller requests would wait longer for their first byte
-# than they receive, and cost a server up to twice as much for each byte.
+# Of large samples a block has so many, up to its most bytes, and two that lie beside each other are fetched by one
+# request. Smaller ones would wait longer for their first byte than they receive, and cost a server up to twice as much
+# for each byte.
 _BLOCK_SAMPLES: Final = 64
+_STRIP_BLOCKS: Final = 2
+MOST_STRIP: Final = _STRIP_BLOCKS * MOST_BLOCK
 _READ_BYTES: Final = 8 * 1024 * 1024
 
 
@@ -37,13 +41,14 @@ class SampleSource:
         brought_bytes: what is fetched before it is read is held in memory up to so many bytes.
         reused_bytes: memory of batches that nobody has any more is held up to so many bytes.
 
-    `count` is their number, `key_order` the positions in the order of the selection's keys (None: 0, 1, 2 …), `has_all`
-    whether all are in memory.
+    `count` is their number, `brought_room` is `brought_bytes`, `key_order` the positions in the order of the keys that
+    were selected (None: 0, 1, 2 …), `has_all` whether all are in memory.
     """
 
     def __init__(self, selection: Selection, keep_bytes: int, brought_bytes: int = 0, reused_bytes: int = 0) -> None:
         self._selection = selection
         self.count = len(selection.keys)
+        self.brought_room = brought_bytes
         self._brought: BroughtBlocks[BlockName] = BroughtBlocks(brought_bytes)
         self._reused_bytes = reused_bytes
         self._memory = ReusedMemory(reused_bytes)
@@ -96,6 +101,16 @@ class SampleSource:
     def block_bytes(self) -> int:
         """About as many bytes of neighbouring samples make a block: 1 MiB, and up to 2 MiB of large samples."""
         return min(max(_BLOCK_SAMPLES * self.sample_bytes, LEAST_BLOCK), MOST_BLOCK)
+
+    @property
+    def strip_blocks(self) -> int:
+        """So many blocks that lie beside each other are best fetched together."""
+        return _STRIP_BLOCKS if self.sample_bytes >= GROUP_BYTES else 1
+
+    @property
+    def brought_bytes(self) -> int:
+        """Bytes of what was brought and is not read yet."""
+        return self._brought.nbytes
 
     @property
     def can_bring(self) -> bool:
@@ -167,28 +182,40 @@ class SampleSource:
         missing = np.sort(positions[~self._have[positions]])
         self._fill(self._kept, missing, missing, pool)
         self._have[missing] = True
-        self.has_all = bool(self._have.all())
+        # Another thread may have seen the last ones come.
+        self.has_all = self.has_all or bool(self._have.all())
         return self._kept, positions
 
-    def bring(self, positions: Positions, pool: Executor) -> bool:
-        """Fetch samples that are going to be read, by neighbours of some MiB; False if that is no use.
+    def bring(self, positions: Positions, size: int) -> bool:
+        """Have samples here that are going to be read; False if that is no use.
 
         Args:
-            positions: of whole windows, in any order.
-            pool: fetches several parts at once in it.
+            positions: of neighbours, in order.
+            size: bytes of all that are brought before some of them are read.
         """
         if self.keeps:
             with suppress(HangarError):  # told where it is read
-                self.read(positions, pool)
+                self.read(positions, None)
             return True
-        positions, size = np.sort(positions), self.bytes_of(positions)
-        parts = [positions[a:b] for a, b in pairwise(self._cuts(positions, MOST_BLOCK))]
-        futures = [pool.submit(f.bring, part, size) for part in parts for f in self.fields.values()]
-        try:
-            return all(future.result() for future in futures)
-        finally:
-            for future in futures:
-                future.cancel()
+        return all(field.bring(positions, size) for field in self.fields.values())
+
+    def strips(self, positions: Positions) -> list[Positions]:
+        """Samples in any order as neighbours, in order, of some MiB at most, which are best fetched together."""
+        positions = np.sort(positions)
+        found: list[Positions] = []
+        # Where an epoch is gone on with amid a window its samples are scattered.
+        some: list[Positions] = []
+        nbytes = 0
+        for run in np.split(positions, np.flatnonzero(np.diff(positions) != 1) + 1):
+            nbytes += self.bytes_of(run)
+            if some and nbytes > MOST_STRIP:
+                found += self._cut(np.concatenate(some))
+                some, nbytes = [], self.bytes_of(run)
+            some.append(run)
+        return found + self._cut(np.concatenate(some)) if some else found
+
+    def _cut(self, positions: Positions) -> list[Positions]:
+        return [positions[a:b] for a, b in pairwise(self._cuts(positions, MOST_STRIP))]
 
     def let_go(self) -> None:
         """Hold nothing for an epoch that has ended."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from hangar_cloud.backends.reused_memory import ReusedMemory
 from hangar_cloud.backends.store import reception
 from hangar_cloud.backends.store.reception import PAGE, room_for
 
@@ -13,7 +14,7 @@ MIB = 1024 * 1024
 
 @pytest.fixture(autouse=True)
 def memory(monkeypatch):
-    monkeypatch.setattr(reception, "_memory", reception.ReusedMemory(16 * MIB))
+    monkeypatch.setattr(reception, "_memory", ReusedMemory(16 * MIB))
 
 
 def address(view):

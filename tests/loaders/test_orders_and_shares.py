@@ -24,10 +24,11 @@ def orders(draw):
     sizes = draw(st.one_of(st.integers(0, 50), st.lists(st.integers(0, 50), min_size=count, max_size=count)))
     edges = block_edges(sizes if isinstance(sizes, int) else np.array(sizes, np.int64), count, draw(st.integers(1, 99)))
     kind, blocks = draw(st.sampled_from(["blocks", "full", "fixed"])), draw(st.integers(1, len(edges)))
+    strip = draw(st.integers(1, 4))
 
     def make():
         if kind == "blocks":
-            return BlockShuffle(edges, blocks, seed, epoch)
+            return BlockShuffle(edges, blocks, seed, epoch, strip)
         return FullShuffle(count, seed, epoch) if kind == "full" else FixedOrder(count)
 
     return make(), make()
@@ -48,6 +49,12 @@ def test_permutations_stay_what_they_are():
     assert edges.tolist() == [0, 4, 8, 12, 16, 20]
     order = BlockShuffle(edges, 2, 5, 6)
     assert order.positions(0, 20).tolist() == [0, 2, 1, 3, 14, 12, 15, 13, 19, 17, 18, 16, 7, 11, 10, 4, 5, 6, 8, 9]
+
+
+def test_orders_in_strips_stay_what_they_are():
+    order = BlockShuffle(block_edges(10, 22, 20), 3, 5, 6, 2)
+    found = " ".join(map(str, order.positions(0, 22).tolist()))
+    assert found == "0 1 2 3 13 12 14 15 19 18 16 17 10 7 20 6 21 11 8 9 4 5"
 
 
 def test_permutations_are_uniform():
@@ -93,6 +100,42 @@ def test_a_window_has_whole_blocks(count, per_block, blocks, epoch):
         seen += window
         place = end
     assert sorted(seen) == list(range(count))
+
+
+@given(st.integers(1, 600), st.integers(1, 20), st.integers(1, 9), st.integers(2, 5), st.integers(0, 9))
+def test_a_round_has_whole_strips_and_each_of_its_windows_a_block_of_every_one(count, per_block, blocks, strip, epoch):
+    edges = block_edges(1, count, per_block)
+    order = BlockShuffle(edges, blocks, 1, epoch, strip)
+    if len(edges) - 1 <= blocks:
+        assert order.round_end(0) == order.window_end(0) == count
+        return
+    place, seen = 0, []
+    while place < count:
+        end = order.round_end(place)
+        touched = {position // per_block for position in order.positions(place, end).tolist()}
+        strips = {block // strip for block in touched}
+        assert len(strips) <= blocks
+        assert touched == {b for s in strips for b in range(s * strip, min((s + 1) * strip, len(edges) - 1))}
+        while place < end:
+            window_end = order.window_end(place)
+            assert window_end <= end
+            window = {position // per_block for position in order.positions(place, window_end).tolist()}
+            assert len({block // strip for block in window}) == len(window)
+            seen += sorted(window)
+            place = window_end
+    assert sorted(seen) == list(range(len(edges) - 1))
+
+
+def test_which_block_of_a_strip_comes_first_is_drawn_by_lot():
+    edges = block_edges(1, 8000, 1)
+    firsts = np.concatenate([BlockShuffle(edges, 100, 0, epoch, 2).positions(0, 8000) for epoch in range(5)])
+    firsts = firsts.reshape(5, -1)
+    shares = []
+    for epoch in firsts:
+        at = np.empty(8000, np.int64)
+        at[epoch] = np.arange(8000)
+        shares.append((at[::2] < at[1::2]).mean())
+    assert all(abs(share - 0.5) < 0.04 for share in shares), "4000 fair coins: 0.04 is five standard deviations"
 
 
 @given(st.integers(0, 200), st.integers(1, 40), st.booleans(), st.integers(1, 9))

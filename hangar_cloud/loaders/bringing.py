@@ -1,0 +1,138 @@
+"""Samples of an epoch that are fetched before they are read: in its order, as far as there is room for them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import CancelledError, Executor
+from typing import NamedTuple
+
+from hangar_cloud.backends.fork_lock import ForkLock
+from hangar_cloud.loaders.order import EpochOrder
+from hangar_cloud.loaders.permutations import Positions
+from hangar_cloud.loaders.source import MOST_STRIP, SampleSource
+
+
+class _Part(NamedTuple):
+    """Neighbouring samples that are fetched together; where their round begins, and its bytes."""
+
+    positions: Positions
+    start: int
+    round_bytes: int
+
+
+class Bringer:
+    """Brings the windows of an epoch to this process, from a place on to its end.
+
+    Args:
+        source: of the samples.
+        order: of the epoch.
+        place: where in it to begin.
+        pool: fetches in it.
+        threads: parts that are fetched at once.
+        room: bytes that are held, or on their way, before somebody waits for them.
+
+    `in_vain` says that what was brought is not kept: nothing more is, and samples are best read as if nothing were.
+    """
+
+    def __init__(
+        self, source: SampleSource, order: EpochOrder, place: int, pool: Executor, threads: int, room: int
+    ) -> None:
+        self.in_vain = False
+        self._source = source
+        self._pool = pool
+        self._threads = threads
+        self._room = room
+        self._parts = self._planned(order, place)
+        self._upcoming: _Part | None = None
+        self._begun = False
+        self._planning = ForkLock()
+        self._changed = threading.Condition()
+        self._under_way: list[int] = []
+        self._running = 0
+        self._next = self._wanted = place
+        self._count = order.count
+        self._error: BaseException | None = None
+        self._over = False
+
+    def go_on(self) -> None:
+        """Begin to fetch more, as far as there is room by now."""
+        with self._changed:
+            while not self._over and self._running < self._threads and self._has_room():
+                try:
+                    self._pool.submit(self._bring_one)
+                except RuntimeError:  # the program ends
+                    self._end()
+                    return
+                self._running += 1
+
+    def wait(self, end: int) -> None:
+        """Wait until what comes before a place in the epoch is here, or will not be brought.
+
+        Raises CancelledError after `stop`, and what goes wrong with the program.
+        """
+        with self._changed:
+            self._wanted = max(self._wanted, end)
+        self.go_on()
+        with self._changed:
+            self._changed.wait_for(lambda: self._over or min([self._next, *self._under_way]) >= end)
+            if self._error is not None:
+                raise self._error
+
+    def stop(self) -> None:
+        """Begin nothing more, and let nobody wait."""
+        self._end(CancelledError())
+
+    def _end(self, error: BaseException | None = None) -> None:
+        with self._changed:
+            self._over = True
+            self._error = self._error or error
+            self._changed.notify_all()
+
+    def _has_room(self) -> bool:
+        if self._next >= self._count:
+            return False
+        # What is wanted now is fetched in any case.
+        ahead = (self._running + 1) * MOST_STRIP
+        return self._next < self._wanted or self._source.brought_bytes + ahead <= self._room
+
+    def _bring_one(self) -> None:
+        """Bring the next part, and begin with another one."""
+        part = None
+        try:
+            part = self._take()
+            if part is not None and not self._source.bring(part.positions, part.round_bytes):
+                self.in_vain = True
+                self._end()
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            self._end(error)
+        finally:
+            with self._changed:
+                self._running -= 1
+                if part is not None:
+                    self._under_way.remove(part.start)
+                self._changed.notify_all()
+        self.go_on()
+
+    def _take(self) -> _Part | None:
+        """The next part; the one behind it is planned, so that it is known where the next ones begin."""
+        with self._planning.lock:
+            if self._over:
+                return None
+            if not self._begun:
+                self._begun, self._upcoming = True, next(self._parts, None)
+            part, self._upcoming = self._upcoming, next(self._parts, None)
+            with self._changed:
+                self._next = self._count if self._upcoming is None else self._upcoming.start
+                if part is not None:
+                    self._under_way.append(part.start)
+        return part
+
+    def _planned(self, order: EpochOrder, place: int) -> Iterator[_Part]:
+        while place < order.count:
+            end = order.round_end(place)
+            positions = order.positions(place, end)
+            nbytes = self._source.bytes_of(positions)
+            for neighbours in self._source.strips(positions):
+                yield _Part(neighbours, place, nbytes)
+            place = end
