@@ -51,7 +51,7 @@ class SampleSource:
         self.brought_room = brought_bytes
         self._brought: BroughtBlocks[BlockName] = BroughtBlocks(brought_bytes)
         self._reused_bytes = reused_bytes
-        self._memory = ReusedMemory(reused_bytes)
+        self._memory, self._renewed = ReusedMemory(reused_bytes), True
         self.fields = {
             name: Field(column, selection.by_subsample, self._brought) for name, column in selection.columns.items()
         }
@@ -217,11 +217,16 @@ class SampleSource:
     def _cut(self, positions: Positions) -> list[Positions]:
         return [positions[a:b] for a, b in pairwise(self._cuts(positions, MOST_STRIP))]
 
+    def read_into(self, memory: ReusedMemory) -> None:
+        """Have samples that are read put into memory of this kind."""
+        self._memory, self._renewed = memory, False
+
     def let_go(self) -> None:
         """Hold nothing for an epoch that has ended."""
         self._brought.clear()
-        # What comes back later is not held either.
-        self._memory = ReusedMemory(self._reused_bytes)
+        if self._renewed:
+            # What comes back later is not held either.
+            self._memory = ReusedMemory(self._reused_bytes)
 
     def _fill(self, values: dict[str, Values], places: Positions, positions: Positions, pool: Executor | None) -> None:
         """Read samples, by neighbours of some MiB, into places of their own. The positions are in order."""

@@ -2,8 +2,11 @@
 
 Torch makes new shared memory for each tensor that a worker sends: every page of it is cleared by the system, its
 descriptor is asked for over a socket, and all is undone when the tensor goes. For batches of some MB that takes several
-times as long as reading them. Here a worker has some pieces of memory; each tensor is copied into one that is free, and
-only its number is sent. A piece is free again once the receiver has let go of the tensor.
+times as long as reading them. Here a worker has some pieces of memory. What it reads for several batches is read into
+one that is free, and where a tensor is in it is sent; any other tensor is copied into one first. A piece is free again
+once the worker has let go of what it read, and the receiver of all tensors in it.
+
+As with torch's own sharing, who keeps a batch in the worker sees what the receiver writes into it.
 """
 
 from __future__ import annotations
@@ -20,7 +23,13 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-_HEADER: Final = 64
+from hangar_cloud.backends.reused_memory import LEAST_BYTES, ReusedMemory
+
+_HEADER: Final = 4096
+_SLOTS: Final = 1000
+"""Tensors that are lent of a piece at the same time, at most."""
+_MOST_READ_INTO: Final = 6
+"""Pieces that batches are read into: who keeps a few batches of each would otherwise keep the memory of all."""
 _SMALL: Final = 16 * 1024
 """Bytes up to which a tensor is sent by value."""
 _MOST_PIECES: Final = 256
@@ -34,25 +43,20 @@ Name = tuple[int, int, int]
 
 
 class _Piece:
-    """Memory that worker and receiver have: its state, the process that receives it, and the bytes of a tensor.
+    """Memory that worker and receiver have: who received it, what became of the tensors in it, and their bytes.
 
-    The worker writes the state while it is free, the receiver while it is lent; so it never has two writers at a time.
+    The worker writes the state of a slot while it is free, the receiver while it is lent; so it never has two writers
+    at a time. `held` says that the worker uses the memory itself; `lent` counts the tensors that the receiver has.
     """
 
     def __init__(self, descriptor: int) -> None:
         self.map = mmap.mmap(descriptor, os.fstat(descriptor).st_size)
         whole = np.frombuffer(self.map, np.uint8)
-        self._state, self._receiver = whole[:4].view(np.int32), whole[8:16].view(np.int64)
+        self._receiver = whole[:8].view(np.int64)
+        self.slots = whole[8 : 8 + 4 * _SLOTS].view(np.int32)
         self.bytes: Bytes = whole[_HEADER:]
-        self.lent = self.forked = False
-
-    @property
-    def state(self) -> int:
-        return int(self._state[0])
-
-    @state.setter
-    def state(self, state: int) -> None:
-        self._state[0] = state
+        self.held = self.forked = False
+        self.lent = 0
 
     @property
     def receiver(self) -> int:
@@ -61,6 +65,16 @@ class _Piece:
     @receiver.setter
     def receiver(self, process: int) -> None:
         self._receiver[0] = process
+
+    @property
+    def is_used(self) -> bool:
+        """Whether anybody may look at its bytes."""
+        return self.held or bool((self.slots == _LENT).any())
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether others than the receiver may look at them, of whom nobody is told."""
+        return bool((self.slots == _GIVEN_UP).any())
 
 
 class _Lender:
@@ -72,35 +86,74 @@ class _Lender:
         self._parent = -1 if parent is None else parent.pid
         self._worker = secrets.randbits(62)
         self._pieces: dict[int, tuple[_Piece, int]] = {}
+        self._read_into: set[int] = set()
         self._made = 0
         self._lock = threading.Lock()
         # What is free has no other use once the worker ends, and the receiver still has it.
         util.Finalize(None, self._clear, exitpriority=1)
 
-    def lend(self, raw: Bytes) -> tuple[Name, int, Any] | None:
-        """Copy bytes into a free piece.
+    def room(self, size: int) -> Bytes | None:
+        """Memory to read into, which tensors are lent from as they are; None where there is enough of it already."""
+        with self._lock:
+            self._drop_given_up()
+            used = [number for number in self._read_into if self._pieces[number][0].is_used]
+            found = None if len(used) >= _MOST_READ_INTO else self._free(size)
+            if found is None:
+                return None
+            self._read_into.add(found)
+            piece, _ = self._pieces[found]
+            piece.held = True
+        # All views of it keep this array alive: numpy looks through to what owns the memory, but not through this view.
+        whole = np.frombuffer(piece.bytes.data[:size], np.uint8)
+        weakref.finalize(whole, _not_held, piece).atexit = False
+        return whole
+
+    def lend(self, raw: Bytes) -> tuple[Name, int, Any, int, int] | None:
+        """Lend bytes: where they are if that is in a piece, else copied into a free one.
 
         Returns:
             its name, its descriptor here, and what gives the receiver one, None if the parent process has the piece;
-            or None where no more memory can be had.
+            where in the piece the bytes begin, and the slot that is theirs; or None where no more memory can be had.
         """
         with self._lock:
-            found = self._free(raw.nbytes)
-            if found is None:
+            number, begin = self._place_of(raw)
+            if number is None:
+                self._drop_given_up()
+                number = self._free(raw.nbytes)
+            if number is None:
                 return None
-            piece, descriptor = self._pieces[found]
-            piece.state = _LENT
-        piece.bytes[: raw.nbytes] = raw
+            piece, descriptor = self._pieces[number]
+            slot = int((piece.slots == _FREE).argmax())
+            piece.slots[slot] = _LENT
+        if begin is None:
+            begin = 0
+            piece.bytes[: raw.nbytes] = raw
         known = piece.receiver == self._parent
-        return (self.process, self._worker, found), descriptor, None if known else reduction.DupFd(descriptor)
+        handle = None if known else reduction.DupFd(descriptor)
+        return (self.process, self._worker, number), descriptor, handle, begin, slot
+
+    def _place_of(self, raw: Bytes) -> tuple[int | None, int | None]:
+        """The piece that bytes lie in, and where; neither if it is none, or has no free slot."""
+        address = raw.ctypes.data
+        for number in self._read_into:
+            piece, _ = self._pieces[number]
+            begin = address - piece.bytes.ctypes.data
+            if piece.held and 0 <= begin <= len(piece.bytes) - raw.nbytes and (piece.slots == _FREE).any():
+                return number, begin
+        return None, None
+
+    def _drop_given_up(self) -> None:
+        for number, (piece, descriptor) in list(self._pieces.items()):
+            if piece.is_given_up and not piece.is_used:
+                os.close(descriptor)
+                del self._pieces[number]
+        self._read_into &= self._pieces.keys()
 
     def _free(self, size: int) -> int | None:
-        for number in [number for number, (piece, _) in self._pieces.items() if piece.state == _GIVEN_UP]:
-            os.close(self._pieces.pop(number)[1])
         fitting = [
             (len(piece.bytes), number)
             for number, (piece, _) in self._pieces.items()
-            if piece.state == _FREE and len(piece.bytes) >= size
+            if not piece.is_used and not piece.is_given_up and len(piece.bytes) >= size
         ]
         return min(fitting)[1] if fitting else self._make(size)
 
@@ -120,15 +173,33 @@ class _Lender:
 
     def _clear(self) -> None:
         for piece, _ in self._pieces.values():
-            if piece.state == _FREE:
+            if not piece.is_used and not piece.is_given_up:
                 piece.map.madvise(mmap.MADV_REMOVE)
+
+
+def _not_held(piece: _Piece) -> None:
+    # Without a lock: this may be called by the garbage collector, in the midst of anything.
+    piece.held = False
+
+
+class WorkerMemory(ReusedMemory):
+    """Memory for arrays of which tensors are sent as they are; ordinary memory where there is none."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
+        nbytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        lender = _lenders[0] if _lenders and _lenders[0].process == os.getpid() else None
+        room = lender.room(nbytes) if lender and nbytes >= LEAST_BYTES and not np.dtype(dtype).hasobject else None
+        return super().empty(shape, dtype) if room is None else room.view(dtype).reshape(shape)
 
 
 class _Lease:
     """A piece as an array that numpy and torch keep alive as long as a storage of torch's is in it."""
 
-    def __init__(self, piece: _Piece, size: int) -> None:
-        self.__array_interface__ = {**piece.bytes.__array_interface__, "shape": (size,)}
+    def __init__(self, piece: _Piece, begin: int, size: int) -> None:
+        self.__array_interface__ = piece.bytes[begin : begin + size].__array_interface__
         self._piece = piece
 
 
@@ -137,17 +208,20 @@ _received: dict[Name, _Piece] = {}
 _receiving = threading.RLock()
 
 
-def send_by_pieces() -> None:
+def send_by_pieces() -> WorkerMemory | None:
     """Have the tensors that this process, a worker of a data loader, sends to others put into pieces of memory.
 
-    Nothing is changed where the system has no memory of this kind.
+    Returns:
+        memory of which tensors are sent as they are; None where the system has none of this kind, and nothing changes.
     """
-    if not sys.platform.startswith("linux") or (_lenders and _lenders[0].process == os.getpid()):
-        return
+    if not sys.platform.startswith("linux"):
+        return None
     import torch
 
-    _lenders[:] = [_Lender()]
-    reduction.ForkingPickler.register(torch.Tensor, _reduced)
+    if not (_lenders and _lenders[0].process == os.getpid()):
+        _lenders[:] = [_Lender()]
+        reduction.ForkingPickler.register(torch.Tensor, _reduced)
+    return WorkerMemory()
 
 
 def _reduced(tensor: Any) -> Any:
@@ -192,20 +266,28 @@ def _by_value(raw: bytearray, dtype: Any, shape: tuple[int, ...], back: list[int
 
 
 def _by_piece(
-    name: Name, descriptor: int, handle: Any, size: int, dtype: Any, shape: tuple[int, ...], back: list[int]
+    name: Name,
+    descriptor: int,
+    handle: Any,
+    begin: int,
+    slot: int,
+    size: int,
+    dtype: Any,
+    shape: tuple[int, ...],
+    back: list[int],
 ) -> Any:
     """The tensor in a piece. Raises OSError where the worker has ended before its first tensor in it was received."""
     import torch
 
     piece = _piece_of(name, descriptor, handle)
-    lease = _Lease(piece, size)
+    lease = _Lease(piece, begin, size)
     tensor = torch.from_numpy(np.asarray(lease)).view(dtype).reshape(shape).permute(back)
     # Torch moves a tensor that is sent on into memory of its own, and lets go of the lease; numpy's views of the tensor
     # stay where they were, and keep its storage.
     holders = [lease, tensor.untyped_storage()]
     left = [len(holders)]
     for holder in holders:
-        ended = weakref.finalize(holder, _one_went, left, name, piece, os.getpid())
+        ended = weakref.finalize(holder, _one_went, left, name, piece, slot, os.getpid())
         ended.atexit = False
     return tensor
 
@@ -222,30 +304,30 @@ def _piece_of(name: Name, descriptor: int, handle: Any) -> _Piece:
                     came = os.open(f"/proc/{name[0]}/fd/{descriptor}", os.O_RDWR)
                 piece = _received[name] = _Piece(came)
                 piece.receiver = os.getpid()
-            piece.lent = True
+            piece.lent += 1
             return piece
     finally:
         if came is not None:
             os.close(came)
 
 
-def _one_went(left: list[int], name: Name, piece: _Piece, process: int) -> None:
-    """Count down what keeps a tensor's memory, and give the piece back when nothing does."""
+def _one_went(left: list[int], name: Name, piece: _Piece, slot: int, process: int) -> None:
+    """Count down what keeps a tensor's memory, and give it back when nothing does."""
     if os.getpid() != process:
         return
     with _receiving:
         left[0] -= 1
         if not left[0]:
-            _let_go(name, piece)
+            _let_go(name, piece, slot)
 
 
-def _let_go(name: Name, piece: _Piece) -> None:
-    """Give a piece back whose tensor is gone."""
+def _let_go(name: Name, piece: _Piece, slot: int) -> None:
+    """Give the slot of a tensor back that is gone."""
     with _receiving:
-        piece.lent = False
-        if piece.forked:
+        piece.lent -= 1
+        if piece.forked and not piece.lent:
             _received.pop(name, None)
-        piece.state = _GIVEN_UP if piece.forked else _FREE
+        piece.slots[slot] = _GIVEN_UP if piece.forked else _FREE
         if not _runs(name[0]):
             _drop_those_of_ended_workers()
 
@@ -274,7 +356,7 @@ def _before_fork() -> None:
     """What the new process has too may not be written to again, even when this one has let go of it."""
     _receiving.acquire()
     for piece in list(_received.values()):
-        piece.forked = piece.forked or piece.lent
+        piece.forked = piece.forked or piece.lent > 0
 
 
 def _after_fork_in_parent() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from tests.repository.making import add_commit, make_repository, noise
 
 SIZE = 30_000
 COUNT = 48
+OPTIONS: dict[str, int] = {}
 pytestmark = [
     pytest.mark.usefixtures("one_thread_of_torch"),
     pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning:torch"),
@@ -31,8 +33,19 @@ def column(tmp_path_factory):
     return repository.checkout()["image"]
 
 
+@pytest.fixture(autouse=True, params=["copied", "sent where they were read"])
+def memory(request, monkeypatch):
+    """Bytes for loaders: enough to keep all samples, of which batches are copies, or for portions of four batches."""
+    if request.param == "copied":
+        monkeypatch.setitem(OPTIONS, "memory", 64_000_000)
+    else:
+        monkeypatch.setitem(OPTIONS, "memory", 2_000_000)
+        monkeypatch.setattr(worker_memory, "LEAST_BYTES", 1000)
+    return OPTIONS["memory"]
+
+
 def loader_of(column, workers=2, *, method="fork", persistent=True, **options):
-    stream = make_torch_stream(column, batch_size=4, **{"shuffle": False, **options})
+    stream = make_torch_stream(column, batch_size=4, **{"shuffle": False, **OPTIONS, **options})
     return DataLoader(stream, None, num_workers=workers, multiprocessing_context=method, persistent_workers=persistent)
 
 
@@ -91,6 +104,33 @@ def test_few_pieces_serve_many_batches_and_go_with_their_workers(column):
         assert 0 < len(pieces_here()) <= 2 * 6
     del batch
     assert pieces_here() == set()
+
+
+def test_batches_that_are_read_together_are_sent_where_they_are(column, memory):
+    loader = loader_of(column, 1)
+    for _ in range(3):
+        kept = [batch["image"] for batch in loader]
+        starts = sorted(batch.data_ptr() for batch in kept)
+        assert all(is_batch(batch, number) for number, batch in enumerate(kept))
+        side_by_side = sum(after - before == 4 * SIZE for before, after in pairwise(starts))
+        assert (side_by_side >= 6) == (memory < COUNT * SIZE * 2)
+        del kept
+
+
+def test_one_batch_of_each_portion_may_be_kept(column):
+    """Portions of whose batches some are kept are not read into again; with enough of them batches are copied."""
+    loader = loader_of(column, 1)
+    kept = []
+    for _ in range(6):
+        for number, batch in enumerate(loader):
+            if number % 4 == 1:
+                kept.append((number, batch["image"]))
+            else:
+                batch["image"].zero_()
+            del batch
+    assert all(is_batch(batch, number) for number, batch in kept)
+    del kept
+    assert all(is_batch(batch["image"], number) for number, batch in enumerate(loader))
 
 
 def test_more_batches_kept_than_there_are_pieces(column, monkeypatch):
