@@ -14,6 +14,7 @@ from hangar_cloud.backends.blocks import Place
 from hangar_cloud.backends.errors import HangarError
 from hangar_cloud.backends.fork_lock import ForkLock
 from hangar_cloud.backends.pack_reader import PackedSample, PackReader
+from hangar_cloud.backends.sample_extents import payload_of
 from hangar_cloud.backends.store.ranges import DEFAULT_JOIN_GAP
 from hangar_cloud.brought_blocks import BroughtBlocks
 from hangar_cloud.catalog.segment_file import prepare_to_decode
@@ -186,11 +187,13 @@ class Prefetch:
         absent = {sample.place[:2]: sample for sample in self._packs.absent(part.samples)}
         with self._packs.arriving.bringing(absent) as mine:
             # What somebody is fetching already is left to them: waiting for it here might be waiting for each other.
-            if mine:
-                samples = [absent[name] for name in mine]
-                payloads = self._packs.read_many(samples, held=self.held is not None and self.held.has_room)
-                if self.held is not None:
-                    self.held.keep(dict(zip(samples, payloads, strict=True)))
+            samples = [absent[name] for name in mine]
+            if samples and self.held is None:
+                self._packs.read_many(samples)
+            elif samples and self.held is not None:
+                # Not remembered as decoded blocks are, which would keep the memory that they were received into.
+                raws = self._packs.read_blocks(samples, are_absent=True, held=self.held.has_room)
+                self.held.keep({s: payload_of(raw, s.place) for s, raw in zip(samples, raws, strict=True)})
 
 
 def part_sizes(window: int) -> Iterator[int]:

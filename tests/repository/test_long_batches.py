@@ -172,6 +172,12 @@ def test_a_closed_checkout_gives_no_further_batch(clone):
         next(stream)
 
 
+def test_what_was_held_is_not_kept_once_it_was_used(clone):
+    column = clone.checkout()["long"]
+    assert_all(column.iter_batches(7), 7)
+    assert column._packs.decoded_bytes <= 40 * NBYTES, "of some 30 samples that come twice"
+
+
 def test_what_is_held_until_it_is_used_goes_past_the_systems_memory_and_can_be_read_later(clone, monkeypatch):
     wrote = []
 
