@@ -40,6 +40,8 @@ def measure(work: Work, peers: Path, data: Path) -> float:
         "BENCH_PYTHON": sys.executable,
         "PYTHONPATH": str(HERE.parent) if work.who in (OURS, PLAIN) else "",
     }
+    # Modules are compiled once, as those of an installed package are.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     with tempfile.TemporaryDirectory(prefix="hangar-bench-") as folder:
         command = [str(python), str(HERE / "kit.py"), str(HERE / work.file), work.function, folder, str(data)]
         done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
