@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 from hangar_cloud.backends.fork_lock import ForkLock
 
 NameT = TypeVar("NameT", bound=Hashable)
+
+
+class _Together:
+    """Blocks that came together: views of the same memory, which goes when nobody has any of them."""
+
+    __slots__ = ("left", "nbytes")
+
+    def __init__(self, left: int, nbytes: int) -> None:
+        self.left = left
+        self.nbytes = nbytes
 
 
 class BroughtBlocks(Generic[NameT]):
@@ -16,38 +27,53 @@ class BroughtBlocks(Generic[NameT]):
     What finds no room is read from where it was kept, as everything is in another process.
 
     Args:
-        room: bytes of blocks to hold at most.
+        room: bytes of blocks to hold at most; may be changed. Those that came together count until the last one is
+            taken.
     """
 
     def __init__(self, room: int) -> None:
-        self._room = room
-        self._blocks: dict[NameT, memoryview] = {}
-        self._bytes = 0
+        self.room = room
+        self._blocks: dict[NameT, tuple[memoryview, _Together]] = {}
+        self._bytes = self._promised = 0
         self._lock = ForkLock()
 
-    def keep(self, blocks: Mapping[NameT, memoryview]) -> None:
-        """Hold decoded blocks, as far as there is room."""
+    @contextmanager
+    def promised(self, nbytes: int) -> Iterator[bool]:
+        """Whether there is room for so many more bytes, which during the block nobody else is promised."""
         with self._lock.lock:
-            for name, raw in blocks.items():
-                if name not in self._blocks and self._bytes + raw.nbytes <= self._room:
-                    self._blocks[name] = raw
-                    self._bytes += raw.nbytes
+            fits = self._bytes + self._promised + nbytes <= self.room
+            promised = nbytes if fits else 0
+            self._promised += promised
+        try:
+            yield fits
+        finally:
+            with self._lock.lock:
+                self._promised -= promised
+
+    def keep(self, blocks: Mapping[NameT, memoryview]) -> None:
+        """Hold decoded blocks that came together, if there is room for all of them."""
+        with self._lock.lock:
+            new = {name: raw for name, raw in blocks.items() if name not in self._blocks}
+            together = _Together(len(new), sum(raw.nbytes for raw in new.values()))
+            if new and self._bytes + together.nbytes <= self.room:
+                self._blocks.update((name, (raw, together)) for name, raw in new.items())
+                self._bytes += together.nbytes
 
     @property
     def nbytes(self) -> int:
         """Bytes of the blocks that are held."""
         return self._bytes
 
-    @property
-    def has_room(self) -> bool:
-        """Whether there is room for anything more."""
-        return self._bytes < self._room
-
     def take(self, names: Iterable[NameT]) -> dict[NameT, memoryview]:
         """Those of some blocks that are held; they are not any more."""
+        found: dict[NameT, memoryview] = {}
         with self._lock.lock:
-            found = {name: raw for name in names if (raw := self._blocks.pop(name, None)) is not None}
-            self._bytes -= sum(raw.nbytes for raw in found.values())
+            for name in names:
+                raw, together = self._blocks.pop(name, (None, None))
+                if raw is not None and together is not None:
+                    found[name] = raw
+                    together.left -= 1
+                    self._bytes -= 0 if together.left else together.nbytes
         return found
 
     def clear(self) -> None:
@@ -57,4 +83,4 @@ class BroughtBlocks(Generic[NameT]):
             self._bytes = 0
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return BroughtBlocks, (self._room,)
+        return BroughtBlocks, (self.room,)

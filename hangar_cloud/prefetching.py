@@ -191,9 +191,10 @@ class Prefetch:
             if samples and self.held is None:
                 self._packs.read_many(samples)
             elif samples and self.held is not None:
-                # Not remembered as decoded blocks are, which would keep the memory that they were received into.
-                raws = self._packs.read_blocks(samples, are_absent=True, held=self.held.has_room)
-                self.held.keep({s: payload_of(raw, s.place) for s, raw in zip(samples, raws, strict=True)})
+                with self.held.promised(sum(sample.place.size for sample in samples)) as fits:
+                    # Not remembered as decoded blocks are, which would keep the memory that they were received into.
+                    raws = self._packs.read_blocks(samples, are_absent=True, held=fits)
+                    self.held.keep({s: payload_of(raw, s.place) for s, raw in zip(samples, raws, strict=True)})
 
 
 def part_sizes(window: int) -> Iterator[int]:

@@ -14,7 +14,7 @@ import numpy as np
 from hangar_cloud.backends.reused_memory import LEAST_BYTES, ReusedMemory
 
 PAGE: Final = 4096
-_MOST_FREE: Final = 64 * 1024 * 1024
+_MOST_FREE: Final = 32 * 1024 * 1024
 
 _memory: Final = ReusedMemory(_MOST_FREE)
 

@@ -15,7 +15,7 @@ from hangar_cloud.loaders.selection import SampleKey, select
 from hangar_cloud.loaders.shares import Shares
 from hangar_cloud.loaders.source import LEAST_BLOCK, SampleSource
 
-MEMORY: Final = 256 * 1024 * 1024
+MEMORY: Final = 384 * 1024 * 1024
 _WINDOW_BYTES: Final = 64 * 1024 * 1024
 _SHUFFLES: Final = (True, False, "full", "storage")
 _SHOWN: Final = 5

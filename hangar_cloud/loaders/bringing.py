@@ -10,7 +10,7 @@ from typing import NamedTuple
 from hangar_cloud.backends.fork_lock import ForkLock
 from hangar_cloud.loaders.order import EpochOrder
 from hangar_cloud.loaders.permutations import Positions
-from hangar_cloud.loaders.source import MOST_STRIP, SampleSource
+from hangar_cloud.loaders.source import SampleSource
 
 
 class _Part(NamedTuple):
@@ -93,7 +93,7 @@ class Bringer:
         if self._next >= self._count:
             return False
         # What is wanted now is fetched in any case.
-        ahead = (self._running + 1) * MOST_STRIP
+        ahead = (self._running + 1) * self._source.strip_bytes
         return self._next < self._wanted or self._source.brought_bytes + ahead <= self._room
 
     def _bring_one(self) -> None:

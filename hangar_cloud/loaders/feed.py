@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import chain, islice
 from typing import Any, Final, NamedTuple
 
@@ -17,7 +18,7 @@ from hangar_cloud.loaders.bringing import Bringer
 from hangar_cloud.loaders.fields import Values
 from hangar_cloud.loaders.order import EpochOrder
 from hangar_cloud.loaders.permutations import Positions
-from hangar_cloud.loaders.source import MOST_STRIP, SampleSource
+from hangar_cloud.loaders.source import SampleSource
 
 _READERS: Final = 8
 _WINDOW_READERS: Final = 12
@@ -54,28 +55,12 @@ def batches(
     if source.has_all:
         yield from _from_memory(source, order, steps)
         return
-    local = all(field.column._storage.holds_everything for field in source.fields.values())
-    # A few samples of each block of a window are a request each; blocks that small samples share come as a whole.
-    by_windows = alone and order.windowed and source.sample_bytes >= GROUP_BYTES and not local
     first = next(steps, None)
     if first is None:
         return
     steps = chain([first], steps)
-    pool = bringer = None
-    if not local:
-        # What they fetch at once is to be no more than a portion.
-        most = max(portion_bytes // max(source.sample_bytes, MOST_STRIP), _AHEAD)
-        readers = min(most, _WINDOW_READERS) if by_windows else _READERS
-        pool = ThreadPoolExecutor(readers, "hangar-loader")
-        if by_windows:
-            bringer = Bringer(source, order, first[1], pool, readers, source.brought_room)
-            if source.can_bring:
-                # What was brought is only copied, so that small portions cost no more, and less memory.
-                portion_bytes = min(portion_bytes, _COPIED_BYTES)
-    portions = _portions(source, order, steps, portion_bytes)
-    with closing(_Reader(source, pool, bringer)) as reader:
-        if bringer is not None:
-            bringer.go_on()
+    with closing(_Reader(source, order if alone else None, first[1], portion_bytes)) as reader:
+        portions = _portions(source, order, steps, reader.portion_bytes)
         reader.start_more(portions)
         while reader.reading:
             portion, future = reader.reading.popleft()
@@ -136,16 +121,46 @@ def _portions(source: SampleSource, order: EpochOrder, steps: Iterator[Step], po
 
 
 class _Reader:
-    """Reads portions in threads of its own, parts of them in some more where they have to be fetched."""
+    """Reads portions in threads of its own, parts of them in some more where they have to be fetched.
 
-    def __init__(self, source: SampleSource, pool: ThreadPoolExecutor | None, bringer: Bringer | None) -> None:
+    Args:
+        source: of the samples.
+        windows: fetch them by the windows of this order, if that is of use; None to fetch what portions need.
+        place: where in the epoch to begin.
+        portion_bytes: of a portion, at most.
+
+    `portion_bytes` are what it is best given.
+    """
+
+    def __init__(self, source: SampleSource, windows: EpochOrder | None, place: int, portion_bytes: int) -> None:
         self._source = source
-        self._pool = pool
-        self._bringer = bringer
-        # What was brought is copied without a wait, and what is here already is decoded by one thread at a time anyway.
-        self._most = 1 if bringer is not None and source.can_bring else _AHEAD
-        self._ahead = ThreadPoolExecutor(1 if pool is None else _AHEAD, "hangar-loader")
+        self._own: set[int] = set()
+        self._bringer: Bringer | None = None
+        self._pool: ThreadPoolExecutor | None = None
         self.reading: deque[tuple[_Portion, Future[Any]]] = deque()
+        self.portion_bytes = portion_bytes
+        self._most = ahead = _AHEAD
+        if all(field.column._storage.holds_everything for field in source.fields.values()):
+            # What is here already is decoded by one thread at a time anyway.
+            ahead = 1
+        # A few samples of each block of a window are a request each; blocks that small samples share come as a whole.
+        elif windows is None or not windows.windowed or source.sample_bytes < GROUP_BYTES:
+            self._pool = self._threads(_READERS)
+        else:
+            # What they fetch at once is to be no more than a portion.
+            most = min(max(portion_bytes // source.strip_bytes, _AHEAD), _WINDOW_READERS)
+            self._pool = self._threads(most)
+            self._bringer = Bringer(source, windows, place, self._pool, most, source.brought_room)
+            self._bringer.go_on()
+            self.portion_bytes = portion_bytes * 2 // 3
+            if source.can_bring:
+                # What was brought is only copied: without a wait, and small portions cost no more.
+                self.portion_bytes, self._most = min(portion_bytes, _COPIED_BYTES), 1
+        self._ahead = self._threads(ahead)
+
+    def _threads(self, most: int) -> ThreadPoolExecutor:
+        own = self._own
+        return ThreadPoolExecutor(most, "hangar-loader", lambda: own.add(threading.get_ident()))
 
     def start_more(self, portions: Iterator[_Portion]) -> None:
         """Begin to read further portions, as far as there is room; they are in `reading`, in their order."""
@@ -169,6 +184,14 @@ class _Reader:
 
     def close(self) -> None:
         """Stop, as soon as what is being read is there."""
+        if threading.get_ident() in self._own:
+            # The collector finds in any thread that nobody has an iterator any more. These would wait for themselves.
+            with suppress(RuntimeError):
+                threading.Thread(target=self._close, name="hangar-loader", daemon=True).start()
+        else:
+            self._close()
+
+    def _close(self) -> None:
         # The pool first: who waits for what is brought would wait for all of it.
         if self._bringer is not None:
             self._bringer.stop()

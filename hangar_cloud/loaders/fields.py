@@ -18,7 +18,7 @@ from hangar_cloud.loaders.selection import SampleKey
 from hangar_cloud.loaders.whereabouts import Rows, Whereabouts
 
 # What a cache of less room would lose before it is read would be fetched twice.
-_ROOM: Final = 4
+_ROOM: Final = 2
 
 Values = npt.NDArray[Any]
 """Of fixed-shape arrays (samples, *shape); of everything else one object for each sample."""

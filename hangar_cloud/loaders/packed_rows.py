@@ -10,7 +10,7 @@ from blake3 import blake3
 
 from hangar_cloud.backends.arenas import BlockName
 from hangar_cloud.backends.errors import HangarError
-from hangar_cloud.backends.pack_reader import PackedSample
+from hangar_cloud.backends.pack_reader import UNREADABLE, PackedSample
 from hangar_cloud.brought_blocks import BroughtBlocks
 from hangar_cloud.catalog.leaf import Leaf
 from hangar_cloud.column import ColumnReader
@@ -79,16 +79,20 @@ class PackedRows:
         """
         packs = self._column._packs
         samples: dict[tuple[bytes, int], PackedSample] = {}
+        absent: list[PackedSample] = []
         try:
             if not self._plan(positions, [], samples):
                 return False
-            absent = packs.absent(list(samples.values()))
-            if self._brought.has_room:
-                wanted = list(samples.values())
-                raws = packs.read_blocks(wanted, are_absent=len(absent) == len(wanted), held=True)
-                self._brought.keep({sample.place[:2]: raw for sample, raw in zip(wanted, raws, strict=True)})
-            elif absent:
-                packs.read_blocks(absent, are_absent=True)
+            wanted = list(samples.values())
+            absent = packs.absent(wanted)
+            with self._brought.promised(self._size * len(positions)) as fits:
+                if fits:
+                    raws = packs.read_blocks(wanted, are_absent=len(absent) == len(wanted), held=True)
+                    self._brought.keep({sample.place[:2]: raw for sample, raw in zip(wanted, raws, strict=True)})
+                elif absent:
+                    packs.read_blocks(absent, are_absent=True)
+        except UNREADABLE:
+            return True
         except HangarError:
             return False
         return not packs.absent(absent[:1])

@@ -41,14 +41,13 @@ class SampleSource:
         brought_bytes: what is fetched before it is read is held in memory up to so many bytes.
         reused_bytes: memory of batches that nobody has any more is held up to so many bytes.
 
-    `count` is their number, `brought_room` is `brought_bytes`, `key_order` the positions in the order of the keys that
-    were selected (None: 0, 1, 2 …), `has_all` whether all are in memory.
+    `count` is their number, `key_order` the positions in the order of the selection's keys (None: 0, 1, 2 …), `has_all`
+    whether all are in memory.
     """
 
     def __init__(self, selection: Selection, keep_bytes: int, brought_bytes: int = 0, reused_bytes: int = 0) -> None:
         self._selection = selection
         self.count = len(selection.keys)
-        self.brought_room = brought_bytes
         self._brought: BroughtBlocks[BlockName] = BroughtBlocks(brought_bytes)
         self._reused_bytes = reused_bytes
         self._memory, self._renewed = ReusedMemory(reused_bytes), True
@@ -56,6 +55,9 @@ class SampleSource:
             name: Field(column, selection.by_subsample, self._brought) for name, column in selection.columns.items()
         }
         self._lay_out()
+        if not self.can_bring:
+            # Portions are large then, and other blocks are decoded beside them.
+            self._brought.room = brought_bytes * 2 // 5
         self.keeps = self.bytes_of(None) <= keep_bytes
         self._make_room()
 
@@ -106,6 +108,16 @@ class SampleSource:
     def strip_blocks(self) -> int:
         """So many blocks that lie beside each other are best fetched together."""
         return _STRIP_BLOCKS if self.sample_bytes >= GROUP_BYTES else 1
+
+    @property
+    def strip_bytes(self) -> int:
+        """Bytes of what is fetched by one request, at most."""
+        return max(MOST_STRIP, self.sample_bytes)
+
+    @property
+    def brought_room(self) -> int:
+        """So many bytes of what is brought are held."""
+        return self._brought.room
 
     @property
     def brought_bytes(self) -> int:
@@ -243,9 +255,8 @@ class SampleSource:
             for future in futures:
                 future.result()
         finally:
-            for future in futures:
-                future.cancel()
-            wait(futures)
+            # Those that were cancelled when the pool was shut down never end.
+            wait([future for future in futures if not future.cancel()])
 
     def _cuts(self, positions: Positions, nbytes: int) -> list[int]:
         if isinstance(self._sizes, (int, np.integer)):

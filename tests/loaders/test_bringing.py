@@ -8,7 +8,6 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from hangar_cloud.loaders import bringing
 from hangar_cloud.loaders.bringing import Bringer
 from hangar_cloud.loaders.order import BlockShuffle
 
@@ -26,6 +25,8 @@ class Source:
         self.began: list[list[int]] = []
         self.most = 0
         self._bring = bring or (lambda positions: True)
+
+    strip_bytes = 2 * PER_BLOCK
 
     @property
     def brought_bytes(self):
@@ -57,11 +58,6 @@ class Source:
 def pool():
     with ThreadPoolExecutor(4) as pool:
         yield pool
-
-
-@pytest.fixture(autouse=True)
-def small_strips(monkeypatch):
-    monkeypatch.setattr(bringing, "MOST_STRIP", 2 * PER_BLOCK)
 
 
 def ordered(count=400, blocks=4):

@@ -23,11 +23,35 @@ def test_who_takes_a_block_has_it_alone():
 
 def test_no_more_is_held_than_there_is_room_for_and_what_is_taken_makes_room():
     brought = BroughtBlocks(250)
-    brought.keep(blocks(100))
-    brought.keep(blocks(100))
+    for name, raw in blocks(100).items():
+        brought.keep({name: raw})
     assert list(brought.take(NAMES)) == NAMES[:2]
-    brought.keep(blocks(100))
+    for name, raw in blocks(100).items():
+        brought.keep({name: raw})
     assert len(brought.take(NAMES)) == 2
+
+
+def test_what_came_together_counts_until_nobody_has_any_of_it():
+    """They are views of the same memory, all of which stays as long as one of them does."""
+    brought = BroughtBlocks(450)
+    brought.keep(blocks(100))
+    assert brought.nbytes == 400
+    with brought.promised(51) as fits:
+        assert not fits
+    with brought.promised(30) as fits, brought.promised(20) as others, brought.promised(1) as more:
+        assert (fits, others, more) == (True, True, False)
+    with brought.promised(50) as fits:
+        assert fits
+    assert len(brought.take(NAMES[:3])) == 3
+    assert brought.nbytes == 400
+    assert len(brought.take(NAMES)) == 1
+    assert brought.nbytes == 0
+
+
+def test_what_came_together_is_held_wholly_or_not():
+    brought = BroughtBlocks(350)
+    brought.keep(blocks(100))
+    assert brought.take(NAMES) == {}
 
 
 def test_nothing_is_held_once_nobody_is_going_to_read_it():

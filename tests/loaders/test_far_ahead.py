@@ -1,0 +1,174 @@
+"""Loaders that fetch far ahead: they can be broken off anywhere, and what is brought is read once."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from hangar_cloud import Repository, make_numpy_dataset
+from hangar_cloud.backends import sample_extents
+from hangar_cloud.backends.blocks import decode_blocks
+from hangar_cloud.errors import CorruptDataError
+from hangar_cloud.loaders import feed
+from tests.repository.making import make_repository
+
+COUNT, NBYTES = 120, 500_000
+BASE = np.frombuffer(np.random.default_rng(0).bytes(NBYTES + COUNT), np.uint8)
+SECONDS = 30
+
+
+@pytest.fixture(scope="module")
+def url(s3_server, tmp_path_factory):
+    """A bucket of 120 images of 500 kB, with texts and numbers beside them."""
+    url = f"{s3_server.url}/far-ahead"
+    writer = make_repository(url, storage_options=s3_server.storage_options, cache_dir=tmp_path_factory.mktemp("made"))
+    checkout = writer.checkout(write=True)
+    images = checkout.add_ndarray_column("image", prototype=BASE[:NBYTES])
+    images.update({key: BASE[key : key + NBYTES] for key in range(COUNT)})
+    checkout.add_str_column("text").update({key: f"text {key} " * 2000 for key in range(COUNT)})
+    checkout.add_ndarray_column("number", shape=(), dtype=np.int64).update({k: np.array(k) for k in range(COUNT)})
+    checkout.commit("all")
+    checkout.close()
+    return url
+
+
+@pytest.fixture
+def opened(url, s3_server, s3_proxy, tmp_path):
+    options = s3_server.options_for(s3_proxy.url)
+    return lambda name="cache", **how: Repository(url, storage_options=options, cache_dir=tmp_path / name, **how)
+
+
+def check(batches):
+    """The numbers of the samples, in the order in which they came, after their bytes were compared."""
+    seen = []
+    for batch in batches:
+        for number, image in zip(batch["number"].tolist(), batch["image"], strict=True):
+            assert image.tobytes() == BASE[number : number + NBYTES].tobytes()
+            seen.append(number)
+    return seen
+
+
+def requests_for_packs(proxy):
+    return [target for method, target in proxy.targets if method == "GET" and "/packs/" in target]
+
+
+@pytest.mark.parametrize("names", [("image",), ("image", "text")])
+@pytest.mark.parametrize("shuffle", [True, "full"])
+@pytest.mark.parametrize("given", [1, 4])
+def test_an_epoch_can_be_broken_off_while_parts_are_on_their_way(opened, s3_proxy, names, shuffle, given):
+    """Parts that had been cancelled were waited for, for ever."""
+    checkout = opened().checkout()
+    dataset = make_numpy_dataset([checkout[name] for name in names], batch_size=4, shuffle=shuffle, memory=60_000_000)
+    s3_proxy.delay = 0.05
+    batches = iter(dataset)
+    for _ in range(given):
+        next(batches)
+    time.sleep(0.05)
+    closing = threading.Thread(target=batches.close, daemon=True)  # type: ignore[attr-defined]
+    closing.start()
+    closing.join(SECONDS)
+    s3_proxy.delay = 0.0
+    assert not closing.is_alive()
+    checkout.close()
+
+
+@pytest.mark.parametrize("memory", [8_000_000, 24_000_000, 100_000_000])
+@pytest.mark.parametrize("names", [("image", "number"), ("image", "text", "number")])
+def test_what_is_in_the_cache_is_decoded_once_an_epoch(opened, s3_proxy, monkeypatch, memory, names):
+    """Of what had no room it was decoded to be thrown away."""
+    decoded = []
+
+    def counted(*told):
+        decoded.append(1)
+        return decode_blocks(*told)
+
+    monkeypatch.setattr(sample_extents, "decode_blocks", counted)
+    checkout = opened().checkout()
+    dataset = make_numpy_dataset([checkout[name] for name in names], batch_size=10, memory=memory, window=20)
+    assert sorted(check(dataset)) == list(range(COUNT))
+    s3_proxy.targets.clear()
+    decoded.clear()
+    assert sorted(check(dataset)) == list(range(COUNT))
+    texts = COUNT if "text" in names else 0
+    assert len(decoded) <= 1.05 * (COUNT + texts)
+    assert requests_for_packs(s3_proxy) == []
+    checkout.close()
+
+
+def test_a_cache_of_four_windows_is_enough_to_fetch_by_them(opened, s3_proxy):
+    checkout = opened(cache_size=85_000_000).checkout()
+    checkout["number"].get_batch(range(COUNT))
+    s3_proxy.targets.clear()
+    dataset = make_numpy_dataset([checkout["image"], checkout["number"]], batch_size=10, memory=40_000_000, window=20)
+    assert sorted(check(dataset)) == list(range(COUNT))
+    assert len(requests_for_packs(s3_proxy)) < COUNT / 4
+    checkout.close()
+
+
+def test_going_on_amid_a_window_gives_the_rest_of_it_in_few_requests(opened, s3_proxy):
+    checkout = opened("one").checkout()
+    columns = [checkout["image"], checkout["number"]]
+    dataset = make_numpy_dataset(columns, batch_size=6, memory=20_000_000, window=40)
+    batches = iter(dataset)
+    first = check(next(batches) for _ in range(5))
+    state, rest = dataset.state_dict(), check(batches)
+    assert sorted(first + rest) == list(range(COUNT))
+    checkout.close()
+    checkout = opened("other").checkout()
+    dataset = make_numpy_dataset([checkout["image"], checkout["number"]], batch_size=6, memory=20_000_000, window=40)
+    dataset.load_state_dict(state)
+    s3_proxy.targets.clear()
+    assert check(dataset) == rest
+    assert len(requests_for_packs(s3_proxy)) <= len(rest)
+    checkout.close()
+
+
+def test_an_iterator_may_be_closed_by_a_thread_of_its_own(opened, monkeypatch):
+    """The collector may do so; it failed, as a thread cannot wait for itself, and what was held stayed."""
+    made = []
+
+    class Noted(feed._Reader):
+        def __init__(self, *told):
+            super().__init__(*told)
+            made.append(self)
+
+    monkeypatch.setattr(feed, "_Reader", Noted)
+    checkout = opened().checkout()
+    dataset = make_numpy_dataset([checkout["image"], checkout["number"]], batch_size=10, memory=60_000_000, window=20)
+    batches = iter(dataset)
+    next(batches)
+    made[0]._ahead.submit(made[0].close).result(SECONDS)
+    ends = time.monotonic() + SECONDS
+    while any(thread.ident in made[0]._own for thread in threading.enumerate()) or dataset._source.brought_bytes:
+        assert time.monotonic() < ends
+        time.sleep(0.01)
+    del batches
+    assert sorted(check(dataset)) == list(range(COUNT))
+    checkout.close()
+
+
+def test_a_damaged_sample_is_told_at_its_turn_and_the_others_are_fetched_ahead_all_the_same(opened, monkeypatch):
+    checkout = opened().checkout()
+    bad = BASE[77 : 77 + 16].tobytes()
+
+    def damaged(data, *told):
+        if bytes(data[24:40]) == bad:
+            raise CorruptDataError("a block fails its checksum")
+        return decode_blocks(data, *told)
+
+    monkeypatch.setattr(sample_extents, "decode_blocks", damaged)
+    columns = [checkout["image"], checkout["number"]]
+    dataset = make_numpy_dataset(columns, batch_size=1, memory=30_000_000, window=20)
+    seen = []
+    with pytest.raises(CorruptDataError, match="column 'image', sample 77"):
+        for batch in dataset:
+            seen += check([batch])
+    whole = [
+        int(number) for batch in make_numpy_dataset(checkout["number"], batch_size=1) for number in batch["number"]
+    ]
+    assert len(whole) == COUNT
+    assert 77 not in seen
+    checkout.close()
