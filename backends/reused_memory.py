@@ -42,6 +42,10 @@ class ReusedMemory:
         weakref.finalize(whole, self._give_back, piece).atexit = False
         return whole.reshape(shape)
 
+    def let_go(self) -> None:
+        """Give the memory of what nobody has back to the system."""
+        self._free.clear()
+
     def _taken(self, nbytes: int) -> npt.NDArray[np.uint8] | None:
         for _ in range(len(self._free)):
             try:

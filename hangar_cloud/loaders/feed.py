@@ -120,6 +120,14 @@ def _portions(source: SampleSource, order: EpochOrder, steps: Iterator[Step], po
         yield _Portion(taken, np.concatenate(parts))
 
 
+def _by_windows(source: SampleSource, order: EpochOrder) -> bool:
+    """Whether samples are best fetched by windows before they are read."""
+    # A few samples of each block of a window are a request each; blocks that small samples share come as a whole.
+    if not order.windowed or source.sample_bytes < GROUP_BYTES:
+        return False
+    return source.can_bring_at_once(order.round_count * source.sample_bytes + _COPIED_BYTES)
+
+
 class _Reader:
     """Reads portions in threads of its own, parts of them in some more where they have to be fetched.
 
@@ -143,8 +151,7 @@ class _Reader:
         if all(field.column._storage.holds_everything for field in source.fields.values()):
             # What is here already is decoded by one thread at a time anyway.
             ahead = 1
-        # A few samples of each block of a window are a request each; blocks that small samples share come as a whole.
-        elif windows is None or not windows.windowed or source.sample_bytes < GROUP_BYTES:
+        elif windows is None or not _by_windows(source, windows):
             self._pool = self._threads(_READERS)
         else:
             # What they fetch at once is to be no more than a portion.

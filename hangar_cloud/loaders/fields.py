@@ -90,14 +90,18 @@ class Field:
         """Whether `bring` has all of it here, apart from what stands in the records."""
         return self.values is not None or self._rows is not None
 
+    def is_kept(self, size: int) -> bool:
+        """Whether so many bytes, once fetched, stay on this machine until they are read."""
+        return self._rows is None or self.column._packs.keeps(_ROOM * size)
+
     def bring(self, positions: Positions, size: int) -> bool:
-        """Fetch samples into the cache, of which more are to come; as `PackedRows.bring`.
+        """Have samples here that are going to be read; as `PackedRows.bring`.
 
         Args:
             positions: of the samples.
             size: bytes of all that are going to be fetched before they are read.
         """
-        return self._rows is None or (self.column._packs.keeps(_ROOM * size) and self._rows.bring(positions))
+        return self._rows is None or self._rows.bring(positions, self.is_kept(size))
 
     def read_batch(self, keys: Sequence[SampleKey]) -> Values:
         """The values of samples by their keys, in one planned read. Raises as `ColumnReader.get_batch`."""

@@ -42,6 +42,11 @@ class EpochOrder:
         """The end of the windows that are best fetched together with the one that a place belongs to."""
         return self.window_end(place)
 
+    @property
+    def round_count(self) -> int:
+        """Number of samples of the largest round."""
+        return self.count
+
 
 class FixedOrder(EpochOrder):
     """The same in each epoch.
@@ -114,6 +119,10 @@ class BlockShuffle(EpochOrder):
 
     def round_end(self, place: int) -> int:
         return int(self._round_ends[np.searchsorted(self._round_ends, place, "right")])
+
+    @property
+    def round_count(self) -> int:
+        return int(np.diff(self._round_ends, prepend=0).max(initial=0))
 
     def _window(self, number: int) -> Positions:
         kept = self._kept

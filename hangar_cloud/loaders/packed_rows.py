@@ -71,11 +71,15 @@ class PackedRows:
             done = end
         return True
 
-    def bring(self, positions: Positions) -> bool:
-        """Hold samples in memory until they are read; False where those that had to be fetched are not kept here, so
-        that what finds no room would be fetched again.
+    def bring(self, positions: Positions, is_kept: bool) -> bool:
+        """Hold samples in memory until they are read, or have them on this machine where there is no room; False where
+        they would be fetched again.
 
         What cannot be read is told when it is.
+
+        Args:
+            positions: of the samples.
+            is_kept: whether what is fetched now stays on this machine until it is read.
         """
         packs = self._column._packs
         samples: dict[tuple[bytes, int], PackedSample] = {}
@@ -89,8 +93,9 @@ class PackedRows:
                 if fits:
                     raws = packs.read_blocks(wanted, are_absent=len(absent) == len(wanted), held=True)
                     self._brought.keep({sample.place[:2]: raw for sample, raw in zip(wanted, raws, strict=True)})
-                elif absent:
-                    packs.read_blocks(absent, are_absent=True)
+                    return True
+            if absent and is_kept:
+                packs.read_blocks(absent, are_absent=True)
         except UNREADABLE:
             return True
         except HangarError:

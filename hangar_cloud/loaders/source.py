@@ -114,6 +114,10 @@ class SampleSource:
         """Bytes of what is fetched by one request, at most."""
         return max(MOST_STRIP, self.sample_bytes)
 
+    def can_bring_at_once(self, size: int) -> bool:
+        """Whether so many bytes can be brought before they are read: into memory, or onto this machine."""
+        return size <= self.brought_room or all(field.is_kept(size) for field in self.fields.values())
+
     @property
     def brought_room(self) -> int:
         """So many bytes of what is brought are held."""
@@ -236,6 +240,7 @@ class SampleSource:
     def let_go(self) -> None:
         """Hold nothing for an epoch that has ended."""
         self._brought.clear()
+        self._memory.let_go()
         if self._renewed:
             # What comes back later is not held either.
             self._memory = ReusedMemory(self._reused_bytes)

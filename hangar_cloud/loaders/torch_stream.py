@@ -171,7 +171,7 @@ class _TensorStream(BatchStream):
     def __iter__(self) -> Iterator[Any]:
         self._check_rank()
         worker = _worker()
-        if worker is not None and (memory := send_by_pieces()) is not None:
+        if worker is not None and (memory := send_by_pieces(len(self._source.fields))) is not None:
             self._source.read_into(memory)
         slot = 0 if worker is None else _slot(worker[1], worker[0])
         # Not those of this number of workers: they begin this epoch now, one after the other.

@@ -17,6 +17,8 @@ import secrets
 import sys
 import threading
 import weakref
+from collections import deque
+from collections.abc import Iterable
 from multiprocessing import parent_process, reduction, util
 from typing import Any, Final
 
@@ -25,11 +27,13 @@ import numpy.typing as npt
 
 from hangar_cloud.backends.reused_memory import LEAST_BYTES, ReusedMemory
 
-_HEADER: Final = 4096
+_HEADER: Final = max(4096, mmap.PAGESIZE)
 _SLOTS: Final = 1000
 """Tensors that are lent of a piece at the same time, at most."""
 _MOST_READ_INTO: Final = 6
-"""Pieces that batches are read into: who keeps a few batches of each would otherwise keep the memory of all."""
+"""Pieces that batches are read into, for each field: who keeps a few batches of each keeps the memory of no more."""
+_WASTE: Final = 4
+"""A piece is not taken for what takes less than this part of it."""
 _SMALL: Final = 16 * 1024
 """Bytes up to which a tensor is sent by value."""
 _MOST_PIECES: Final = 256
@@ -46,7 +50,8 @@ class _Piece:
     """Memory that worker and receiver have: who received it, what became of the tensors in it, and their bytes.
 
     The worker writes the state of a slot while it is free, the receiver while it is lent; so it never has two writers
-    at a time. `held` says that the worker uses the memory itself; `lent` counts the tensors that the receiver has.
+    at a time. `held` says that the worker uses the memory itself, `lent` counts the tensors that the receiver has, and
+    `forked` says that another process may have what this one lets go of.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -55,8 +60,10 @@ class _Piece:
         self._receiver = whole[:8].view(np.int64)
         self.slots = whole[8 : 8 + 4 * _SLOTS].view(np.int32)
         self.bytes: Bytes = whole[_HEADER:]
-        self.held = self.forked = False
+        self.held = False
         self.lent = 0
+        # It may be opened anew after all of its tensors went, of which a forked process has some.
+        self.forked = bool((self.slots == _GIVEN_UP).any())
 
     @property
     def receiver(self) -> int:
@@ -74,7 +81,7 @@ class _Piece:
     @property
     def is_given_up(self) -> bool:
         """Whether others than the receiver may look at them, of whom nobody is told."""
-        return bool((self.slots == _GIVEN_UP).any())
+        return self.forked or bool((self.slots == _GIVEN_UP).any())
 
 
 class _Lender:
@@ -90,14 +97,14 @@ class _Lender:
         self._made = 0
         self._lock = threading.Lock()
         # What is free has no other use once the worker ends, and the receiver still has it.
-        util.Finalize(None, self._clear, exitpriority=1)
+        util.Finalize(None, self.let_go, exitpriority=1)
 
-    def room(self, size: int) -> Bytes | None:
-        """Memory to read into, which tensors are lent from as they are; None where there is enough of it already."""
+    def room(self, size: int, most: int) -> Bytes | None:
+        """Memory to read into, which tensors are lent from as they are; None where `most` pieces of it are in use."""
         with self._lock:
             self._drop_given_up()
             used = [number for number in self._read_into if self._pieces[number][0].is_used]
-            found = None if len(used) >= _MOST_READ_INTO else self._free(size)
+            found = None if len(used) >= most else self._free(size, self._read_into)
             if found is None:
                 return None
             self._read_into.add(found)
@@ -119,7 +126,7 @@ class _Lender:
             number, begin = self._place_of(raw)
             if number is None:
                 self._drop_given_up()
-                number = self._free(raw.nbytes)
+                number = self._free(raw.nbytes, self._pieces.keys() - self._read_into)
             if number is None:
                 return None
             piece, descriptor = self._pieces[number]
@@ -149,11 +156,12 @@ class _Lender:
                 del self._pieces[number]
         self._read_into &= self._pieces.keys()
 
-    def _free(self, size: int) -> int | None:
+    def _free(self, size: int, among: Iterable[int]) -> int | None:
         fitting = [
             (len(piece.bytes), number)
-            for number, (piece, _) in self._pieces.items()
-            if not piece.is_used and not piece.is_given_up and len(piece.bytes) >= size
+            for number in among
+            if size <= len((piece := self._pieces[number][0]).bytes) <= _WASTE * size
+            and not (piece.is_used or piece.is_given_up)
         ]
         return min(fitting)[1] if fitting else self._make(size)
 
@@ -162,19 +170,30 @@ class _Lender:
             return None
         try:
             descriptor = os.memfd_create("hangar-batch")
+        except OSError:
+            return None
+        try:
             # What is not written to takes no memory, and a batch that is a little larger still fits.
             os.truncate(descriptor, _HEADER + (1 << (size - 1).bit_length()))
             piece = _Piece(descriptor)
         except OSError:
+            os.close(descriptor)
             return None
         self._made += 1
         self._pieces[self._made] = piece, descriptor
         return self._made
 
-    def _clear(self) -> None:
-        for piece, _ in self._pieces.values():
-            if not piece.is_used and not piece.is_given_up:
-                piece.map.madvise(mmap.MADV_REMOVE)
+    def let_go(self) -> None:
+        """Give the memory of what nobody uses back to the system."""
+        with self._lock:
+            for piece, _ in self._pieces.values():
+                if not piece.is_used and not piece.is_given_up:
+                    piece.map.madvise(mmap.MADV_REMOVE, _HEADER, len(piece.bytes))
+
+    def spoil(self) -> None:
+        """What is read into has another process too that is forked now: nothing else is ever read into it."""
+        for piece, _ in list(self._pieces.values()):
+            piece.forked = piece.forked or piece.held
 
 
 def _not_held(piece: _Piece) -> None:
@@ -185,14 +204,25 @@ def _not_held(piece: _Piece) -> None:
 class WorkerMemory(ReusedMemory):
     """Memory for arrays of which tensors are sent as they are; ordinary memory where there is none."""
 
-    def __init__(self) -> None:
+    def __init__(self, fields: int = 1) -> None:
         super().__init__(0)
+        self._fields = fields
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
         nbytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-        lender = _lenders[0] if _lenders and _lenders[0].process == os.getpid() else None
-        room = lender.room(nbytes) if lender and nbytes >= LEAST_BYTES and not np.dtype(dtype).hasobject else None
+        lender = _own_lender()
+        if lender is None or nbytes < LEAST_BYTES or np.dtype(dtype).hasobject:
+            return super().empty(shape, dtype)
+        room = lender.room(nbytes, _MOST_READ_INTO * self._fields)
         return super().empty(shape, dtype) if room is None else room.view(dtype).reshape(shape)
+
+    def let_go(self) -> None:
+        lender = _own_lender()
+        if lender is not None:
+            lender.let_go()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return WorkerMemory, (self._fields,)
 
 
 class _Lease:
@@ -206,10 +236,19 @@ class _Lease:
 _lenders: list[_Lender] = []
 _received: dict[Name, _Piece] = {}
 _receiving = threading.RLock()
+_went: Final[deque[tuple[list[int], Name, _Piece, int]]] = deque()
 
 
-def send_by_pieces() -> WorkerMemory | None:
+def _own_lender() -> _Lender | None:
+    """The lender of this process. Further processes that a worker starts have a copy of its pieces, and use none."""
+    return _lenders[0] if _lenders and _lenders[0].process == os.getpid() else None
+
+
+def send_by_pieces(fields: int) -> WorkerMemory | None:
     """Have the tensors that this process, a worker of a data loader, sends to others put into pieces of memory.
+
+    Args:
+        fields: how many a batch has.
 
     Returns:
         memory of which tensors are sent as they are; None where the system has none of this kind, and nothing changes.
@@ -218,10 +257,10 @@ def send_by_pieces() -> WorkerMemory | None:
         return None
     import torch
 
-    if not (_lenders and _lenders[0].process == os.getpid()):
+    if _own_lender() is None:
         _lenders[:] = [_Lender()]
         reduction.ForkingPickler.register(torch.Tensor, _reduced)
-    return WorkerMemory()
+    return WorkerMemory(fields)
 
 
 def _reduced(tensor: Any) -> Any:
@@ -230,8 +269,7 @@ def _reduced(tensor: Any) -> Any:
     from torch.multiprocessing import reductions
 
     as_torch_does: Any = reductions.reduce_tensor
-    # Further processes that a worker starts have a copy of the pieces, and would write to them too.
-    lender = _lenders[0] if _lenders[0].process == os.getpid() else None
+    lender = _own_lender()
     order = None if lender is None else _order_in_memory(tensor)
     if lender is None or order is None:
         return as_torch_does(tensor)
@@ -307,29 +345,41 @@ def _piece_of(name: Name, descriptor: int, handle: Any) -> _Piece:
             piece.lent += 1
             return piece
     finally:
+        _count_those_that_went()
         if came is not None:
             os.close(came)
 
 
 def _one_went(left: list[int], name: Name, piece: _Piece, slot: int, process: int) -> None:
-    """Count down what keeps a tensor's memory, and give it back when nothing does."""
-    if os.getpid() != process:
-        return
-    with _receiving:
-        left[0] -= 1
-        if not left[0]:
-            _let_go(name, piece, slot)
+    """Note that one of those went that keep a tensor's memory."""
+    if os.getpid() == process:
+        _went.append((left, name, piece, slot))
+        _count_those_that_went()
+
+
+def _count_those_that_went() -> None:
+    """Give slots back whose tensors are gone.
+
+    The collector may call this in the midst of anything, so that nothing is waited for: who has the lock sees to it.
+    """
+    while _went and _receiving.acquire(blocking=False):
+        try:
+            while _went:
+                left, name, piece, slot = _went.popleft()
+                left[0] -= 1
+                if not left[0]:
+                    _let_go(name, piece, slot)
+        finally:
+            _receiving.release()
 
 
 def _let_go(name: Name, piece: _Piece, slot: int) -> None:
-    """Give the slot of a tensor back that is gone."""
-    with _receiving:
-        piece.lent -= 1
-        if piece.forked and not piece.lent:
-            _received.pop(name, None)
-        piece.slots[slot] = _GIVEN_UP if piece.forked else _FREE
-        if not _runs(name[0]):
-            _drop_those_of_ended_workers()
+    piece.lent -= 1
+    if piece.forked and not piece.lent:
+        _received.pop(name, None)
+    piece.slots[slot] = _GIVEN_UP if piece.forked else _FREE
+    if not _runs(name[0]):
+        _drop_those_of_ended_workers()
 
 
 def _drop_those_of_ended_workers() -> None:
@@ -357,16 +407,21 @@ def _before_fork() -> None:
     _receiving.acquire()
     for piece in list(_received.values()):
         piece.forked = piece.forked or piece.lent > 0
+    lender = _own_lender()
+    if lender is not None:
+        lender.spoil()
 
 
 def _after_fork_in_parent() -> None:
     _receiving.release()
+    _count_those_that_went()
 
 
 def _after_fork_in_child() -> None:
     global _receiving  # noqa: PLW0603  # the copy of it may be held by a thread that is not here
     _receiving = threading.RLock()
     _received.clear()
+    _went.clear()
 
 
 if hasattr(os, "register_at_fork"):

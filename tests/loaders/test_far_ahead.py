@@ -98,11 +98,12 @@ def test_what_is_in_the_cache_is_decoded_once_an_epoch(opened, s3_proxy, monkeyp
     checkout.close()
 
 
-def test_a_cache_of_four_windows_is_enough_to_fetch_by_them(opened, s3_proxy):
-    checkout = opened(cache_size=85_000_000).checkout()
+@pytest.mark.parametrize(("memory", "cache"), [(40_000_000, 110_000_000), (80_000_000, 5_000_000)])
+def test_memory_or_a_cache_of_some_windows_is_enough_to_fetch_by_them(opened, s3_proxy, memory, cache):
+    checkout = opened(cache_size=cache).checkout()
     checkout["number"].get_batch(range(COUNT))
     s3_proxy.targets.clear()
-    dataset = make_numpy_dataset([checkout["image"], checkout["number"]], batch_size=10, memory=40_000_000, window=20)
+    dataset = make_numpy_dataset([checkout["image"], checkout["number"]], batch_size=10, memory=memory, window=20)
     assert sorted(check(dataset)) == list(range(COUNT))
     assert len(requests_for_packs(s3_proxy)) < COUNT / 4
     checkout.close()
