@@ -16,6 +16,7 @@ import os
 import secrets
 import sys
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Iterable
@@ -32,6 +33,8 @@ _SLOTS: Final = 1000
 """Tensors that are lent of a piece at the same time, at most."""
 _MOST_READ_INTO: Final = 6
 """Pieces that batches are read into, for each field: who keeps a few batches of each keeps the memory of no more."""
+_IDLE_SECONDS: Final = 5.0
+"""For so long a worker keeps memory that it does not use: the next epoch may begin at once."""
 _WASTE: Final = 4
 """A piece is not taken for what takes less than this part of it."""
 _SMALL: Final = 16 * 1024
@@ -95,6 +98,8 @@ class _Lender:
         self._pieces: dict[int, tuple[_Piece, int]] = {}
         self._read_into: set[int] = set()
         self._made = 0
+        self._used_at = 0.0
+        self._waiting = False
         self._lock = threading.Lock()
         # What is free has no other use once the worker ends, and the receiver still has it.
         util.Finalize(None, self.let_go, exitpriority=1)
@@ -107,6 +112,7 @@ class _Lender:
             found = None if len(used) >= most else self._free(size, self._read_into)
             if found is None:
                 return None
+            self._used_at = time.monotonic()
             self._read_into.add(found)
             piece, _ = self._pieces[found]
             piece.held = True
@@ -190,6 +196,22 @@ class _Lender:
                 if not piece.is_used and not piece.is_given_up:
                     piece.map.madvise(mmap.MADV_REMOVE, _HEADER, len(piece.bytes))
 
+    def let_go_later(self) -> None:
+        """The same in some seconds, if nothing is read until then."""
+        with self._lock:
+            begins, self._waiting = not self._waiting, True
+        if begins:
+            timer = threading.Timer(_IDLE_SECONDS, self._let_go_if_idle)
+            timer.daemon = True
+            timer.start()
+
+    def _let_go_if_idle(self) -> None:
+        with self._lock:
+            self._waiting = False
+            is_idle = time.monotonic() - self._used_at >= _IDLE_SECONDS
+        if is_idle:
+            self.let_go()
+
     def spoil(self) -> None:
         """What is read into has another process too that is forked now: nothing else is ever read into it."""
         for piece, _ in list(self._pieces.values()):
@@ -219,7 +241,7 @@ class WorkerMemory(ReusedMemory):
     def let_go(self) -> None:
         lender = _own_lender()
         if lender is not None:
-            lender.let_go()
+            lender.let_go_later()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return WorkerMemory, (self._fields,)

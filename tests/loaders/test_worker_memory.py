@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import threading
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -329,16 +330,23 @@ def test_what_a_worker_has_when_it_forks_is_not_read_into_again(lender):
     assert len(lender._pieces) == 1
 
 
-def test_memory_between_epochs_goes_back_to_the_system(lender):
+def test_memory_of_a_worker_that_waits_for_the_next_epoch_goes_back_to_the_system(lender, monkeypatch):
     room = lender.room(8_000_000, 6)
     held = lender.room(1_500_000, 6)
     room[:] = held[:100].sum() + 7
     (number,) = [number for number, (piece, _) in lender._pieces.items() if len(piece.bytes) > 4_000_000]
     del room
     held[:] = 5
-    lender.let_go()
     _, descriptor = lender._pieces[number]
-    assert os.fstat(descriptor).st_blocks * 512 < 100_000
+    monkeypatch.setattr(worker_memory, "_IDLE_SECONDS", 0.3)
+    for _ in range(3):
+        lender.let_go_later()
+    assert os.fstat(descriptor).st_blocks * 512 >= 8_000_000, "the next epoch may begin at once"
+    ends = time.monotonic() + 60
+    while os.fstat(descriptor).st_blocks * 512 > 100_000:
+        assert time.monotonic() < ends
+        lender.let_go_later()
+        time.sleep(0.1)
     assert (held == 5).all()
 
 
