@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from hangar_cloud import make_torch_stream
-from hangar_cloud.loaders import worker_memory
+from hangar_cloud.loaders import lent_memory, worker_memory
 from tests.repository.making import add_commit, make_repository, noise
 
 SIZE = 30_000
@@ -136,7 +136,7 @@ def test_one_batch_of_each_portion_may_be_kept(column):
 
 
 def test_more_batches_kept_than_there_are_pieces(column, monkeypatch):
-    monkeypatch.setattr(worker_memory, "_MOST_PIECES", 2)
+    monkeypatch.setattr(lent_memory, "_MOST_PIECES", 2)
     loader = loader_of(column)
     kept = [batch["image"] for _ in range(2) for batch in loader]
     assert all(is_batch(batch, number % 12) for number, batch in enumerate(kept))
@@ -294,7 +294,7 @@ def test_forks_amid_epochs_leave_no_memory_behind(column):
 
 @pytest.fixture
 def lender():
-    return worker_memory._Lender()
+    return lent_memory.Lender()
 
 
 def numbers_in_use(lender):
@@ -338,7 +338,7 @@ def test_memory_of_a_worker_that_waits_for_the_next_epoch_goes_back_to_the_syste
     del room
     held[:] = 5
     _, descriptor = lender._pieces[number]
-    monkeypatch.setattr(worker_memory, "_IDLE_SECONDS", 0.3)
+    monkeypatch.setattr(lent_memory, "_IDLE_SECONDS", 0.3)
     for _ in range(3):
         lender.let_go_later()
     assert os.fstat(descriptor).st_blocks * 512 >= 8_000_000, "the next epoch may begin at once"
