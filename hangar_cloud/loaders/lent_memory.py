@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import secrets
+import sys
 import threading
 import time
 import weakref
@@ -23,7 +24,7 @@ MOST_READ_INTO: Final = 6
 _IDLE_SECONDS: Final = 5.0
 """For so long a worker keeps memory that it does not use: the next epoch may begin at once."""
 _WASTE: Final = 4
-"""A piece is not taken for what takes less than this part of it."""
+"""What is copied is not put into a piece that is larger by more than this."""
 _MOST_PIECES: Final = 256
 FREE: Final = 0
 LENT: Final = 1
@@ -118,7 +119,7 @@ class Lender:
             number, begin = self._place_of(raw)
             if number is None:
                 self._drop_given_up()
-                number = self._free(raw.nbytes, self._pieces.keys() - self._read_into)
+                number = self._free(raw.nbytes, self._pieces.keys() - self._read_into, _WASTE * raw.nbytes)
             if number is None:
                 return None
             piece, descriptor = self._pieces[number]
@@ -148,11 +149,11 @@ class Lender:
                 del self._pieces[number]
         self._read_into &= self._pieces.keys()
 
-    def _free(self, size: int, among: Iterable[int]) -> int | None:
+    def _free(self, size: int, among: Iterable[int], most: int = sys.maxsize) -> int | None:
         fitting = [
             (len(piece.bytes), number)
             for number in among
-            if size <= len((piece := self._pieces[number][0]).bytes) <= _WASTE * size
+            if size <= len((piece := self._pieces[number][0]).bytes) <= most
             and not (piece.is_used or piece.is_given_up)
         ]
         return min(fitting)[1] if fitting else self._make(size)
