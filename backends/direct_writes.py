@@ -20,8 +20,8 @@ from typing import Final
 import numpy as np
 
 from hangar_cloud.backends.store.durable_files import write_at
+from hangar_cloud.backends.store.reception import PAGE
 
-_PAGE: Final = 4096
 # So many bytes are written by one call, and so many calls are under way at once; what finds no place goes the usual
 # way.
 _PIECE: Final = 2 * 1024 * 1024
@@ -84,7 +84,7 @@ def write_past_memory(path: Path, file: int, offset: int, data: bytes | memoryvi
     Raises:
         OSError: after it, a part of them may be written.
     """
-    first, last = -(-offset // _PAGE) * _PAGE, (offset + len(data)) // _PAGE * _PAGE
+    first, last = -(-offset // PAGE) * PAGE, (offset + len(data)) // PAGE * PAGE
     device = os.fstat(file).st_dev
     if not _CAN or last - first < _LEAST or time.monotonic() < _unfit.get(device, 0):
         return False
@@ -136,7 +136,7 @@ def _write_pages(
         the end of what is left to be written otherwise, at least `start`; and whether to go on so.
     """
     memory, source = np.frombuffer(piece, np.uint8), np.frombuffer(data, np.uint8)
-    is_placed = (source.ctypes.data + start) % _PAGE == 0
+    is_placed = (source.ctypes.data + start) % PAGE == 0
     while start < stop:
         begin = max(stop - _PIECE, start)
         some = stop - begin

@@ -83,17 +83,15 @@ class PackedRows:
         """
         packs = self._column._packs
         samples: dict[tuple[bytes, int], PackedSample] = {}
-        absent: list[PackedSample] = []
         try:
             if not self._plan(positions, [], samples):
                 return False
-            wanted = list(samples.values())
-            absent = packs.absent(wanted)
             with self._brought.promised(self._size * len(positions)) as fits:
                 if fits:
-                    raws = packs.read_blocks(wanted, are_absent=len(absent) == len(wanted), held=True)
-                    self._brought.keep({sample.place[:2]: raw for sample, raw in zip(wanted, raws, strict=True)})
+                    raws = packs.read_blocks(list(samples.values()), held=True)
+                    self._brought.keep(dict(zip(samples, raws, strict=True)))
                     return True
+            absent = packs.absent(list(samples.values()))
             if absent and is_kept:
                 packs.read_blocks(absent, are_absent=True)
         except UNREADABLE:
