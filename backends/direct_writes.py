@@ -26,9 +26,11 @@ from hangar_cloud.backends.store.reception import PAGE
 # way.
 _PIECE: Final = 2 * 1024 * 1024
 _AT_ONCE: Final = 4
-# A disk that takes longer for a piece is left to the system for a while, which lets nobody wait for it.
+# A disk that takes longer for a piece, on average over some of them, is left to the system for a while, which lets
+# nobody wait for it. Now and then one takes long on any disk.
 _SLOW_SECONDS: Final = 0.05
 _PAUSE_SECONDS: Final = 60.0
+_WEIGHT: Final = 0.15
 _LEAST: Final = 256 * 1024
 _CAN: Final = hasattr(os, "O_DIRECT")
 _REFUSALS: Final = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP)
@@ -67,6 +69,7 @@ class _Pieces:
 _pieces: Final = _Pieces()
 # Until when devices are left alone that refuse such writes, or were slow at them.
 _unfit: Final[dict[int, float]] = {}
+_average: Final[dict[int, float]] = {}
 
 
 def write_past_memory(path: Path, file: int, offset: int, data: bytes | memoryview) -> bool:
@@ -88,22 +91,26 @@ def write_past_memory(path: Path, file: int, offset: int, data: bytes | memoryvi
     device = os.fstat(file).st_dev
     if not _CAN or last - first < _LEAST or time.monotonic() < _unfit.get(device, 0):
         return False
-    piece = _pieces.take()
-    if piece is None:
-        return False
-    try:
-        with _opened_past_memory(path, file) as direct:
-            if direct is None:
-                return False
-            view = memoryview(data)
-            write_at(file, view[last - offset :], last)
-            rest, fit = _write_pages(direct, piece, view, first - offset, last - offset, offset)
-    finally:
-        _pieces.give_back(piece)
-    if not fit:
-        _unfit[device] = time.monotonic() + _PAUSE_SECONDS
+    view = memoryview(data)
+    with _piece_for(view, first - offset) as (is_there, piece), _opened_past_memory(path, file) as direct:
+        if direct is None or not is_there:
+            return False
+        write_at(file, view[last - offset :], last)
+        rest = _write_pages(direct, device, piece, view, first - offset, last - offset, offset)
     write_at(file, view[:rest], offset)
     return True
+
+
+@contextmanager
+def _piece_for(data: memoryview, start: int) -> Iterator[tuple[bool, mmap.mmap | None]]:
+    """Whether these can be written, and the piece for it: None where they begin a page in memory as in the file."""
+    is_placed = (np.frombuffer(data, np.uint8).ctypes.data + start) % PAGE == 0
+    piece = None if is_placed else _pieces.take()
+    try:
+        yield is_placed or piece is not None, piece
+    finally:
+        if piece is not None:
+            _pieces.give_back(piece)
 
 
 @contextmanager
@@ -128,20 +135,20 @@ def _opened_past_memory(path: Path, file: int) -> Iterator[int | None]:
 
 
 def _write_pages(
-    direct: int, piece: mmap.mmap, data: memoryview, start: int, stop: int, offset: int
-) -> tuple[int, bool]:
-    """Write whole pages of some bytes, the last ones first: from where they are if they begin a page there too.
+    direct: int, device: int, piece: mmap.mmap | None, data: memoryview, start: int, stop: int, offset: int
+) -> int:
+    """Write whole pages of some bytes, the last ones first: by way of a piece, or from where they are.
 
     Returns:
-        the end of what is left to be written otherwise, at least `start`; and whether to go on so.
+        the end of what is left to be written otherwise, at least `start`.
     """
-    memory, source = np.frombuffer(piece, np.uint8), np.frombuffer(data, np.uint8)
-    is_placed = (source.ctypes.data + start) % PAGE == 0
+    source = np.frombuffer(data, np.uint8)
     while start < stop:
         begin = max(stop - _PIECE, start)
         some = stop - begin
         pages = source.data[begin:stop]
-        if not is_placed:
+        if piece is not None:
+            memory = np.frombuffer(piece, np.uint8)
             memory[:some] = source[begin:stop]
             pages = memory.data[:some]
         began = time.monotonic()
@@ -152,8 +159,22 @@ def _write_pages(
                 raise
             written = 0
         if written < some:
-            return stop, False
+            _leave_alone(device)
+            return stop
         stop = begin
-        if time.monotonic() - began > _SLOW_SECONDS:
-            return stop, False
-    return stop, True
+        if _is_slow(device, time.monotonic() - began):
+            _leave_alone(device)
+            return stop
+    return stop
+
+
+def _is_slow(device: int, seconds: float) -> bool:
+    average = _average.get(device, 0.0)
+    average += (seconds - average) * _WEIGHT
+    _average[device] = average
+    return average > _SLOW_SECONDS
+
+
+def _leave_alone(device: int) -> None:
+    _unfit[device] = time.monotonic() + _PAUSE_SECONDS
+    _average.pop(device, None)
