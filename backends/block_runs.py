@@ -13,6 +13,8 @@ from hangar_cloud.backends.packs import pack_path
 from hangar_cloud.backends.sample_extents import PackedSample, Purged, decoded_block, sample_extent
 
 _RUN_BYTES: Final = 4 * 1024 * 1024
+# What is held is not all used at the same time: each run is in memory of its own.
+_HELD_BYTES: Final = 2 * 1024 * 1024
 # What a run may fail with though each of its blocks can be read.
 _PERHAPS_ONE_BY_ONE: Final = (CorruptDataError, DataNotLocalError, ObjectNotFoundError)
 
@@ -43,7 +45,8 @@ def read_runs(
     """
     if len(samples) == 1 and not (are_absent or held):
         return source.read_many([sample_extent(samples[0], find_purged)])
-    here, absent, single = _sorted_out(source, samples, are_absent)
+    most = _HELD_BYTES if held else _RUN_BYTES
+    here, absent, single = _sorted_out(source, samples, are_absent, most)
     raws: list[memoryview | None] = [None] * len(samples)
     for numbers in here:
         try:
@@ -70,9 +73,12 @@ def _put(raws: list[memoryview | None], numbers: Numbers, found: Sequence[memory
 
 
 def _sorted_out(
-    source: ObjectSource, samples: Sequence[PackedSample], are_absent: bool
+    source: ObjectSource, samples: Sequence[PackedSample], are_absent: bool, most: int
 ) -> tuple[list[Numbers], list[Numbers], Numbers]:
-    """The runs that seem to be here, those that do not, and what has to be looked for block by block, as numbers."""
+    """The runs that seem to be here, those that do not, and what has to be looked for block by block, as numbers.
+
+    Runs are of so many bytes at most, or of one block.
+    """
     here: list[Numbers] = []
     absent: list[Numbers] = []
     single: Numbers = []
@@ -83,7 +89,7 @@ def _sorted_out(
             continue
         spans = [samples[i].place[1:3] for i in numbers]
         are_here = [False] * len(spans) if are_absent else source.seem_local(path, spans)
-        for run, is_here in _runs(numbers, spans, are_here):
+        for run, is_here in _runs(numbers, spans, are_here, most):
             (here if is_here else absent).append(run)
     return here, absent, single
 
@@ -98,13 +104,13 @@ def _by_pack(samples: Sequence[PackedSample]) -> dict[bytes, Numbers]:
 
 
 def _runs(
-    numbers: Numbers, spans: Sequence[tuple[int, int]], are_here: Sequence[bool]
+    numbers: Numbers, spans: Sequence[tuple[int, int]], are_here: Sequence[bool], most: int
 ) -> Iterator[tuple[Numbers, bool]]:
     run: Numbers = []
     begin = end = 0
     was_here = False
     for i, (offset, stored), is_here in zip(numbers, spans, are_here, strict=True):
-        if run and (offset != end or is_here != was_here or end + stored - begin > _RUN_BYTES):
+        if run and (offset != end or is_here != was_here or end + stored - begin > most):
             yield run, was_here
             run = []
         if not run:

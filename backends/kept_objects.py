@@ -162,7 +162,9 @@ class KeptObjects:
         file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
         try:
             for offset, blobs in _neighbours(parts):
-                if not (held and len(blobs) == 1 and write_past_memory(path, file, offset, blobs[0])):
+                if held:
+                    _write_held(path, file, offset, blobs)
+                else:
                     _write_behind_each_other(file, offset, blobs)
         finally:
             os.close(file)
@@ -211,6 +213,14 @@ def _write_behind_each_other(file: int, offset: int, blobs: Sequence[bytes | mem
         done = min(written, len(blob))
         write_at(file, memoryview(blob)[done:], offset + done)
         written, offset = written - done, offset + len(blob)
+
+
+def _write_held(path: Path, file: int, offset: int, blobs: Sequence[bytes | memoryview]) -> None:
+    """The same for bytes that nobody is going to read from there soon."""
+    for blob in blobs:
+        if not write_past_memory(path, file, offset, blob):
+            write_at(file, memoryview(blob), offset)
+        offset += len(blob)
 
 
 def rewritten_file(partial: Path, path: str, offset: int, length: int) -> Path:

@@ -122,7 +122,13 @@ class MoveLogs:
         self._logs.clear()
 
     def get_ranges(
-        self, store: ObjectStore, requests: Sequence[RangeRequest], least: int | None = None, *, tiles: bool = False
+        self,
+        store: ObjectStore,
+        requests: Sequence[RangeRequest],
+        least: int | None = None,
+        *,
+        tiles: bool = False,
+        together: bool = False,
     ) -> list[Fetched]:
         """Bytes of ranges of a store's objects, in the order asked, wherever they lie by now.
 
@@ -134,6 +140,7 @@ class MoveLogs:
             requests: ranges by their names of old.
             least: how many bytes at the end of each range are enough, if the rest is not there; None for all.
             tiles: these are tiles of arrays.
+            together: as in `ObjectStore.get_views`.
 
         Raises:
             ObjectNotFoundError: some are nowhere.
@@ -143,12 +150,12 @@ class MoveLogs:
         """
         log = self.of(store.url)
         if log is None:
-            return [Fetched(data) for data in (store.get_tiles if tiles else store.get_views)(requests)]
+            return [Fetched(data) for data in _asked(store, requests, tiles, together)]
         spots = [log.moves.spots(*request, least)[0] for request in requests]
         known: set[str] = set()
         for _ in range(_LOOKS):
             try:
-                return _read(store, requests, spots, tiles)
+                return _read(store, requests, spots, tiles, together)
             except ObjectNotFoundError as error:
                 came = log.refresh(store.get_many)
                 if not log.moves.count:
@@ -190,14 +197,22 @@ class MoveLogs:
             log.refresh(lambda names: [_read_or_none(folder / name) for name in names])
 
 
-def _read(store: ObjectStore, requests: Sequence[RangeRequest], spots: Sequence[Spot], tiles: bool) -> list[Fetched]:
+def _asked(
+    store: ObjectStore, requests: Sequence[RangeRequest], tiles: bool, together: bool
+) -> Sequence[bytes | memoryview]:
+    return store.get_tiles(requests) if tiles else store.get_views(requests, together=together)
+
+
+def _read(
+    store: ObjectStore, requests: Sequence[RangeRequest], spots: Sequence[Spot], tiles: bool, together: bool
+) -> list[Fetched]:
     ranges = []
     for (path, offset, length), spot in zip(requests, spots, strict=True):
         if spot.path is None:
             raise PurgedBytesError(f"bytes {offset} to {offset + length} of {path} were purged")
         ranges.append((spot.path, spot.offset, spot.length))
     found = []
-    for data, spot in zip((store.get_tiles if tiles else store.get_views)(ranges), spots, strict=True):
+    for data, spot in zip(_asked(store, ranges, tiles, together), spots, strict=True):
         check_rewritten(data, spot)
         found.append(Fetched(data, spot.checksum is not None))
     return found

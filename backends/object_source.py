@@ -354,7 +354,9 @@ class ObjectSource:
             return values
 
         try:
-            return self._ask([(e.path, e.offset, e.length) for e in extents], reasons[0], take, tiles=tiles)
+            return self._ask(
+                [(e.path, e.offset, e.length) for e in extents], reasons[0], take, tiles=tiles, together=held
+            )
         except (ObjectNotFoundError, CorruptDataError):
             paths = {extent.path for extent in extents}
             if len(paths) == 1 or self.offline or len(self._remotes()) < 2:
@@ -374,13 +376,14 @@ class ObjectSource:
         take: Callable[[list[Fetched]], T],
         least: int | None = None,
         tiles: bool = False,
+        together: bool = False,
     ) -> T:
         """What `take` makes of the bytes, from the first remote that has them all (or the `least` last ones) intact."""
         remotes = self._reachable(requests[0][0], reason)
         problem: CorruptDataError | None = None
         for remote in remotes:
             try:
-                return take(self._moves.get_ranges(remote, requests, least, tiles=tiles))
+                return take(self._moves.get_ranges(remote, requests, least, tiles=tiles, together=together))
             except ObjectNotFoundError:
                 continue
             except (CorruptDataError, TruncatedObjectError) as error:

@@ -12,13 +12,12 @@ NameT = TypeVar("NameT", bound=Hashable)
 
 
 class _Together:
-    """Blocks that came together: views of the same memory, which goes when nobody has any of them."""
+    """Blocks that are views of the same memory, which goes when nobody has any of them."""
 
     __slots__ = ("left", "nbytes")
 
-    def __init__(self, left: int, nbytes: int) -> None:
-        self.left = left
-        self.nbytes = nbytes
+    def __init__(self) -> None:
+        self.left = self.nbytes = 0
 
 
 class BroughtBlocks(Generic[NameT]):
@@ -27,7 +26,7 @@ class BroughtBlocks(Generic[NameT]):
     What finds no room is read from where it was kept, as everything is in another process.
 
     Args:
-        room: bytes of blocks to hold at most; may be changed. Those that came together count until the last one is
+        room: bytes of blocks to hold at most; may be changed. Those in the same memory count until the last one is
             taken.
     """
 
@@ -51,13 +50,19 @@ class BroughtBlocks(Generic[NameT]):
                 self._promised -= promised
 
     def keep(self, blocks: Mapping[NameT, memoryview]) -> None:
-        """Hold decoded blocks that came together, if there is room for all of them."""
+        """Hold decoded blocks, if there is room for all of them."""
         with self._lock.lock:
             new = {name: raw for name, raw in blocks.items() if name not in self._blocks}
-            together = _Together(len(new), sum(raw.nbytes for raw in new.values()))
-            if new and self._bytes + together.nbytes <= self.room:
-                self._blocks.update((name, (raw, together)) for name, raw in new.items())
-                self._bytes += together.nbytes
+            nbytes = sum(raw.nbytes for raw in new.values())
+            if self._bytes + nbytes > self.room:
+                return
+            self._bytes += nbytes
+            alike: dict[int, _Together] = {}
+            for name, raw in new.items():
+                together = alike.setdefault(id(raw.obj), _Together())
+                together.left += 1
+                together.nbytes += raw.nbytes
+                self._blocks[name] = raw, together
 
     @property
     def nbytes(self) -> int:

@@ -78,10 +78,10 @@ class CountingStore(ObjectStore):
         self._count("get_range", 0, received=sum(joined.length for joined in plan))
         return results
 
-    def get_views(self, requests: Sequence[RangeRequest]) -> Sequence[bytes | memoryview]:
-        plan = join_ranges(requests, join_gap=self.join_gap, max_joined=self.max_joined)
+    def get_views(self, requests: Sequence[RangeRequest], *, together: bool = False) -> Sequence[bytes | memoryview]:
+        plan = join_ranges(requests, join_gap=self.join_gap, max_joined=self.most_joined(together))
         self._count("get_range", len(plan))
-        results = self.inner.get_views(requests)
+        results = self.inner.get_views(requests, together=together)
         self._count("get_range", 0, received=sum(joined.length for joined in plan))
         return results
 

@@ -14,7 +14,7 @@ import socket
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
@@ -24,8 +24,8 @@ from hangar_cloud.backends.store.in_flight import REQUESTS
 
 _IDLE_SECONDS: Final = 30.0
 _NOT_CONNECTED: Final = (OSError, http.client.HTTPException)
-Room = Callable[[], memoryview | None]
-"""Gives memory for an answer, of its length; None if it is to be in memory of its own."""
+Room = Callable[[], "Sequence[memoryview] | None"]
+"""Gives memory for an answer, in pieces that are as long as it together; None if it is to be in memory of its own."""
 
 
 class Answer(NamedTuple):
@@ -33,7 +33,9 @@ class Answer(NamedTuple):
 
     status: int
     headers: http.client.HTTPMessage
-    body: bytes | memoryview
+    body: bytes
+    pieces: Sequence[memoryview] | None = None
+    """The body, if it was received into memory that was given for it."""
 
 
 class NotConnectedError(Exception):
@@ -153,14 +155,17 @@ def _exchange(
         if is_part and (response.length or 0) > (most or 0):
             # Memory is not made for what nobody asked for.
             raise http.client.HTTPException(f"{response.length} bytes came where {most} were asked for")
-        place = room() if room is not None and is_part and response.length == most else None
-        content = response.read() if place is None else _received(response, place)
-        answer = Answer(response.status, response.headers, content)
+        places = room() if room is not None and is_part and response.length == most else None
+        if places is None:
+            answer = Answer(response.status, response.headers, response.read())
+        else:
+            pieces = [_received(response, place) for place in places]
+            answer = Answer(response.status, response.headers, b"", pieces)
         return answer, sent and not response.will_close
 
 
 def _received(response: http.client.HTTPResponse, place: memoryview) -> memoryview:
-    """The body, in memory of its length."""
+    """The next bytes of the body, in memory of their length."""
     done = 0
     while done < len(place):
         count = response.readinto(place[done:])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hangar_cloud.backends.store.ranges import DEFAULT_JOIN_GAP, DEFAULT_MAX_JOINED, RangeRequest
+from hangar_cloud.backends.store.ranges import DEFAULT_JOIN_GAP, DEFAULT_MAX_JOINED, MOST_TOGETHER, RangeRequest
 
 if TYPE_CHECKING:
     import builtins
@@ -75,9 +75,17 @@ class ObjectStore(ABC):
         bytes; requests run concurrently, within a bound. Raises what ``get_range`` raises.
         """
 
-    def get_views(self, requests: Sequence[RangeRequest]) -> Sequence[bytes | memoryview]:
-        """The same as ``get_ranges``, in memory that several may share: for what is looked at and let go."""
+    def get_views(self, requests: Sequence[RangeRequest], *, together: bool = False) -> Sequence[bytes | memoryview]:
+        """The same as ``get_ranges``, in memory that several may share: for what is looked at and let go.
+
+        With ``together`` long requests are made of these ranges, as there are others beside them, and where each is
+        long it is in memory of its own.
+        """
         return self.get_ranges(requests)
+
+    def most_joined(self, together: bool) -> int:
+        """Bytes above which ranges are not joined any further."""
+        return max(self.max_joined, MOST_TOGETHER) if together else self.max_joined
 
     def get_tiles(self, requests: Sequence[RangeRequest]) -> builtins.list[bytes]:
         """The same as ``get_ranges``, of tiles of arrays: of a bucket, TileDB may be asked for many of them."""

@@ -14,6 +14,9 @@ DEFAULT_JOIN_GAP = 64 * 1024
 DEFAULT_MAX_JOINED = 4 * 1024 * 1024
 """Bytes above which ranges are not joined any further: some requests at once bring more than one long one."""
 
+MOST_TOGETHER = 10 * 1024 * 1024
+"""The same for ranges that are wanted together: other requests are under way beside theirs."""
+
 RangeRequest = tuple[str, int, int]
 """An object's path, the offset of its first wanted byte, and how many bytes are wanted."""
 
@@ -27,6 +30,16 @@ class JoinedRange:
     length: int
     parts: tuple[tuple[int, int, int], ...]
     """(index of the asked-for range, its start within this request, its length) each."""
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Lengths of the asked-for ranges where they follow each other and are all of this request, else its own."""
+        end = 0
+        for _, start, length in self.parts:
+            if start != end:
+                return (self.length,)
+            end += length
+        return tuple(length for _, _, length in self.parts) if end == self.length else (self.length,)
 
     def slices(self, data: bytes) -> Iterable[tuple[int, bytes]]:
         """Yield (index of the asked-for range, its bytes) from the ``length`` bytes of this request's answer."""

@@ -7,6 +7,8 @@ files as they are (`backends/direct_writes.py`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import Final
 
 import numpy as np
@@ -19,13 +21,18 @@ _MOST_FREE: Final = 32 * 1024 * 1024
 _memory: Final = ReusedMemory(_MOST_FREE)
 
 
-def room_for(offset: int, length: int) -> memoryview | None:
-    """Memory for bytes of an object that begin at an offset; None for few, which are not worth it.
+def rooms_for(offset: int, lengths: Sequence[int]) -> list[memoryview] | None:
+    """Memory for bytes of an object that begin at an offset, in pieces; None if one is too short to be worth it.
 
-    It comes back by itself when nobody has any view of it.
+    Each comes back by itself when nobody has any view of it.
     """
-    if length < LEAST_BYTES:
+    if min(lengths) < LEAST_BYTES:
         return None
+    ends = accumulate(lengths, initial=offset)
+    return [_room_for(begin, length) for begin, length in zip(ends, lengths, strict=False)]
+
+
+def _room_for(offset: int, length: int) -> memoryview:
     room = _memory.empty((length + PAGE,), np.uint8)
     begin = (offset - room.ctypes.data) % PAGE
     return room.data[begin : begin + length]

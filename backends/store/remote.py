@@ -8,7 +8,7 @@ import time
 import weakref
 from abc import abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hangar_cloud.backends.errors import (
     HangarError,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _BUCKET_ACTIONS = frozenset({"reach", "list", "write", "write to", "create"})
 """What needs no object to be there, so that "not found" can only mean the bucket."""
 _Result = TypeVar("_Result")
-_ReadPart: TypeAlias = "Callable[[str, int, int], Awaitable[bytes | memoryview]]"
+_Bytes = TypeVar("_Bytes", bytes, "bytes | memoryview")
 
 Page = tuple[list[ObjectInfo], list[str], str | None]
 """Objects, names of folders (with ``delimiter``), and the token of the next page."""
@@ -103,9 +103,9 @@ class RemoteStore(ObjectStore):
     async def _read(self, path: str, offset: int | None, length: int) -> bytes:
         """Return the whole object (offset None), or at most ``length`` bytes from ``offset`` on."""
 
-    async def _read_view(self, path: str, offset: int, length: int) -> bytes | memoryview:
-        """Return at most ``length`` bytes from ``offset`` on, read-only."""
-        return await self._read(path, offset, length)
+    async def _read_pieces(self, path: str, offset: int, lengths: Sequence[int]) -> Sequence[bytes | memoryview]:
+        """Return at most so many bytes from ``offset`` on, read-only: all of them in such pieces, or else in one."""
+        return [await self._read(path, offset, sum(lengths))]
 
     @abstractmethod
     async def _write(self, path: str, data: bytes, *, create: bool) -> None:
@@ -161,28 +161,25 @@ class RemoteStore(ObjectStore):
     def get_range(self, path: str, offset: int, length: int) -> bytes:
         check_path(path)
         check_range(path, offset, length)
-        return bytes(self._run(self._read_exactly(self._read, path, offset, length))) if length else b""
+        return self._run(self._read_exactly(path, offset, length)) if length else b""
 
     def get_ranges(self, requests: Sequence[RangeRequest]) -> builtins.list[bytes]:
         for path in {path for path, _, _ in requests}:
             check_path(path)
         plan = join_ranges(requests, join_gap=self.join_gap, max_joined=self.max_joined)
         results = [b""] * len(requests)
-        self._read_plan(plan, self._read, lambda joined, data: _fill(results, joined.slices(bytes(data))))
+        self._read_plan([self._slicer(joined, results) for joined in plan])
         return results
 
-    def get_views(self, requests: Sequence[RangeRequest]) -> Sequence[bytes | memoryview]:
+    def get_views(self, requests: Sequence[RangeRequest], *, together: bool = False) -> Sequence[bytes | memoryview]:
         for path in {path for path, _, _ in requests}:
             check_path(path)
         results: builtins.list[bytes | memoryview] = [b""] * len(requests)
-        plan = join_ranges(requests, join_gap=self.join_gap, max_joined=self.max_joined)
-        self._read_plan(plan, self._read_view, lambda joined, data: _fill(results, joined.views(data)))
+        plan = join_ranges(requests, join_gap=self.join_gap, max_joined=self.most_joined(together))
+        self._read_plan([self._viewer(joined, results) for joined in plan])
         return results
 
-    def _read_plan(
-        self, plan: Sequence[JoinedRange], read: _ReadPart, take: Callable[[JoinedRange, bytes | memoryview], None]
-    ) -> None:
-        operations = [self._reader_to(read, take, joined) for joined in plan]
+    def _read_plan(self, operations: Sequence[Callable[[], Awaitable[None]]]) -> None:
         if operations:
             self._run(gather_bounded(operations, self.concurrency))
 
@@ -193,16 +190,34 @@ class RemoteStore(ObjectStore):
         """What TileDB has to be told to read here as the driver does; None where it cannot be."""
         return None
 
-    def _reader_to(
-        self, read: _ReadPart, take: Callable[[JoinedRange, bytes | memoryview], None], joined: JoinedRange
-    ) -> Callable[[], Awaitable[None]]:
-        async def read_and_take() -> None:
-            take(joined, await self._read_exactly(read, joined.path, joined.offset, joined.length))
+    def _slicer(self, joined: JoinedRange, results: builtins.list[bytes]) -> Callable[[], Awaitable[None]]:
+        async def read() -> None:
+            _fill(results, joined.slices(await self._read_exactly(joined.path, joined.offset, joined.length)))
 
-        return read_and_take
+        return read
 
-    async def _read_exactly(self, read: _ReadPart, path: str, offset: int, length: int) -> bytes | memoryview:
-        data = await self._attempt("read", path, lambda: read(path, offset, length))
+    def _viewer(self, joined: JoinedRange, results: builtins.list[bytes | memoryview]) -> Callable[[], Awaitable[None]]:
+        path, offset, lengths = joined.path, joined.offset, joined.lengths
+
+        async def read() -> None:
+            pieces = await self._read_all_pieces(path, offset, lengths)
+            if len(pieces) == 1:
+                _fill(results, joined.views(pieces[0]))
+            else:
+                _fill(results, ((index, piece) for (index, _, _), piece in zip(joined.parts, pieces, strict=True)))
+
+        return read
+
+    async def _read_all_pieces(self, path: str, offset: int, lengths: Sequence[int]) -> Sequence[bytes | memoryview]:
+        """As many bytes as these lengths make, in such pieces or in one, read-only."""
+        pieces = await self._attempt("read", path, lambda: self._read_pieces(path, offset, lengths))
+        return pieces if len(pieces) > 1 else [self._exact(pieces[0], path, offset, sum(lengths))]
+
+    async def _read_exactly(self, path: str, offset: int, length: int) -> bytes:
+        data = await self._attempt("read", path, lambda: self._read(path, offset, length))
+        return self._exact(data, path, offset, length)
+
+    def _exact(self, data: _Bytes, path: str, offset: int, length: int) -> _Bytes:
         if len(data) < length:
             raise TruncatedObjectError(
                 f"{self._place(path)} ends after {offset + len(data)} bytes, but bytes {offset} to "

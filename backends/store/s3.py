@@ -14,7 +14,7 @@ from hangar_cloud.backends.store.bounded import gather_bounded
 from hangar_cloud.backends.store.bucket_url import split_bucket_url
 from hangar_cloud.backends.store.http_wire import Room
 from hangar_cloud.backends.store.port import ObjectInfo, ObjectStore, Progress
-from hangar_cloud.backends.store.reception import room_for
+from hangar_cloud.backends.store.reception import rooms_for
 from hangar_cloud.backends.store.remote import Page, RemoteStore
 from hangar_cloud.backends.store.retry import Fault, RetryPolicy
 from hangar_cloud.backends.store.s3_answers import (
@@ -89,24 +89,23 @@ class S3Store(RemoteStore):
         if offset is None:
             whole: bytes = self._filesystem().request("GET", self._prefix + path).body
             return whole
-        data = self._read_part(path, offset, length)
+        data, *_ = self._read_part(path, offset, length)
         assert isinstance(data, bytes)
         return data
 
-    async def _read_view(self, path: str, offset: int, length: int) -> bytes | memoryview:
-        return self._read_part(path, offset, length, lambda: room_for(offset, length))
+    async def _read_pieces(self, path: str, offset: int, lengths: Sequence[int]) -> Sequence[bytes | memoryview]:
+        return self._read_part(path, offset, sum(lengths), lambda: rooms_for(offset, lengths))
 
-    def _read_part(self, path: str, offset: int, length: int, room: Room | None = None) -> bytes | memoryview:
+    def _read_part(self, path: str, offset: int, length: int, room: Room | None = None) -> Sequence[bytes | memoryview]:
         wanted = {"range": f"bytes={offset}-{offset + length - 1}"}
         answer = self._filesystem().request("GET", self._prefix + path, headers=wanted, most=length, room=room)
         # Simple servers ignore Range and answer 200 with everything.
-        data: bytes | memoryview = answer.body
         if answer.status != 206:
-            return data[offset : offset + length]
+            return [answer.body[offset : offset + length]]
         told = answer.headers.get("content-range")
         if told is not None and not told.lower().startswith(f"bytes {offset}-"):
             raise ConnectionError(f"{told!r} came where bytes from {offset} on were asked for")
-        return data
+        return [answer.body] if answer.pieces is None else answer.pieces
 
     async def _write(self, path: str, data: bytes, *, create: bool) -> None:
         condition = {"if-none-match": "*"} if create else {}

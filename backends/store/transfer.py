@@ -75,7 +75,7 @@ async def download_object(store: RemoteStore, path: str, stream: FileIO, progres
 
     def part(offset: int) -> Callable[[], Awaitable[None]]:
         async def fetch() -> None:
-            data = await store._read_exactly(store._read_view, path, offset, min(store.part_bytes, info.size - offset))
+            data, *_ = await store._read_all_pieces(path, offset, [min(store.part_bytes, info.size - offset)])
             # At a place, since other threads write other parts.
             write_at(stream.fileno(), data, offset)
             if progress is not None:

@@ -7,6 +7,7 @@ import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -336,6 +337,25 @@ class ObjectStoreContract:
         assert counting.requests == {"get_range": 1}
         with pytest.raises(ObjectNotFoundError):
             store.get_views([("no/such", 0, 1)])
+
+    @pytest.mark.parametrize("lengths", [(1_500_000, 1_500_000, 1_100_000), (2_000_000, 5, 1_500_000), (9, 3_000_000)])
+    def test_views_of_what_is_wanted_together_come_by_one_request_and_are_the_same_bytes(self, store, plant, lengths):
+        data = bytes(range(251)) * 20_000
+        plant("x", data)
+        ends = [1_003 + sum(lengths[:count]) for count in range(len(lengths) + 1)]
+        spans = list(pairwise(ends))
+        counting = CountingStore(store)
+
+        found = counting.get_views([("x", begin, end - begin) for begin, end in reversed(spans)], together=True)
+
+        assert [bytes(part) for part in reversed(found)] == [data[begin:end] for begin, end in spans]
+        assert counting.requests == {"get_range": 1}
+        assert all(memoryview(part).readonly for part in found)
+
+    def test_views_of_what_is_wanted_together_where_it_ends_too_early(self, store, plant):
+        plant("x", bytes(3_000_000))
+        with pytest.raises(TruncatedObjectError):
+            store.get_views([("x", 0, 2_000_000), ("x", 2_000_000, 2_000_000)], together=True)
 
     def test_long_views_stay_what_they_are_while_others_come_and_cannot_be_changed(self, store, plant):
         data = bytes(range(251)) * 20_000

@@ -7,7 +7,7 @@ import pytest
 
 from hangar_cloud.backends.reused_memory import ReusedMemory
 from hangar_cloud.backends.store import reception
-from hangar_cloud.backends.store.reception import PAGE, room_for
+from hangar_cloud.backends.store.reception import PAGE, rooms_for
 
 MIB = 1024 * 1024
 
@@ -17,6 +17,12 @@ def memory(monkeypatch):
     monkeypatch.setattr(reception, "_memory", ReusedMemory(16 * MIB))
 
 
+def made(offset, *lengths):
+    rooms = rooms_for(offset, lengths)
+    assert rooms is not None
+    return rooms
+
+
 def address(view):
     return np.frombuffer(view, np.uint8).ctypes.data
 
@@ -24,21 +30,34 @@ def address(view):
 @pytest.mark.parametrize("offset", [0, 1, 4095, 4096, 123_456_789])
 @pytest.mark.parametrize("length", [MIB, 2 * MIB + 17])
 def test_pages_of_the_file_are_pages_of_memory(offset, length):
-    room = room_for(offset, length)
+    (room,) = made(offset, length)
     assert len(room) == length
     assert (address(room) - offset) % PAGE == 0
 
 
+@pytest.mark.parametrize("offset", [0, 1, 123_456_789])
+def test_each_of_several_pieces_lies_as_its_part_of_the_file_does(offset):
+    lengths = [MIB, MIB + 5, 2 * MIB]
+    rooms = made(offset, *lengths)
+    assert [len(room) for room in rooms] == lengths
+    begins = [offset, offset + MIB, offset + 2 * MIB + 5]
+    assert all((address(room) - begin) % PAGE == 0 for room, begin in zip(rooms, begins, strict=True))
+    for number, room in enumerate(rooms):
+        room[:] = bytes([number]) * len(room)
+    assert all(set(room) == {number} for number, room in enumerate(rooms)), "they are apart"
+
+
 def test_few_bytes_are_not_worth_it():
-    assert room_for(0, 1000) is None
+    assert rooms_for(0, [1000]) is None
+    assert rooms_for(0, [2 * MIB, 1000]) is None
 
 
 def test_memory_is_given_again_when_no_part_of_it_is_held():
-    first = room_for(4096, 2 * MIB)
+    (first,) = made(4096, 2 * MIB)
     part = first.toreadonly()[MIB : MIB + 10]
     where = address(first)
     del first
-    other = room_for(4096, 2 * MIB)
+    (other,) = made(4096, 2 * MIB)
     assert abs(address(other) - where) >= 2 * MIB
     del part
-    assert address(room_for(4096, 2 * MIB)) == where
+    assert address(made(4096, 2 * MIB)[0]) == where

@@ -281,6 +281,26 @@ def test_long_parts_are_received_whole_or_not_at_all(fake):
             read()
 
 
+def test_parts_that_are_wanted_together_are_received_into_memory_of_their_own(fake):
+    body = bytes(range(251)) * 12_000
+    cut = 1_500_001
+    told = {"Content-Range": f"bytes 5-{5 + len(body) - 1}/4000000"}
+    spans = [("x", 5, cut - 5), ("x", cut, len(body) + 5 - cut)]
+    with opened(fake) as store:
+        fake.answer = lambda *_: (206, told, body)
+        first, second = store.get_views(spans, together=True)
+        assert bytes(first) + bytes(second) == body
+        assert memoryview(first).obj is not memoryview(second).obj
+        assert len(fake.seen) == 1
+        fake.answer = lambda *_: (200, {}, bytes(5) + body)
+        first, second = store.get_views(spans, together=True)
+        assert bytes(first) + bytes(second) == body
+        fake.hang_up = True
+        fake.answer = lambda *_: (206, {**told, "Content-Length": str(len(body))}, body[:cut])
+        with pytest.raises(StoreUnavailableError):
+            store.get_views(spans, together=True)
+
+
 def test_a_server_that_ignores_ranges_is_read_nevertheless(fake):
     fake.answer = lambda method, path, headers: (200, {}, b"0123456789")
     with opened(fake) as store:

@@ -31,10 +31,15 @@ def test_no_more_is_held_than_there_is_room_for_and_what_is_taken_makes_room():
     assert len(brought.take(NAMES)) == 2
 
 
-def test_what_came_together_counts_until_nobody_has_any_of_it():
-    """They are views of the same memory, all of which stays as long as one of them does."""
+def alike(size: int):
+    memory = memoryview(bytes(size * len(NAMES)))
+    return {name: memory[number * size : (number + 1) * size] for number, name in enumerate(NAMES)}
+
+
+def test_what_lies_in_the_same_memory_counts_until_nobody_has_any_of_it():
+    """All of the memory stays as long as one of its views does."""
     brought = BroughtBlocks(450)
-    brought.keep(blocks(100))
+    brought.keep(alike(100))
     assert brought.nbytes == 400
     with brought.promised(51) as fits:
         assert not fits
@@ -45,6 +50,18 @@ def test_what_came_together_counts_until_nobody_has_any_of_it():
     assert len(brought.take(NAMES[:3])) == 3
     assert brought.nbytes == 400
     assert len(brought.take(NAMES)) == 1
+    assert brought.nbytes == 0
+
+
+def test_what_came_together_in_memory_of_its_own_counts_for_itself():
+    brought = BroughtBlocks(450)
+    own = dict(list(blocks(100).items())[:2])
+    brought.keep({**own, **dict(list(alike(100).items())[2:])})
+    assert len(brought.take(NAMES[:1])) == 1
+    assert brought.nbytes == 300
+    assert len(brought.take(NAMES[2:3])) == 1
+    assert brought.nbytes == 300
+    assert len(brought.take(NAMES)) == 2
     assert brought.nbytes == 0
 
 

@@ -33,7 +33,7 @@ class Gate(CountingStore):
         assert self.opened.wait(60)
         return super().get_ranges(requests)
 
-    def get_views(self, requests):
+    def get_views(self, requests, *, together=False):
         return self.get_ranges(requests)
 
 
