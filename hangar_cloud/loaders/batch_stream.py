@@ -15,7 +15,7 @@ from hangar_cloud.loaders.selection import SampleKey, select
 from hangar_cloud.loaders.shares import Shares
 from hangar_cloud.loaders.source import LEAST_BLOCK, SampleSource
 
-MEMORY: Final = 384 * 1024 * 1024
+MEMORY: Final = 512 * 1024 * 1024
 _WINDOW_BYTES: Final = 64 * 1024 * 1024
 _SHUFFLES: Final = (True, False, "full", "storage")
 _SHOWN: Final = 5
@@ -160,7 +160,7 @@ class BatchStream:
             order += f" of {self._source.block_bytes}"
         # Nor do those of the time before strips.
         if self._shuffle is True and self._source.strip_blocks != 1:
-            order += f" in strips of {self._source.strip_blocks}"
+            order += f" in strips of up to {self._source.strip_blocks}"
         return {"seed": self._seed, "order": order, "samples": self._source.count, "fingerprint": self._fingerprint}
 
     def _window_blocks(self, window: int | None) -> int:

@@ -14,11 +14,10 @@ from hangar_cloud.loaders.source import SampleSource
 
 
 class _Part(NamedTuple):
-    """Neighbouring samples that are fetched together; where their round begins, and its bytes."""
+    """Neighbouring samples that are fetched together, and where the window begins for which they are."""
 
     positions: Positions
     start: int
-    round_bytes: int
 
 
 class Bringer:
@@ -52,6 +51,7 @@ class Bringer:
         self._running = 0
         self._next = self._wanted = place
         self._count = order.count
+        self._most_open = order.most_open * source.sample_bytes
         self._error: BaseException | None = None
         self._over = False
 
@@ -101,7 +101,7 @@ class Bringer:
         part = None
         try:
             part = self._take()
-            if part is not None and not self._source.bring(part.positions, part.round_bytes):
+            if part is not None and not self._source.bring(part.positions, self._most_open):
                 self.in_vain = True
                 self._end()
         except BaseException as error:  # noqa: BLE001 - raised where it is waited for
@@ -129,10 +129,9 @@ class Bringer:
         return part
 
     def _planned(self, order: EpochOrder, place: int) -> Iterator[_Part]:
+        goes_on = True
         while place < order.count:
-            end = order.round_end(place)
-            positions = order.positions(place, end)
-            nbytes = self._source.bytes_of(positions)
-            for neighbours in self._source.strips(positions):
-                yield _Part(neighbours, place, nbytes)
-            place = end
+            for positions in order.opened(place, goes_on):
+                for neighbours in self._source.strips(positions):
+                    yield _Part(neighbours, place)
+            goes_on, place = False, order.window_end(place)

@@ -6,8 +6,9 @@ some blocks that follow each other in it, a window, have their samples mixed. So
 window, and any place of the epoch is found from the numbers of the blocks alone.
 
 Where requests are to be longer than a block is, neighbouring blocks make a strip, and strips come in random order.
-Windows that follow each other, a round, share their strips: each has one block of every one, drawn by lot. So a window
-mixes as many places as it has blocks, and what is fetched at once, a round, lies in whole strips.
+Each window opens some of them, and takes one block, drawn by lot, of every one that is open, until nothing is left of
+it. So a window mixes as many places as it has blocks, what is fetched are whole strips, and as many are opened for one
+window as for the next.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hangar_cloud.loaders.permutations import Positions, permutation
+from hangar_cloud.loaders.strips import Strips
 
 
 class EpochOrder:
@@ -38,13 +40,21 @@ class EpochOrder:
         """The end of the window that a place in the epoch belongs to: what is read together ends there."""
         return self.count
 
-    def round_end(self, place: int) -> int:
-        """The end of the windows that are best fetched together with the one that a place belongs to."""
-        return self.window_end(place)
+    def opened(self, place: int, goes_on: bool) -> list[Positions]:
+        """What is to be fetched before the window of a place is read, and was not for an earlier one.
+
+        Args:
+            place: the first one of a window, or where an epoch is gone on with.
+            goes_on: whether nothing was fetched for earlier windows.
+
+        Returns:
+            positions that are best fetched by one request each.
+        """
+        return [self.positions(place, self.window_end(place))]
 
     @property
-    def round_count(self) -> int:
-        """Number of samples of the largest round."""
+    def most_open(self) -> int:
+        """So many samples at most are fetched, and not read yet, when a window begins."""
         return self.count
 
 
@@ -81,13 +91,14 @@ class FullShuffle(EpochOrder):
 class BlockShuffle(EpochOrder):
     """Blocks in random order, and samples mixed within windows of blocks.
 
-    Where there are several windows the first ones are smaller, so that the first batch is there soon.
+    Where there are several windows the first ones are smaller, so that the first batch is there soon. Where strips are
+    longer than a block so are the last ones.
 
     Args:
         edges: where blocks begin, and the number of samples: increasing, from 0.
         blocks: number of blocks in a window.
         seed, epoch: what the order follows from.
-        strip: number of blocks in a strip.
+        strip: number of blocks in a strip, at most: windows are to have as many places even if there are few strips.
     """
 
     windowed = True
@@ -95,40 +106,52 @@ class BlockShuffle(EpochOrder):
     def __init__(self, edges: Positions, blocks: int, seed: int, epoch: int, strip: int = 1) -> None:
         self.count = int(edges[-1])
         self._seed, self._epoch = seed, epoch
-        count = len(edges) - 1
-        order, self._cuts, rounds = _windows(count, blocks, strip if count > blocks else 1, seed, epoch)
-        self._starts = edges[:-1][order]
-        self._lengths = np.diff(edges)[order]
-        # Where windows, and rounds of them, end in the epoch.
-        ends = np.cumsum(self._lengths)
-        self._ends = ends[self._cuts[1:] - 1]
-        self._round_ends = ends[rounds - 1]
+        self._edges = edges
+        self._strips = strips = Strips(len(edges) - 1, blocks, strip, seed, epoch)
+        self._starts = edges[:-1][strips.order]
+        self._lengths = np.diff(edges)[strips.order]
+        # Where windows end in the epoch.
+        self._ends = np.cumsum(self._lengths)[strips.cuts[1:] - 1]
         self._kept: tuple[int, Positions] | None = None
 
     def positions(self, start: int, stop: int) -> Positions:
         parts = []
         while start < stop:
-            number = int(np.searchsorted(self._ends, start, "right"))
+            number = self._number(start)
             begin, end = int(self._ends[number - 1]) if number else 0, int(self._ends[number])
             parts.append(self._window(number)[start - begin : stop - begin])
             start = end
         return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.int64), *parts])
 
     def window_end(self, place: int) -> int:
-        return int(self._ends[np.searchsorted(self._ends, place, "right")])
+        return int(self._ends[self._number(place)])
 
-    def round_end(self, place: int) -> int:
-        return int(self._round_ends[np.searchsorted(self._round_ends, place, "right")])
+    def opened(self, place: int, goes_on: bool) -> list[Positions]:
+        number = self._number(place)
+        found = [] if goes_on else [self._of_blocks(blocks) for blocks in self._strips.opened(number)]
+        if goes_on:
+            rest = self._strips.left(number)
+            found = [np.concatenate([self.positions(place, self.window_end(place)), *map(self._of_block, rest)])]
+        return found
 
     @property
-    def round_count(self) -> int:
-        return int(np.diff(self._round_ends, prepend=0).max(initial=0))
+    def most_open(self) -> int:
+        return self._strips.most_open(np.diff(self._edges))
+
+    def _number(self, place: int) -> int:
+        return int(np.searchsorted(self._ends, place, "right"))
+
+    def _of_blocks(self, blocks: slice) -> Positions:
+        return np.arange(self._edges[blocks.start], self._edges[blocks.stop], dtype=np.int64)
+
+    def _of_block(self, block: int) -> Positions:
+        return self._of_blocks(slice(block, block + 1))
 
     def _window(self, number: int) -> Positions:
         kept = self._kept
         if kept is not None and kept[0] == number:
             return kept[1]
-        chosen = slice(int(self._cuts[number]), int(self._cuts[number + 1]))
+        chosen = slice(*self._strips.cuts[number : number + 2].tolist())
         lengths = self._lengths[chosen]
         shifts = self._starts[chosen] - (np.cumsum(lengths) - lengths)
         inside = np.arange(int(lengths.sum()), dtype=np.int64) + np.repeat(shifts, lengths)
@@ -136,36 +159,6 @@ class BlockShuffle(EpochOrder):
         window.flags.writeable = False
         self._kept = number, window
         return window
-
-
-def _windows(count: int, blocks: int, strip: int, seed: int, epoch: int) -> tuple[Positions, Positions, Positions]:
-    """The blocks in the order of an epoch, and where in it windows are cut, and rounds of them end."""
-    strips = permutation(-(-count // strip), seed, epoch, "blocks")
-    cuts = _window_cuts(len(strips), blocks)
-    if strip == 1:
-        return strips, cuts, cuts[1:]
-    numbers = np.arange(count, dtype=np.int64)
-    # Blocks of each strip by lot: in random order first, and then by their strips.
-    drawn = permutation(count, seed, epoch, "strips")
-    by_strip = drawn[np.sort(drawn // strip * count + numbers) % count]
-    places = np.empty_like(strips)
-    places[strips] = np.arange(len(strips))
-    place = np.repeat(places, strip)[:count]
-    window = (np.searchsorted(cuts, place, "right") - 1) * strip + numbers % strip
-    # Of the windows' blocks the one of the first strip comes first.
-    sorted_out = np.argsort(window * len(strips) + place)
-    ends = np.flatnonzero(np.diff(window[sorted_out], append=-1)) + 1
-    rounds = ends[np.diff(window[sorted_out[ends - 1]] // strip, append=-1) != 0]
-    return by_strip[sorted_out], np.append(0, ends), rounds
-
-
-def _window_cuts(count: int, blocks: int) -> Positions:
-    """Where windows of so many blocks are cut, the first ones being of an eighth, a quarter and a half of them."""
-    if count <= blocks:
-        return np.array([0, count] if count else [0], np.int64)
-    first = np.cumsum([max(blocks // part, 1) for part in (8, 4, 2)])
-    cuts = np.concatenate([np.zeros(1, np.int64), first, np.arange(first[-1] + blocks, count, blocks, dtype=np.int64)])
-    return np.append(cuts[cuts < count], count)
 
 
 def block_edges(sizes: Positions | int, count: int, block_bytes: int) -> Positions:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from blake3 import blake3
 
 from hangar_cloud.backends.arenas import BlockName
+from hangar_cloud.backends.blocks import Place
 from hangar_cloud.backends.errors import HangarError
 from hangar_cloud.backends.pack_reader import UNREADABLE, PackedSample
 from hangar_cloud.brought_blocks import BroughtBlocks
@@ -115,24 +116,24 @@ class PackedRows:
     def _plan_leaf(
         self, leaf: Leaf, rows: list[int], runs: list[_Run], samples: dict[tuple[bytes, int], PackedSample]
     ) -> bool:
-        packed, size = leaf.packed, self._size
+        packed, size, prefix = leaf.packed, self._size, self._prefix
         if packed is None or leaf.values is not None:
             return False
-        digests, names, offsets, _, starts, sizes = packed
+        digests, names, offsets, stored, starts, sizes = packed
         run = _Run((b"", -1), [], [])
         for row in rows:
             if sizes[row] != size:
                 return False
-            block = names[row * 16 : row * 16 + 16], offsets[row]
+            name, offset, start = names[row * 16 : row * 16 + 16], offsets[row], starts[row]
+            digest = digests[row * 32 : row * 32 + 32]
+            block = name, offset
             if block != run.block:
                 run = _Run(block, [], [])
                 runs.append(run)
                 if block not in samples:
-                    found = leaf.row(row)
-                    assert found.place is not None
-                    samples[block] = PackedSample(found.place, found.identity[1:], self._prefix)
-            run.starts.append(starts[row])
-            run.digests.append(digests[row * 32 : row * 32 + 32])
+                    samples[block] = PackedSample(Place(name, offset, stored[row], start, size), digest, prefix)
+            run.starts.append(start)
+            run.digests.append(digest)
         return True
 
     def _take(self, run: _Run, raw: memoryview, out: npt.NDArray[np.uint8], places: list[int]) -> bool:

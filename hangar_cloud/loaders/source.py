@@ -23,12 +23,14 @@ from hangar_cloud.loaders.whereabouts import byte_order, find
 
 LEAST_BLOCK: Final = 1024 * 1024
 MOST_BLOCK: Final = 2 * 1024 * 1024
-# Of large samples a block has so many, up to its most bytes, and two that lie beside each other are fetched by one
+# Of large samples a block has so many, up to its most bytes, and some that lie beside each other are fetched by one
 # request. Smaller ones would wait longer for their first byte than they receive, and cost a server up to twice as much
 # for each byte.
 _BLOCK_SAMPLES: Final = 64
-_STRIP_BLOCKS: Final = 2
+_STRIP_BLOCKS: Final = 4
 MOST_STRIP: Final = _STRIP_BLOCKS * MOST_BLOCK
+# Blocks of samples of many sizes may be longer than they should, each by a sample.
+_MOST_TOGETHER: Final = MOST_STRIP + MOST_BLOCK
 _READ_BYTES: Final = 8 * 1024 * 1024
 
 
@@ -106,8 +108,10 @@ class SampleSource:
 
     @property
     def strip_blocks(self) -> int:
-        """So many blocks that lie beside each other are best fetched together."""
-        return _STRIP_BLOCKS if self.sample_bytes >= GROUP_BYTES else 1
+        """So many blocks that lie beside each other are best fetched together, at most."""
+        if self.sample_bytes < GROUP_BYTES:
+            return 1
+        return max(1, min(_STRIP_BLOCKS, MOST_STRIP // max(self.block_bytes, self.sample_bytes)))
 
     @property
     def strip_bytes(self) -> int:
@@ -217,6 +221,8 @@ class SampleSource:
 
     def strips(self, positions: Positions) -> list[Positions]:
         """Samples in any order as neighbours, in order, of some MiB at most, which are best fetched together."""
+        if self._is_strip(positions):
+            return [positions]
         positions = np.sort(positions)
         found: list[Positions] = []
         # Where an epoch is gone on with amid a window its samples are scattered.
@@ -224,14 +230,17 @@ class SampleSource:
         nbytes = 0
         for run in np.split(positions, np.flatnonzero(np.diff(positions) != 1) + 1):
             nbytes += self.bytes_of(run)
-            if some and nbytes > MOST_STRIP:
+            if some and nbytes > _MOST_TOGETHER:
                 found += self._cut(np.concatenate(some))
                 some, nbytes = [], self.bytes_of(run)
             some.append(run)
         return found + self._cut(np.concatenate(some)) if some else found
 
+    def _is_strip(self, positions: Positions) -> bool:
+        return bool((np.diff(positions) == 1).all()) and 0 < self.bytes_of(positions) <= _MOST_TOGETHER
+
     def _cut(self, positions: Positions) -> list[Positions]:
-        return [positions[a:b] for a, b in pairwise(self._cuts(positions, MOST_STRIP))]
+        return [positions[a:b] for a, b in pairwise(self._cuts(positions, _MOST_TOGETHER))]
 
     def read_into(self, memory: ReusedMemory) -> None:
         """Have samples that are read put into memory of this kind."""

@@ -27,6 +27,7 @@ class Source:
         self._bring = bring or (lambda positions: True)
 
     strip_bytes = 2 * PER_BLOCK
+    sample_bytes = 1
 
     @property
     def brought_bytes(self):

@@ -54,7 +54,7 @@ def test_permutations_stay_what_they_are():
 def test_orders_in_strips_stay_what_they_are():
     order = BlockShuffle(block_edges(10, 22, 20), 3, 5, 6, 2)
     found = " ".join(map(str, order.positions(0, 22).tolist()))
-    assert found == "0 1 2 3 13 12 14 15 19 18 16 17 10 7 20 6 21 11 8 9 4 5"
+    assert found == "0 2 1 3 12 13 21 19 20 15 18 14 7 16 17 6 10 11 5 9 8 4"
 
 
 def test_permutations_are_uniform():
@@ -102,28 +102,62 @@ def test_a_window_has_whole_blocks(count, per_block, blocks, epoch):
     assert sorted(seen) == list(range(count))
 
 
-@given(st.integers(1, 600), st.integers(1, 20), st.integers(1, 9), st.integers(2, 5), st.integers(0, 9))
-def test_a_round_has_whole_strips_and_each_of_its_windows_a_block_of_every_one(count, per_block, blocks, strip, epoch):
+@given(st.integers(1, 900), st.integers(1, 9), st.integers(1, 9), st.integers(2, 5), st.integers(0, 9))
+def test_a_window_takes_a_block_of_each_strip_that_is_open(count, per_block, blocks, strip, epoch):
     edges = block_edges(1, count, per_block)
     order = BlockShuffle(edges, blocks, 1, epoch, strip)
-    if len(edges) - 1 <= blocks:
-        assert order.round_end(0) == order.window_end(0) == count
-        return
-    place, seen = 0, []
+    whole = min(strip, blocks, (len(edges) - 1) // blocks)
+    place, number, left, seen = 0, 0, {}, []
     while place < count:
-        end = order.round_end(place)
-        touched = {position // per_block for position in order.positions(place, end).tolist()}
-        strips = {block // strip for block in touched}
-        assert len(strips) <= blocks
-        assert touched == {b for s in strips for b in range(s * strip, min((s + 1) * strip, len(edges) - 1))}
-        while place < end:
-            window_end = order.window_end(place)
-            assert window_end <= end
-            window = {position // per_block for position in order.positions(place, window_end).tolist()}
-            assert len({block // strip for block in window}) == len(window)
-            seen += sorted(window)
-            place = window_end
+        opened = [sorted({int(p) // per_block for p in positions}) for positions in order.opened(place, False)]
+        if whole > 1:
+            assert all(those == list(range(those[0], those[0] + len(those))) for those in opened)
+            assert all(len(those) == whole or those[-1] == len(edges) - 2 for those in opened)
+            left.update((those[0] // whole, len(those)) for those in opened)
+        end = order.window_end(place)
+        window = {position // per_block for position in order.positions(place, end).tolist()}
+        seen += sorted(window)
+        if whole > 1:
+            strips = [block // whole for block in window]
+            assert number < 3 or (sorted(strips) == sorted(left) and len(set(strips)) == len(strips))
+            assert len(strips) <= whole * max(1, round(blocks / whole))
+            for each in strips:
+                left[each] -= 1
+                if not left[each]:
+                    del left[each]
+        place, number = end, number + 1
     assert sorted(seen) == list(range(len(edges) - 1))
+    assert not left
+
+
+@given(orders(), st.data())
+def test_what_is_opened_is_each_sample_before_its_window_once_and_no_more_than_is_said(made, data):
+    order = made[0]
+    start = place = data.draw(st.integers(0, order.count))
+    held: set[int] = set()
+    came: list[int] = []
+    while place < order.count:
+        for positions in order.opened(place, place == start):
+            came += positions.tolist()
+            held.update(positions.tolist())
+        assert len(held) <= order.most_open
+        end = order.window_end(place)
+        window = set(order.positions(place, end).tolist())
+        assert window <= held
+        held -= window
+        place = end
+    assert not held
+    assert sorted(came) == sorted(order.positions(start, order.count).tolist())
+
+
+def test_as_many_strips_are_opened_for_one_window_as_for_the_next():
+    order = BlockShuffle(block_edges(1, 10_000, 10), 32, 0, 0, 4)
+    places = [0, *order._ends[:-1].tolist()]
+    opened = [len(order.opened(place, False)) for place in places]
+    sizes = [order.window_end(place) - place for place in places]
+    assert opened == [2, 4, *[8] * 30, 4, 0, 0, 0]
+    assert sizes == [80, 80, 160, 160, 240, *[320] * 27, 280, 200, 120, 40]
+    assert order.most_open == 1280
 
 
 def test_which_block_of_a_strip_comes_first_is_drawn_by_lot():
