@@ -82,9 +82,8 @@ class ObjectSource:
 
         Args:
             extent: what to read.
-            ahead: where it has to be fetched, fetch up to so many bytes before it too, since they are likely
-                to be read next (a tree's lower nodes lie before its root). They are kept in memory until then,
-                and verified and kept on disk when they are read.
+            ahead: where it has to be fetched, fetch up to so many bytes before it too, since they are likely to be read
+                next (a tree's lower nodes lie before its root). They are verified, and kept on disk, when they are.
 
         Raises:
             CorruptDataError: the bytes are damaged wherever they are.
@@ -143,7 +142,7 @@ class ObjectSource:
             DataNotLocalError: it is not here.
         """
         self._kept.let_go()
-        path, _ = self._places(extent.path)
+        path = self._places(extent.path)[0]
         try:
             with unreadable_told(path):
                 read = self._files.read if extent.once else self._files.view

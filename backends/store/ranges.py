@@ -47,8 +47,15 @@ class JoinedRange:
             whole = start == 0 and length == len(data)
             yield index, data if whole else data[start : start + length]
 
-    def views(self, data: bytes | memoryview) -> Iterable[tuple[int, bytes | memoryview]]:
-        """As `slices`, without copying where most of `data` is wanted: a view keeps all of it in memory."""
+    def views(self, pieces: Sequence[bytes | memoryview]) -> Iterable[tuple[int, bytes | memoryview]]:
+        """As `slices`, of an answer in pieces of these `lengths` or in one.
+
+        Not copied where most of it is wanted: a view keeps all of its piece in memory.
+        """
+        if len(pieces) > 1:
+            yield from zip((index for index, _, _ in self.parts), pieces, strict=True)
+            return
+        data = pieces[0]
         view = memoryview(data)
         few = sum(length for _, _, length in self.parts) * 2 < len(data)
         for index, start, length in self.parts:

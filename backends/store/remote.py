@@ -164,20 +164,19 @@ class RemoteStore(ObjectStore):
         return self._run(self._read_exactly(path, offset, length)) if length else b""
 
     def get_ranges(self, requests: Sequence[RangeRequest]) -> builtins.list[bytes]:
-        for path in {path for path, _, _ in requests}:
-            check_path(path)
-        plan = join_ranges(requests, join_gap=self.join_gap, max_joined=self.max_joined)
         results = [b""] * len(requests)
-        self._read_plan([self._slicer(joined, results) for joined in plan])
+        self._read_plan([self._slicer(joined, results) for joined in self._joined(requests)])
         return results
 
     def get_views(self, requests: Sequence[RangeRequest], *, together: bool = False) -> Sequence[bytes | memoryview]:
+        results: builtins.list[bytes | memoryview] = [b""] * len(requests)
+        self._read_plan([self._viewer(joined, results) for joined in self._joined(requests, together)])
+        return results
+
+    def _joined(self, requests: Sequence[RangeRequest], together: bool = False) -> builtins.list[JoinedRange]:
         for path in {path for path, _, _ in requests}:
             check_path(path)
-        results: builtins.list[bytes | memoryview] = [b""] * len(requests)
-        plan = join_ranges(requests, join_gap=self.join_gap, max_joined=self.most_joined(together))
-        self._read_plan([self._viewer(joined, results) for joined in plan])
-        return results
+        return join_ranges(requests, join_gap=self.join_gap, max_joined=self.most_joined(together))
 
     def _read_plan(self, operations: Sequence[Callable[[], Awaitable[None]]]) -> None:
         if operations:
@@ -197,14 +196,8 @@ class RemoteStore(ObjectStore):
         return read
 
     def _viewer(self, joined: JoinedRange, results: builtins.list[bytes | memoryview]) -> Callable[[], Awaitable[None]]:
-        path, offset, lengths = joined.path, joined.offset, joined.lengths
-
         async def read() -> None:
-            pieces = await self._read_all_pieces(path, offset, lengths)
-            if len(pieces) == 1:
-                _fill(results, joined.views(pieces[0]))
-            else:
-                _fill(results, ((index, piece) for (index, _, _), piece in zip(joined.parts, pieces, strict=True)))
+            _fill(results, joined.views(await self._read_all_pieces(joined.path, joined.offset, joined.lengths)))
 
         return read
 

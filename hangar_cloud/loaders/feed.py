@@ -125,7 +125,7 @@ def _by_windows(source: SampleSource, order: EpochOrder) -> bool:
     # A few samples of each block of a window are a request each; blocks that small samples share come as a whole.
     if not order.windowed or source.sample_bytes < GROUP_BYTES:
         return False
-    return source.can_bring_at_once(order.most_open * source.sample_bytes + _COPIED_BYTES)
+    return source.can_bring_at_once(order.most_open * source.sample_bytes, _COPIED_BYTES)
 
 
 class _Reader:

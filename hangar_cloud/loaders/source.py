@@ -118,9 +118,9 @@ class SampleSource:
         """Bytes of what is fetched by one request, at most."""
         return max(MOST_STRIP, self.sample_bytes)
 
-    def can_bring_at_once(self, size: int) -> bool:
-        """Whether so many bytes can be brought before they are read: into memory, or onto this machine."""
-        return size <= self.brought_room or all(field.is_kept(size) for field in self.fields.values())
+    def can_bring_at_once(self, size: int, beside: int) -> bool:
+        """Whether so many bytes can be brought before they are read: to memory, beside others, or onto this machine."""
+        return size + beside <= self.brought_room or all(field.is_kept(size) for field in self.fields.values())
 
     @property
     def brought_room(self) -> int:

@@ -69,7 +69,18 @@ def test_views_keep_little_more_in_memory_than_what_is_wanted():
     alone = join_ranges([("x", 0, 1000)])
     kinds = []
     for (plan,), wanted in ((dense, [(0, 400), (500, 500)]), (sparse, [(0, 10), (990, 10)]), (alone, [(0, 1000)])):
-        parts = [part for _, part in sorted(plan.views(data))]
+        parts = [part for _, part in sorted(plan.views([data]))]
         assert parts == [data[offset : offset + length] for offset, length in wanted]
         kinds.append({type(part) for part in parts})
     assert kinds == [{memoryview}, {bytes}, {bytes}]
+
+
+@given(st.lists(requests_within(), max_size=30), st.integers(0, 20), st.integers(1, 200))
+def test_an_answer_in_pieces_is_the_same_as_in_one(requests, gap, most):
+    for joined in join_ranges(requests, join_gap=gap, max_joined=most):
+        data = bytes((joined.offset + i) % 251 for i in range(joined.length))
+        assert sum(joined.lengths) == joined.length
+        cuts = [sum(joined.lengths[:number]) for number in range(len(joined.lengths) + 1)]
+        pieces = [data[begin:end] for begin, end in itertools.pairwise(cuts)]
+        whole = {index: bytes(part) for index, part in joined.views([data])}
+        assert {index: bytes(part) for index, part in joined.views(pieces)} == whole
