@@ -16,8 +16,9 @@ class _Together:
 
     __slots__ = ("left", "nbytes")
 
-    def __init__(self) -> None:
-        self.left = self.nbytes = 0
+    def __init__(self, nbytes: int) -> None:
+        self.left = 0
+        self.nbytes = nbytes
 
 
 class BroughtBlocks(Generic[NameT]):
@@ -26,8 +27,8 @@ class BroughtBlocks(Generic[NameT]):
     What finds no room is read from where it was kept, as everything is in another process.
 
     Args:
-        room: bytes of blocks to hold at most; may be changed. Those in the same memory count until the last one is
-            taken.
+        room: bytes of memory to hold at most; may be changed. It counts with all that lies in it, wanted or not, until
+            the last block in it is taken.
     """
 
     def __init__(self, room: int) -> None:
@@ -53,15 +54,14 @@ class BroughtBlocks(Generic[NameT]):
         """Hold decoded blocks, if there is room for all of them."""
         with self._lock.lock:
             new = {name: raw for name, raw in blocks.items() if name not in self._blocks}
-            nbytes = sum(raw.nbytes for raw in new.values())
+            alike = {id(raw.obj): _Together(memoryview(raw.obj).nbytes) for raw in new.values()}
+            nbytes = sum(together.nbytes for together in alike.values())
             if self._bytes + nbytes > self.room:
                 return
             self._bytes += nbytes
-            alike: dict[int, _Together] = {}
             for name, raw in new.items():
-                together = alike.setdefault(id(raw.obj), _Together())
+                together = alike[id(raw.obj)]
                 together.left += 1
-                together.nbytes += raw.nbytes
                 self._blocks[name] = raw, together
 
     @property

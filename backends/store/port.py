@@ -78,8 +78,8 @@ class ObjectStore(ABC):
     def get_views(self, requests: Sequence[RangeRequest], *, together: bool = False) -> Sequence[bytes | memoryview]:
         """The same as ``get_ranges``, in memory that several may share: for what is looked at and let go.
 
-        With ``together`` long requests are made of these ranges, as there are others beside them, and where each is
-        long it is in memory of its own.
+        With ``together`` long requests are made of these ranges, as there are others beside them, and those that follow
+        each other are in memory of their own each, where the store can do so.
         """
         return self.get_ranges(requests)
 

@@ -22,11 +22,11 @@ _memory: Final = ReusedMemory(_MOST_FREE)
 
 
 def rooms_for(offset: int, lengths: Sequence[int]) -> list[memoryview] | None:
-    """Memory for bytes of an object that begin at an offset, in pieces; None if one is too short to be worth it.
+    """Memory for bytes of an object that begin at an offset, in pieces; None for few, which are not worth it.
 
     Each comes back by itself when nobody has any view of it.
     """
-    if min(lengths) < LEAST_BYTES:
+    if sum(lengths) < LEAST_BYTES:
         return None
     ends = accumulate(lengths, initial=offset)
     return [_room_for(begin, length) for begin, length in zip(ends, lengths, strict=False)]

@@ -59,7 +59,7 @@ def batches(
     if first is None:
         return
     steps = chain([first], steps)
-    with closing(_Reader(source, order if alone else None, first[1], portion_bytes)) as reader:
+    with closing(_Reader(source, order if alone else None, first, portion_bytes)) as reader:
         portions = _portions(source, order, steps, reader.portion_bytes)
         reader.start_more(portions)
         while reader.reading:
@@ -120,12 +120,12 @@ def _portions(source: SampleSource, order: EpochOrder, steps: Iterator[Step], po
         yield _Portion(taken, np.concatenate(parts))
 
 
-def _by_windows(source: SampleSource, order: EpochOrder) -> bool:
-    """Whether samples are best fetched by windows before they are read."""
+def _by_windows(source: SampleSource, order: EpochOrder, batch: int) -> bool:
+    """Whether samples are best fetched by windows before they are read, for batches of so many bytes."""
     # A few samples of each block of a window are a request each; blocks that small samples share come as a whole.
     if not order.windowed or source.sample_bytes < GROUP_BYTES:
         return False
-    return source.can_bring_at_once(order.most_open * source.sample_bytes, _COPIED_BYTES)
+    return source.can_bring_at_once(order.most_open * source.sample_bytes, max(batch, _COPIED_BYTES))
 
 
 class _Reader:
@@ -134,13 +134,14 @@ class _Reader:
     Args:
         source: of the samples.
         windows: fetch them by the windows of this order, if that is of use; None to fetch what portions need.
-        place: where in the epoch to begin.
+        first: the step to begin with.
         portion_bytes: of a portion, at most.
 
     `portion_bytes` are what it is best given.
     """
 
-    def __init__(self, source: SampleSource, windows: EpochOrder | None, place: int, portion_bytes: int) -> None:
+    def __init__(self, source: SampleSource, windows: EpochOrder | None, first: Step, portion_bytes: int) -> None:
+        _, place, end = first
         self._source = source
         self._own: set[int] = set()
         self._bringer: Bringer | None = None
@@ -151,7 +152,7 @@ class _Reader:
         if all(field.column._storage.holds_everything for field in source.fields.values()):
             # What is here already is decoded by one thread at a time anyway.
             ahead = 1
-        elif windows is None or not _by_windows(source, windows):
+        elif windows is None or not _by_windows(source, windows, (end - place) * source.sample_bytes):
             self._pool = self._threads(_READERS)
         else:
             # What they fetch at once is to be no more than a portion.

@@ -92,7 +92,7 @@ class BlockShuffle(EpochOrder):
     """Blocks in random order, and samples mixed within windows of blocks.
 
     Where there are several windows the first ones are smaller, so that the first batch is there soon. Where strips are
-    longer than a block so are the last ones.
+    longer than a block, the last window is of what is left of them.
 
     Args:
         edges: where blocks begin, and the number of samples: increasing, from 0.

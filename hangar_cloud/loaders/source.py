@@ -115,7 +115,7 @@ class SampleSource:
 
     @property
     def strip_bytes(self) -> int:
-        """Bytes of what is fetched by one request, at most."""
+        """Bytes of what is fetched by one request, about."""
         return max(MOST_STRIP, self.sample_bytes)
 
     def can_bring_at_once(self, size: int, beside: int) -> bool:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 
 from hangar_cloud.loaders.permutations import Positions, permutation
+
+_ABOUT: Final = 0.15
 
 
 class Strips:
@@ -12,8 +16,8 @@ class Strips:
 
     Args:
         count: number of blocks.
-        blocks: of them in a window.
-        length: blocks in a strip, at most.
+        blocks: of them in a window, about.
+        length: blocks in a strip, at most. Of fewer strips than a window has places it would mix fewer of them.
         seed, epoch: what the order follows from.
 
     `order` are the blocks in the order of the epoch, `cuts` where in it windows begin, and its end.
@@ -21,8 +25,7 @@ class Strips:
 
     def __init__(self, count: int, blocks: int, length: int, seed: int, epoch: int) -> None:
         self._count = count
-        # Of fewer strips than a window has places it would mix fewer of them.
-        self._length = length = max(1, min(length, blocks, count // blocks))
+        self._length = length = _fitting(blocks, max(1, min(length, blocks, count // blocks)))
         self._strips = permutation(-(-count // length), seed, epoch, "blocks")
         if length == 1:
             self._by_strip = np.arange(count)
@@ -54,11 +57,13 @@ class Strips:
         return found
 
     def most_open(self, sizes: Positions) -> int:
-        """The most of what blocks have, of such sizes, that is in the strips that are open at a time."""
-        firsts = np.arange(0, self._count, self._length)
-        opened = np.append(0, np.cumsum(np.add.reduceat(sizes, firsts)[self._strips]))[self._openings]
-        before = np.concatenate([np.zeros(self._length, np.int64), opened])[: len(opened)]
-        return int((opened - before).max(initial=0))
+        """The most of what blocks have, of such sizes, that is opened and not read when a window begins."""
+        place, window = self._windows()
+        opening = np.searchsorted(self._openings, place, "right") - 1
+        held = np.zeros(self._last + 3, np.int64)
+        np.add.at(held, opening, sizes[self._by_strip])
+        np.subtract.at(held, window + 1, sizes[self._by_strip])
+        return int(np.cumsum(held).max(initial=0))
 
     @property
     def _last(self) -> int:
@@ -71,20 +76,32 @@ class Strips:
         """The windows of the blocks of the strip that is opened as this one, as they were drawn."""
         window = int(np.searchsorted(self._openings, place, "right")) - 1
         numbers = np.arange(count, dtype=np.int64)
-        windows: Positions = window + numbers * self._spread[place] // self._length
+        windows: Positions = np.minimum(window + numbers * self._spread[place] // self._length, self._last)
         return windows
 
     def _in_windows(self) -> tuple[Positions, Positions]:
+        place, window = self._windows()
+        # Of a window's blocks that of the first strip comes first.
+        sorted_out = np.argsort(window * len(self._strips) + place, kind="stable")
+        ends = np.flatnonzero(np.diff(window[sorted_out], append=-1)) + 1
+        return self._by_strip[sorted_out], np.append(0, ends)
+
+    def _windows(self) -> tuple[Positions, Positions]:
+        """For each block, in the order of `_by_strip`, which strip that is opened it is of, and its window."""
         numbers = np.arange(self._count, dtype=np.int64)
         places = np.empty_like(self._strips)
         places[self._strips] = np.arange(len(self._strips))
         place = np.repeat(places, self._length)[: self._count]
         window = np.searchsorted(self._openings, place, "right") - 1
         window += numbers % self._length * self._spread[place] // self._length
-        # Of a window's blocks that of the first strip comes first.
-        sorted_out = np.argsort(window * len(places) + place, kind="stable")
-        ends = np.flatnonzero(np.diff(window[sorted_out], append=-1)) + 1
-        return self._by_strip[sorted_out], np.append(0, ends)
+        # What is left when all strips were opened makes one window: one by one they would mix less and less.
+        return place, np.minimum(window, self._last)
+
+
+def _fitting(blocks: int, most: int) -> int:
+    """The longest strips that make windows of about so many blocks."""
+    lengths = range(most, 1, -1)
+    return next((n for n in lengths if abs(max(1, round(blocks / n)) * n - blocks) <= blocks * _ABOUT), most)
 
 
 def _openings(count: int, strips: int) -> Positions:
