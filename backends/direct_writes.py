@@ -22,8 +22,8 @@ import numpy as np
 from hangar_cloud.backends.store.durable_files import write_at
 from hangar_cloud.backends.store.reception import PAGE
 
-# So many bytes are written by one call, and so many calls are under way at once; what finds no place goes the usual
-# way.
+# So many bytes are written by one call. What does not lie in memory as in the file goes through one of so many pieces;
+# what finds none goes the usual way.
 _PIECE: Final = 2 * 1024 * 1024
 _AT_ONCE: Final = 4
 # A disk that takes longer for a piece, on average over some of them, is left to the system for a while, which lets

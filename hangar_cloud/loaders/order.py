@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hangar_cloud.backends.lazy_property import lazy_property
 from hangar_cloud.loaders.permutations import Positions, permutation
 from hangar_cloud.loaders.strips import Strips
 
@@ -128,13 +129,12 @@ class BlockShuffle(EpochOrder):
 
     def opened(self, place: int, goes_on: bool) -> list[Positions]:
         number = self._number(place)
-        found = [] if goes_on else [self._of_blocks(blocks) for blocks in self._strips.opened(number)]
-        if goes_on:
-            rest = self._strips.left(number)
-            found = [np.concatenate([self.positions(place, self.window_end(place)), *map(self._of_block, rest)])]
-        return found
+        if not goes_on:
+            return [self._of_blocks(blocks) for blocks in self._strips.opened(number)]
+        later = [self._of_blocks(slice(block, block + 1)) for block in self._strips.left(number)]
+        return [np.concatenate([self.positions(place, self.window_end(place)), *later])]
 
-    @property
+    @lazy_property
     def most_open(self) -> int:
         return self._strips.most_open(np.diff(self._edges))
 
@@ -143,9 +143,6 @@ class BlockShuffle(EpochOrder):
 
     def _of_blocks(self, blocks: slice) -> Positions:
         return np.arange(self._edges[blocks.start], self._edges[blocks.stop], dtype=np.int64)
-
-    def _of_block(self, block: int) -> Positions:
-        return self._of_blocks(slice(block, block + 1))
 
     def _window(self, number: int) -> Positions:
         kept = self._kept

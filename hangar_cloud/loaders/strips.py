@@ -29,10 +29,10 @@ class Strips:
         self._strips = permutation(-(-count // length), seed, epoch, "blocks")
         if length == 1:
             self._by_strip = np.arange(count)
-            self.order, self.cuts = self._strips, _window_cuts(count, blocks)
+            self.order, self.cuts = self._strips, _cuts(count, blocks, (8, 4, 2))
             self._openings, self._spread = self.cuts, np.ones(count, np.int64)
             return
-        self._openings = _openings(len(self._strips), max(1, round(blocks / length)))
+        self._openings = _cuts(len(self._strips), _strips_for(blocks, length), (4, 2))
         # Strips that are opened first are used up soon: there are too few of them to take a block from each.
         windows = np.arange(len(self._openings) - 1)
         self._spread = np.repeat(np.minimum(2 ** np.minimum(windows, length), length), np.diff(self._openings))
@@ -53,15 +53,15 @@ class Strips:
         found: list[int] = []
         for place in range(begin, end):
             members = self._by_strip[self._blocks(int(self._strips[place]))]
-            found += members[self._windows_of(place, len(members)) > window].tolist()
+            windows = self._windows_of(np.full(len(members), place), np.arange(len(members)))
+            found += members[windows > window].tolist()
         return found
 
     def most_open(self, sizes: Positions) -> int:
         """The most of what blocks have, of such sizes, that is opened and not read when a window begins."""
         place, window = self._windows()
-        opening = np.searchsorted(self._openings, place, "right") - 1
         held = np.zeros(self._last + 3, np.int64)
-        np.add.at(held, opening, sizes[self._by_strip])
+        np.add.at(held, self._opening(place), sizes[self._by_strip])
         np.subtract.at(held, window + 1, sizes[self._by_strip])
         return int(np.cumsum(held).max(initial=0))
 
@@ -72,11 +72,15 @@ class Strips:
     def _blocks(self, strip: int) -> slice:
         return slice(strip * self._length, min((strip + 1) * self._length, self._count))
 
-    def _windows_of(self, place: int, count: int) -> Positions:
-        """The windows of the blocks of the strip that is opened as this one, as they were drawn."""
-        window = int(np.searchsorted(self._openings, place, "right")) - 1
-        numbers = np.arange(count, dtype=np.int64)
-        windows: Positions = np.minimum(window + numbers * self._spread[place] // self._length, self._last)
+    def _opening(self, place: Positions) -> Positions:
+        """The windows that open strips, by their places in the order of opening."""
+        return np.searchsorted(self._openings, place, "right") - 1
+
+    def _windows_of(self, place: Positions, drawn: Positions) -> Positions:
+        """The windows of blocks that were drawn so from strips at these places in the order of opening."""
+        window = self._opening(place) + drawn * self._spread[place] // self._length
+        # What is left when all strips were opened makes one window: one by one they would mix less and less.
+        windows: Positions = np.minimum(window, self._last)
         return windows
 
     def _in_windows(self) -> tuple[Positions, Positions]:
@@ -87,34 +91,28 @@ class Strips:
         return self._by_strip[sorted_out], np.append(0, ends)
 
     def _windows(self) -> tuple[Positions, Positions]:
-        """For each block, in the order of `_by_strip`, which strip that is opened it is of, and its window."""
-        numbers = np.arange(self._count, dtype=np.int64)
+        """The place of its strip in the order of opening, and the window, of each block, as in `_by_strip`."""
         places = np.empty_like(self._strips)
         places[self._strips] = np.arange(len(self._strips))
         place = np.repeat(places, self._length)[: self._count]
-        window = np.searchsorted(self._openings, place, "right") - 1
-        window += numbers % self._length * self._spread[place] // self._length
-        # What is left when all strips were opened makes one window: one by one they would mix less and less.
-        return place, np.minimum(window, self._last)
+        return place, self._windows_of(place, np.arange(self._count, dtype=np.int64) % self._length)
 
 
 def _fitting(blocks: int, most: int) -> int:
     """The longest strips that make windows of about so many blocks."""
     lengths = range(most, 1, -1)
-    return next((n for n in lengths if abs(max(1, round(blocks / n)) * n - blocks) <= blocks * _ABOUT), most)
+    return next((n for n in lengths if abs(_strips_for(blocks, n) * n - blocks) <= blocks * _ABOUT), most)
 
 
-def _openings(count: int, strips: int) -> Positions:
-    """Where, among the strips, those begin that a window opens, and their end: the first ones open fewer."""
-    first = np.cumsum([max(strips // part, 1) for part in (4, 2)])
-    cuts = np.concatenate([np.zeros(1, np.int64), first, np.arange(first[-1] + strips, count, strips, dtype=np.int64)])
-    return np.append(cuts[cuts < count], count)
+def _strips_for(blocks: int, length: int) -> int:
+    """How many strips a window opens, to have so many blocks."""
+    return max(1, round(blocks / length))
 
 
-def _window_cuts(count: int, blocks: int) -> Positions:
-    """Where windows of so many blocks are cut, the first ones being of an eighth, a quarter and a half of them."""
-    if count <= blocks:
+def _cuts(count: int, size: int, parts: tuple[int, ...]) -> Positions:
+    """Where groups of so many are cut, the first ones being of such parts of it: an eighth, a quarter …"""
+    if count <= size:
         return np.array([0, count] if count else [0], np.int64)
-    first = np.cumsum([max(blocks // part, 1) for part in (8, 4, 2)])
-    cuts = np.concatenate([np.zeros(1, np.int64), first, np.arange(first[-1] + blocks, count, blocks, dtype=np.int64)])
+    first = np.cumsum([max(size // part, 1) for part in parts])
+    cuts = np.concatenate([np.zeros(1, np.int64), first, np.arange(first[-1] + size, count, size, dtype=np.int64)])
     return np.append(cuts[cuts < count], count)
