@@ -54,7 +54,8 @@ class BroughtBlocks(Generic[NameT]):
         """Hold decoded blocks, if there is room for all of them."""
         with self._lock.lock:
             new = {name: raw for name, raw in blocks.items() if name not in self._blocks}
-            alike = {id(raw.obj): _Together(memoryview(raw.obj).nbytes) for raw in new.values()}
+            memory = {id(raw.obj): raw.obj for raw in new.values()}
+            alike = {name: _Together(memoryview(one).nbytes) for name, one in memory.items()}
             nbytes = sum(together.nbytes for together in alike.values())
             if self._bytes + nbytes > self.room:
                 return

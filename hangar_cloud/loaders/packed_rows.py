@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterator, Sequence
+from itertools import chain, groupby
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -13,7 +15,6 @@ from hangar_cloud.backends.blocks import Place
 from hangar_cloud.backends.errors import HangarError
 from hangar_cloud.backends.pack_reader import UNREADABLE, PackedSample
 from hangar_cloud.brought_blocks import BroughtBlocks
-from hangar_cloud.catalog.leaf import Leaf
 from hangar_cloud.column import ColumnReader
 from hangar_cloud.loaders.permutations import Positions
 from hangar_cloud.loaders.whereabouts import Rows
@@ -22,12 +23,23 @@ from hangar_cloud.loaders.whereabouts import Rows
 _LONG_SAMPLE: Final = 4096
 
 
-class _Run(NamedTuple):
-    """Samples wanted from one block, one after the other: where each begins in it, and its digest."""
+class _OfLeaf(NamedTuple):
+    """Samples wanted of one leaf: its digests, packs, offsets, stored lengths, starts and sizes, and their rows."""
 
-    block: tuple[bytes, int]
-    starts: list[int]
-    digests: list[bytes]
+    packed: tuple[bytes, bytes, list[int], list[int], list[int], list[int]]
+    rows: list[int]
+
+    def places(self) -> Iterator[tuple[int, bytes]]:
+        """Where each sample begins in its block, and its digest."""
+        digests, _, _, _, starts, _ = self.packed
+        return ((starts[row], digests[row * 32 : row * 32 + 32]) for row in self.rows)
+
+
+class _Wanted(NamedTuple):
+    """Samples that are wanted: the block of each, and what their leaves say of them, in the same order."""
+
+    blocks: list[BlockName]
+    leaves: list[_OfLeaf]
 
 
 class PackedRows:
@@ -51,26 +63,19 @@ class PackedRows:
         """Put samples into places of `out`, an array; False where that takes a closer look, which `get_batch` has."""
         self._column._alive()
         try:
-            runs: list[_Run] = []
-            samples: dict[tuple[bytes, int], PackedSample] = {}
-            if not self._plan(positions, runs, samples):
+            wanted = self._planned(positions)
+            if wanted is None:
                 return False
-            raws = self._brought.take(samples)
-            absent = {name: sample for name, sample in samples.items() if name not in raws}
-            if absent:
-                raws.update(zip(absent, self._column._packs.read_blocks(list(absent.values())), strict=True))
+            raws = self._brought.take(dict.fromkeys(wanted.blocks))
+            samples = self._samples(wanted, raws)
+            if samples:
+                raws.update(zip(samples, self._column._packs.read_blocks(list(samples.values())), strict=True))
         except HangarError:
             return False
-        # Some codecs give signed bytes, which are not assigned to others.
-        blocks = {name: raw.cast("B") for name, raw in raws.items()}
-        target, done = out.reshape(-1).view(np.uint8), 0
-        goals = places.tolist()
-        for run in runs:
-            end = done + len(run.starts)
-            if not self._take(run, blocks[run.block], target, goals[done:end]):
-                return False
-            done = end
-        return True
+        target, goals = out.reshape(-1).view(np.uint8), places.tolist()
+        if len(raws) == len(goals):
+            return self._take_each(wanted, raws, target, goals)
+        return self._take_runs(wanted, raws, target, goals)
 
     def bring(self, positions: Positions, is_kept: bool) -> bool:
         """Hold samples in memory until they are read, or have them on this machine where there is no room; False where
@@ -83,10 +88,11 @@ class PackedRows:
             is_kept: whether what is fetched now stays on this machine until it is read.
         """
         packs = self._column._packs
-        samples: dict[tuple[bytes, int], PackedSample] = {}
         try:
-            if not self._plan(positions, [], samples):
+            wanted = self._planned(positions)
+            if wanted is None:
                 return False
+            samples = self._samples(wanted)
             with self._brought.promised(self._size * len(positions)) as fits:
                 if fits:
                     raws = packs.read_blocks(list(samples.values()), held=True)
@@ -101,56 +107,92 @@ class PackedRows:
             return False
         return not packs.absent(absent[:1])
 
-    def _plan(self, positions: Positions, runs: list[_Run], samples: dict[tuple[bytes, int], PackedSample]) -> bool:
-        """Say what is wanted, and one sample of each block; False if one is not packed, or not of its column's size."""
+    def _planned(self, positions: Positions) -> _Wanted | None:
+        """What is wanted; None if a sample is not packed, or not of its column's size."""
         rows, schema = self._rows, self._column._entry.schema
         numbers = rows.leaf[positions]
+        wanted = _Wanted([], [])
         begin = 0
         for end in [*(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(positions)]:
             leaf = self._column._nodes.leaf(rows.leaves[numbers[begin]], schema)
-            if not self._plan_leaf(leaf, rows.row[positions[begin:end]].tolist(), runs, samples):
-                return False
+            if leaf.packed is None or leaf.values is not None:
+                return None
+            some = _OfLeaf(leaf.packed, rows.row[positions[begin:end]].tolist())
+            _, packs, offsets, _, _, sizes = some.packed
+            if set(map(sizes.__getitem__, some.rows)) != {self._size}:
+                return None
+            names = [packs[row * 16 : row * 16 + 16] for row in some.rows]
+            wanted.blocks.extend(zip(names, map(offsets.__getitem__, some.rows), strict=True))
+            wanted.leaves.append(some)
             begin = end
-        return True
+        return wanted
 
-    def _plan_leaf(
-        self, leaf: Leaf, rows: list[int], runs: list[_Run], samples: dict[tuple[bytes, int], PackedSample]
+    def _samples(self, wanted: _Wanted, known: Container[BlockName] = ()) -> dict[BlockName, PackedSample]:
+        """One sample of each block that is not known."""
+        found: dict[BlockName, PackedSample] = {}
+        blocks = iter(wanted.blocks)
+        size, prefix = self._size, self._prefix
+        for (digests, _, _, stored, starts, _), rows in wanted.leaves:
+            for row, block in zip(rows, blocks, strict=False):
+                if block not in known and block not in found:
+                    place = Place(*block, stored[row], starts[row], size)
+                    found[block] = PackedSample(place, digests[row * 32 : row * 32 + 32], prefix)
+        return found
+
+    def _take_each(
+        self, wanted: _Wanted, raws: dict[BlockName, memoryview], out: npt.NDArray[np.uint8], places: list[int]
     ) -> bool:
-        packed, size, prefix = leaf.packed, self._size, self._prefix
-        if packed is None or leaf.values is not None:
-            return False
-        digests, names, offsets, stored, starts, sizes = packed
-        run = _Run((b"", -1), [], [])
-        for row in rows:
-            if sizes[row] != size:
-                return False
-            name, offset, start = names[row * 16 : row * 16 + 16], offsets[row], starts[row]
-            digest = digests[row * 32 : row * 32 + 32]
-            block = name, offset
-            if block != run.block:
-                run = _Run(block, [], [])
-                runs.append(run)
-                if block not in samples:
-                    samples[block] = PackedSample(Place(name, offset, stored[row], start, size), digest, prefix)
-            run.starts.append(start)
-            run.digests.append(digest)
+        """Compare samples of different blocks with their digests, and copy them; False if one is not what it should
+        be."""
+        size, prefix = self._size, self._prefix
+        is_long = size >= _LONG_SAMPLE
+        target: Any = out if is_long else out.data
+        samples = chain.from_iterable(some.places() for some in wanted.leaves)
+        for block, place, (start, digest) in zip(wanted.blocks, places, samples, strict=True):
+            raw = raws[block]
+            # A block that is one sample was compared when it was read.
+            if len(raw) != size:
+                raw = raw.cast("B")[start : start + size]
+                if len(raw) != size or blake3(prefix + raw).digest() != digest:
+                    return False
+            begin = place * size
+            target[begin : begin + size] = np.frombuffer(raw, np.uint8) if is_long else raw.cast("B")
         return True
 
-    def _take(self, run: _Run, raw: memoryview, out: npt.NDArray[np.uint8], places: list[int]) -> bool:
+    def _take_runs(
+        self, wanted: _Wanted, raws: dict[BlockName, memoryview], out: npt.NDArray[np.uint8], places: list[int]
+    ) -> bool:
+        """The same for samples of which some follow each other in a block."""
+        samples = list(chain.from_iterable(some.places() for some in wanted.leaves))
+        done = 0
+        for block, run in groupby(wanted.blocks):
+            end = done + len(list(run))
+            starts, digests = zip(*samples[done:end], strict=True)
+            # Some codecs give signed bytes, which are not assigned to others.
+            if not self._take(list(starts), digests, raws[block].cast("B"), out, places[done:end]):
+                return False
+            done = end
+        return True
+
+    def _take(
+        self,
+        starts: list[int],
+        digests: Sequence[bytes],
+        raw: memoryview,
+        out: npt.NDArray[np.uint8],
+        places: list[int],
+    ) -> bool:
         """Compare the samples of a run with their digests, and copy them; False if one is not what it should be."""
-        size, prefix, first, count = self._size, self._prefix, run.starts[0], len(places)
-        if max(run.starts) + size > len(raw):
+        size, prefix, first, count = self._size, self._prefix, starts[0], len(places)
+        if max(starts) + size > len(raw):
             return False
-        # A block that is one sample was compared when it was read.
         if len(raw) != size:
-            for start, digest in zip(run.starts, run.digests, strict=True):
+            for start, digest in zip(starts, digests, strict=True):
                 if blake3(prefix + raw[start : start + size]).digest() != digest:
                     return False
         begins = range(first, first + count * size, size)
-        if places == list(range(places[0], places[0] + count)) and run.starts == list(begins):
+        if places == list(range(places[0], places[0] + count)) and starts == list(begins):
             places, size, starts = places[:1], count * size, [first]
-        else:
-            starts = run.starts
         target: Any = out if size >= _LONG_SAMPLE else out.data
         source: Any = np.frombuffer(raw, np.uint8) if size >= _LONG_SAMPLE else raw
         for place, start in zip(places, starts, strict=True):
