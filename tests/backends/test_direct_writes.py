@@ -6,6 +6,7 @@ import errno
 import math
 import os
 import threading
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -201,9 +202,18 @@ def takes(monkeypatch):
 def test_a_disk_that_is_slow_once_is_not(path, unfit, takes):
     """One write of 50 ms sent those of a whole minute the usual way: a third more CPU for an epoch of 2 GB."""
     for _ in range(20):
-        takes += [0.01] * 9 + [0.2]
+        takes += [0.002] * 9 + [0.5]
         assert all(written(path, 0, RANDOM[: 2 * MIB]) for _ in range(10))
     assert not unfit
+
+
+def test_a_disk_is_not_slow_for_what_is_written_beside(path, unfit, takes, monkeypatch):
+    """Twelve threads that wrote at once waited for each other, and the disk was left alone: as much CPU again."""
+    takes += [0.08] * 40
+    monkeypatch.setattr(direct_writes._pieces, "under_way", deque([None] * 11))
+    assert all(written(path, 0, RANDOM[: 2 * MIB]) for _ in range(40))
+    assert not unfit
+    assert len(direct_writes._pieces.under_way) == 11
 
 
 def test_a_disk_that_is_slow_most_of_the_time_is(path, unfit, takes):
