@@ -62,7 +62,11 @@ def decode_text(payload: bytes | memoryview) -> str:
 
 def sample_digest(prefix: bytes, payload: bytes | memoryview) -> bytes:
     """BLAKE3-256 (32 bytes) of prefix and payload: the name of a sample in history."""
-    return blake3(prefix).update(payload).digest() if len(payload) > 65536 else blake3(prefix + payload).digest()
+    if len(payload) <= 65536:
+        return blake3(prefix + payload).digest()
+    # What begins amid one of BLAKE3's chunks is hashed a few chunks at a time: a tenth slower.
+    begin, view = 16384 - len(prefix), memoryview(payload).cast("B")
+    return blake3(prefix + view[:begin]).update(view[begin:]).digest()
 
 
 def sample_digests(prefix: bytes, payloads: Iterable[bytes | memoryview]) -> list[bytes]:
