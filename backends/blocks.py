@@ -83,6 +83,11 @@ def _block_parts(
     return header, encoded
 
 
+def unused_block(nbytes: int) -> bytes:
+    """A block of so many bytes, header included, that no record names."""
+    return encode_block(bytes(nbytes - HEADER_LENGTH), Codec(RAW))
+
+
 def encode_sample(payload: bytes | memoryview, codec: Codec, digest: bytes) -> bytes:
     """A sample of its own: one bound block, or a run of them where it exceeds 4 MiB."""
     return b"".join(sample_parts(payload, codec, digest))

@@ -20,12 +20,29 @@ from hangar_cloud.backends.errors import CorruptDataError
 PACK_MAGIC: Final = b"HCPACK1\n"
 PACK_ID_LENGTH: Final = 16
 PACK_BYTES: Final = 64 * 1024 * 1024
+STRETCH: Final = 8 * 1024 * 1024
+"""Blocks lie within a stretch of so many bytes from a multiple of it on, where that leaves little room unused."""
+_MOST_UNUSED: Final = 128 * 1024
 _ENTRY: Final = struct.Struct("<QQ")
 # index offset, number of entries, checksum of the index, magic
 _TRAILER: Final = struct.Struct("<QQQ8s")
 _STAGED_MARK: Final = b"staging\0"
 NO_PACK: Final = bytes(PACK_ID_LENGTH)
 """Stands in a record for the pack of a sample that stood in the record itself and was purged."""
+
+
+def unused_before(position: int, size: int, least: int) -> int:
+    """How many bytes to leave unused at the end of a pack before a block, so that it lies within one stretch.
+
+    Stores keep large objects in pieces of some MiB. A request that ends where a piece does reads no other for its sake.
+
+    Args:
+        position: the end of the pack.
+        size: of the block.
+        least: what can be left unused, if anything is.
+    """
+    left = -position % STRETCH
+    return left if size <= STRETCH and least <= left < min(size, _MOST_UNUSED) else 0
 
 
 class BlockExtent(NamedTuple):

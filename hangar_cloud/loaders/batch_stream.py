@@ -65,7 +65,7 @@ class BatchStream:
             field.bound_decoded(memory // 4)
         selection.records.clear()
         self._shuffle, self._seed = shuffle, seed
-        self._edges = self._source.edges()
+        self._edges, self._lanes = self._source.edges()
         self._blocks = self._window_blocks(window)
         self._singly = batch_size is None
         self._batch_size = world_size if batch_size is None else batch_size
@@ -161,6 +161,8 @@ class BatchStream:
         # Nor do those of the time before strips.
         if self._shuffle is True and self._source.strip_blocks != 1:
             order += f" in strips of up to {self._source.strip_blocks}"
+        if self._shuffle is True and self._lanes is not None:
+            order += " by the stretches of packs"
         return {"seed": self._seed, "order": order, "samples": self._source.count, "fingerprint": self._fingerprint}
 
     def _window_blocks(self, window: int | None) -> int:
@@ -174,7 +176,7 @@ class BatchStream:
         if self._shuffle == "full":
             return FullShuffle(count, self._seed, epoch)
         if self._shuffle is True:
-            return BlockShuffle(self._edges, self._blocks, self._seed, epoch, self._source.strip_blocks)
+            return BlockShuffle(self._edges, self._blocks, self._seed, epoch, self._source.strip_blocks, self._lanes)
         return FixedOrder(count, None if self._shuffle == "storage" else self._source.key_order)
 
     def _shares(self, start: int) -> Shares:

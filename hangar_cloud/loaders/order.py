@@ -100,15 +100,18 @@ class BlockShuffle(EpochOrder):
         blocks: number of blocks in a window.
         seed, epoch: what the order follows from.
         strip: number of blocks in a strip, at most: windows are to have as many places even if there are few strips.
+        lanes: of the blocks, as `Strips` has them.
     """
 
     windowed = True
 
-    def __init__(self, edges: Positions, blocks: int, seed: int, epoch: int, strip: int = 1) -> None:
+    def __init__(
+        self, edges: Positions, blocks: int, seed: int, epoch: int, strip: int = 1, lanes: Positions | None = None
+    ) -> None:
         self.count = int(edges[-1])
         self._seed, self._epoch = seed, epoch
         self._edges = edges
-        self._strips = strips = Strips(len(edges) - 1, blocks, strip, seed, epoch)
+        self._strips = strips = Strips(len(edges) - 1, blocks, strip, seed, epoch, lanes)
         self._starts = edges[:-1][strips.order]
         self._lengths = np.diff(edges)[strips.order]
         # Where windows end in the epoch.

@@ -15,11 +15,13 @@ from hangar_cloud.backends.blocks import GROUP_BYTES
 from hangar_cloud.backends.reused_memory import ReusedMemory
 from hangar_cloud.brought_blocks import BroughtBlocks
 from hangar_cloud.errors import HangarError
+from hangar_cloud.loaders.addresses import addresses
 from hangar_cloud.loaders.fields import Field, Values
 from hangar_cloud.loaders.order import block_edges
 from hangar_cloud.loaders.permutations import Positions
+from hangar_cloud.loaders.records import Spots
 from hangar_cloud.loaders.selection import SampleKey, Selection
-from hangar_cloud.loaders.whereabouts import byte_order, find
+from hangar_cloud.loaders.whereabouts import byte_order, find, picked
 
 LEAST_BLOCK: Final = 1024 * 1024
 MOST_BLOCK: Final = 2 * 1024 * 1024
@@ -31,6 +33,8 @@ _STRIP_BLOCKS: Final = 4
 MOST_STRIP: Final = _STRIP_BLOCKS * MOST_BLOCK
 # Blocks of samples of many sizes may be longer than they should, each by a sample.
 _MOST_TOGETHER: Final = MOST_STRIP + MOST_BLOCK
+# Other columns follow the one that blocks are cut by: they would make windows too large.
+_MOST_OF_ALL: Final = 0.9
 _READ_BYTES: Final = 8 * 1024 * 1024
 
 
@@ -81,6 +85,17 @@ class SampleSource:
             sizes = sizes[order]
         equal = self.count == 0 or bool((sizes == sizes[0]).all())
         self._sizes: Positions | int = int(sizes[:1].sum()) if equal else sizes
+        self._lined_up = self._by_addresses(biggest.spots if order is None else picked(biggest.spots, order))
+
+    def _by_addresses(self, spots: Spots) -> tuple[Positions, Positions] | None:
+        """The edges and lanes of blocks that lie as their packs do; None where the samples do not."""
+        is_most = spots.size.sum() >= _MOST_OF_ALL * self.bytes_of(None)
+        found = addresses(spots) if is_most and self.sample_bytes >= GROUP_BYTES else None
+        if found is None:
+            return None
+        lanes = found // 2 ** (self._about_block_bytes.bit_length() - 1)
+        firsts = np.flatnonzero(np.diff(lanes, prepend=-1))
+        return np.append(firsts, self.count), lanes[firsts]
 
     def _make_room(self) -> None:
         # Made at once and not when it is needed, which threads of several iterators may do together. What is not
@@ -104,6 +119,11 @@ class SampleSource:
     @property
     def block_bytes(self) -> int:
         """About as many bytes of neighbouring samples make a block: 1 MiB, and up to 2 MiB of large samples."""
+        about = self._about_block_bytes
+        return about if self._lined_up is None else 2 ** (about.bit_length() - 1)
+
+    @property
+    def _about_block_bytes(self) -> int:
         return min(max(_BLOCK_SAMPLES * self.sample_bytes, LEAST_BLOCK), MOST_BLOCK)
 
     @property
@@ -137,9 +157,9 @@ class SampleSource:
         """Whether samples are here wholly once they were brought."""
         return all(field.can_bring for field in self.fields.values())
 
-    def edges(self) -> Positions:
-        """Where blocks of neighbouring samples begin, and the number of samples."""
-        return block_edges(self._sizes, self.count, self.block_bytes)
+    def edges(self) -> tuple[Positions, Positions | None]:
+        """Where blocks of neighbouring samples begin, and the number of samples; and the lanes of `Strips`."""
+        return self._lined_up or (block_edges(self._sizes, self.count, self.block_bytes), None)
 
     def bytes_of(self, positions: Positions | None) -> int:
         """Bytes in memory of some samples, or of all."""
@@ -157,6 +177,8 @@ class SampleSource:
         if not self._selection.whole:
             told.update(repr(self._selection.keys).encode())
         told.update(b"" if self._order is None else self._order.tobytes())
+        for part in self._lined_up or ():
+            told.update(part.tobytes())
         return told.hexdigest()
 
     def batch(self, values: dict[str, Values], places: Positions) -> dict[str, Any]:

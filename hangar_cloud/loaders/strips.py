@@ -19,14 +19,19 @@ class Strips:
         blocks: of them in a window, about.
         length: blocks in a strip, at most. Of fewer strips than a window has places it would mix fewer of them.
         seed, epoch: what the order follows from.
+        lanes: rising numbers of the blocks: a strip ends at every multiple of its length. 0, 1, 2 … if None.
 
     `order` are the blocks in the order of the epoch, `cuts` where in it windows begin, and its end.
     """
 
-    def __init__(self, count: int, blocks: int, length: int, seed: int, epoch: int) -> None:
+    def __init__(
+        self, count: int, blocks: int, length: int, seed: int, epoch: int, lanes: Positions | None = None
+    ) -> None:
         self._count = count
         self._length = length = _fitting(blocks, max(1, min(length, blocks, count // blocks)))
-        self._strips = permutation(-(-count // length), seed, epoch, "blocks")
+        numbers = (np.arange(count, dtype=np.int64) if lanes is None else lanes) // length
+        self._edges = np.append(np.flatnonzero(np.diff(numbers, prepend=-1)), count)
+        self._strips = permutation(len(self._edges) - 1, seed, epoch, "blocks")
         if length == 1:
             self._by_strip = np.arange(count)
             self.order, self.cuts = self._strips, _cuts(count, blocks, (8, 4, 2))
@@ -38,7 +43,7 @@ class Strips:
         self._spread = np.repeat(np.minimum(2 ** np.minimum(windows, length), length), np.diff(self._openings))
         # Blocks of each strip by lot: in random order first, and then by their strips.
         drawn = permutation(count, seed, epoch, "strips")
-        self._by_strip = drawn[np.sort(drawn // length * count + np.arange(count)) % count]
+        self._by_strip = drawn[np.sort(self._strip_of(drawn) * count + np.arange(count)) % count]
         self.order, self.cuts = self._in_windows()
 
     def opened(self, window: int) -> list[slice]:
@@ -70,7 +75,10 @@ class Strips:
         return len(self._openings) - 1
 
     def _blocks(self, strip: int) -> slice:
-        return slice(strip * self._length, min((strip + 1) * self._length, self._count))
+        return slice(*self._edges[strip : strip + 2].tolist())
+
+    def _strip_of(self, blocks: Positions) -> Positions:
+        return np.searchsorted(self._edges, blocks, "right") - 1
 
     def _opening(self, place: Positions) -> Positions:
         """The windows that open strips, by their places in the order of opening."""
@@ -94,8 +102,9 @@ class Strips:
         """The place of its strip in the order of opening, and the window, of each block, as in `_by_strip`."""
         places = np.empty_like(self._strips)
         places[self._strips] = np.arange(len(self._strips))
-        place = np.repeat(places, self._length)[: self._count]
-        return place, self._windows_of(place, np.arange(self._count, dtype=np.int64) % self._length)
+        lengths = np.diff(self._edges)
+        place = np.repeat(places, lengths)
+        return place, self._windows_of(place, np.arange(self._count) - np.repeat(self._edges[:-1], lengths))
 
 
 def _fitting(blocks: int, most: int) -> int:

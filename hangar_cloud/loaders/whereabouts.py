@@ -48,7 +48,7 @@ def find(column: ColumnReader, selection: Selection) -> Whereabouts:
     if column.contains_subsamples and not selection.by_subsample:
         begins = [i for i, key in enumerate(keys) if not i or keys[i - 1][0] != key[0]]
         chosen = _chosen([keys[i][0] for i in begins], selection.keys)
-        return Whereabouts(_picked(_summed(spots, np.array(begins, np.int64)), chosen))
+        return Whereabouts(picked(_summed(spots, np.array(begins, np.int64)), chosen))
     wanted: list[Any] = selection.keys
     if selection.by_subsample and not column.contains_subsamples:
         wanted = [key[0] for key in wanted]
@@ -60,7 +60,7 @@ def find(column: ColumnReader, selection: Selection) -> Whereabouts:
     if chosen is not None:
         numbers, within = numbers[chosen], within[chosen]
         values = None if values is None else values[chosen]
-    return Whereabouts(_picked(spots, chosen), Rows(records.leaves, numbers, within), values)
+    return Whereabouts(picked(spots, chosen), Rows(records.leaves, numbers, within), values)
 
 
 def byte_order(spots: Spots) -> Positions | None:
@@ -72,7 +72,7 @@ def byte_order(spots: Spots) -> Positions | None:
     return None if rises.all() else np.lexsort(keys[::-1]).astype(np.int64)
 
 
-def _picked(spots: Spots, chosen: Positions | None) -> Spots:
+def picked(spots: Spots, chosen: Positions | None) -> Spots:
     return spots if chosen is None else Spots(*(part[chosen] for part in spots))
 
 

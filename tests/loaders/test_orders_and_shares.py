@@ -25,10 +25,12 @@ def orders(draw):
     edges = block_edges(sizes if isinstance(sizes, int) else np.array(sizes, np.int64), count, draw(st.integers(1, 99)))
     kind, blocks = draw(st.sampled_from(["blocks", "full", "fixed"])), draw(st.integers(1, len(edges)))
     strip = draw(st.integers(1, 4))
+    steps = draw(st.none() | st.lists(st.integers(1, 5), min_size=len(edges) - 1, max_size=len(edges) - 1))
+    lanes = None if steps is None else np.cumsum(np.array(steps, np.int64))
 
     def make():
         if kind == "blocks":
-            return BlockShuffle(edges, blocks, seed, epoch, strip)
+            return BlockShuffle(edges, blocks, seed, epoch, strip, lanes)
         return FullShuffle(count, seed, epoch) if kind == "full" else FixedOrder(count)
 
     return make(), make()
@@ -169,6 +171,15 @@ def test_as_many_strips_are_opened_for_one_window_as_for_the_next():
     assert opened == [2, 4, *[8] * 30, 4, 0]
     assert sizes == [80, 80, 160, 160, 240, *[320] * 27, 280, 360]
     assert order.most_open == 800, "five eighths of 32 strips"
+
+
+def test_strips_end_at_every_multiple_of_their_length():
+    lanes = np.array([0, 1, 2, 3, 4, 8, 9, 10, 11, 13, 14, 16, 17, 18, 19, 21])
+    order = BlockShuffle(block_edges(1, 16, 1), 4, 0, 0, 4, lanes)
+    places = [0, *order._ends[:-1].tolist()]
+    opened = [strip.tolist() for place in places for strip in order.opened(place, False)]
+    assert sorted(opened) == [[0, 1, 2, 3], [4], [5, 6, 7, 8], [9, 10], [11, 12, 13, 14], [15]]
+    assert sorted(order.positions(0, 16).tolist()) == list(range(16))
 
 
 def test_which_block_of_a_strip_comes_first_is_drawn_by_lot():
