@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Final
 
 from hangar_cloud.backends.errors import CorruptDataError, DataNotLocalError, HangarError, ObjectNotFoundError
 from hangar_cloud.backends.extents import Extent
-from hangar_cloud.backends.fork_lock import ForkLocks
 from hangar_cloud.backends.object_source import ObjectSource
 from hangar_cloud.backends.packs import pack_path
 from hangar_cloud.backends.sample_extents import PackedSample, Purged, decoded_block, sample_extent
@@ -19,10 +17,6 @@ _RUN_BYTES: Final = 4 * 1024 * 1024
 _HELD_BYTES: Final = 2 * 1024 * 1024
 # What a run may fail with though each of its blocks can be read.
 _PERHAPS_ONE_BY_ONE: Final = (CorruptDataError, DataNotLocalError, ObjectNotFoundError)
-
-# Of what was fetched. More threads, beside those that receive, would only take the interpreter from each other: it is
-# given away for each digest, and waited for again.
-_checking: Final = ForkLocks(max(1, (os.cpu_count() or 1) // 2))
 
 Numbers = list[int]
 
@@ -137,13 +131,8 @@ def _run(samples: Sequence[PackedSample], find_purged: Purged) -> Extent[list[me
         # Bytes that a purge put in the place of others are of other lengths.
         if len(data) != length:
             raise CorruptDataError(f"{len(data)} bytes are there in the place of {length}")
-        if not fetched:
-            return decoded(data, fetched)
-        _refuse_purged(samples, find_purged)
-        with _checking.next():
-            return decoded(data, fetched)
-
-    def decoded(data: memoryview, fetched: bool) -> list[memoryview]:
+        if fetched:
+            _refuse_purged(samples, find_purged)
         raws = []
         for sample in samples:
             start = sample.place.offset - begin

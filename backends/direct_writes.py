@@ -11,7 +11,7 @@ import math
 import mmap
 import os
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,8 +46,8 @@ class _Pieces:
 
     def _renew(self) -> None:
         self._free: deque[mmap.mmap | None] = deque([None] * _AT_ONCE)
-        self.under_way: deque[None] = deque()
-        """As many as there are writes under way."""
+        self.under_way: defaultdict[int, deque[None]] = defaultdict(deque)
+        """As many as there are writes under way, by device."""
 
     def take(self) -> mmap.mmap | None:
         """A piece that nobody else has until it is given back; None if all are in use, or there is no memory."""
@@ -153,7 +153,7 @@ def _write_pages(
             memory = np.frombuffer(piece, np.uint8)
             memory[:some] = source[begin:stop]
             pages = memory.data[:some]
-        written, seconds = _timed_write(direct, pages, offset + begin)
+        written, seconds = _timed_write(direct, device, pages, offset + begin)
         if written < some:
             _leave_alone(device)
             return stop
@@ -164,10 +164,10 @@ def _write_pages(
     return stop
 
 
-def _timed_write(direct: int, pages: memoryview, offset: int) -> tuple[int, float]:
-    """How much was written, none where the system refuses, and the seconds it took: its share of them, if others are
-    written meanwhile."""
-    under_way = _pieces.under_way
+def _timed_write(direct: int, device: int, pages: memoryview, offset: int) -> tuple[int, float]:
+    """How much was written, none where the system refuses, and the seconds it took: its share of them, where others
+    were written to the device when it began or ended."""
+    under_way = _pieces.under_way[device]
     under_way.append(None)
     began, count = time.monotonic(), len(under_way)
     try:
@@ -177,6 +177,7 @@ def _timed_write(direct: int, pages: memoryview, offset: int) -> tuple[int, floa
             raise
         written = 0
     finally:
+        count = max(count, len(under_way))
         under_way.pop()
     return written, (time.monotonic() - began) / count
 

@@ -5,7 +5,6 @@ A child that is forked while another thread holds a lock (one that fetches ahead
 
 from __future__ import annotations
 
-import itertools
 import os
 import threading
 from typing import Final
@@ -45,26 +44,6 @@ class ForkTurn:
     def renew(self) -> None:
         """Be free, whoever held it."""
         self.lock = threading.RLock()
-
-
-class ForkLocks:
-    """So many may be at some work at once, as ``with locks.next():``; who takes turns with whom is left to chance.
-
-    Not a semaphore, whose methods are not Python's own: Control-C may come within them.
-
-    Args:
-        count: of them.
-    """
-
-    __slots__ = ("_locks", "_numbers")
-
-    def __init__(self, count: int) -> None:
-        self._locks = [ForkLock() for _ in range(count)]
-        self._numbers = itertools.count()
-
-    def next(self) -> threading.Lock:
-        """One of them."""
-        return self._locks[next(self._numbers) % len(self._locks)].lock
 
 
 _locks: Final[WeakSet[ForkLock | ForkTurn]] = WeakSet()

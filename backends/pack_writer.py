@@ -22,8 +22,6 @@ from hangar_cloud.backends.packs import (
 from hangar_cloud.backends.store.durable_files import disk_errors_told, flush_folder, make_folder, write_at
 
 _WRITE_BYTES: Final = 1024 * 1024
-# What comes next is taken to be as long as what came last.
-_NEARLY_FULL: Final = PACK_BYTES * 7 // 8
 _LONG_PART: Final = 4096
 """Parts of so many bytes on average are written as they are; to join shorter ones costs less than to name each."""
 Part = bytes | memoryview
@@ -49,7 +47,6 @@ class PackWriter:
         self.path = path
         self._extents = list(extents or ())
         self._end = self._extents[-1].offset + self._extents[-1].stored if self._extents else len(PACK_MAGIC)
-        self._last = 0
         # Of a pack that is written from its first byte on, so that sealing it need not read it again.
         self._hasher = None if self._extents else blake3(PACK_MAGIC)
         with disk_errors_told(path):
@@ -57,8 +54,8 @@ class PackWriter:
 
     @property
     def full(self) -> bool:
-        """True once the pack has reached the size at which packs are sealed (64 MiB), or would go far beyond it."""
-        return self._end + (self._last if self._end >= _NEARLY_FULL else 0) >= PACK_BYTES
+        """True once the pack has reached the size at which packs are sealed (64 MiB)."""
+        return self._end >= PACK_BYTES
 
     @property
     def end(self) -> int:
@@ -108,7 +105,7 @@ class PackWriter:
                         hasher.update(part)
                 _begin_to_flush(self._file, start, written - start)
         self._hasher = hasher
-        self._last, self._end = position - self._end, position
+        self._end = position
         self._extents += extents
         return extents
 

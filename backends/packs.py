@@ -22,7 +22,8 @@ PACK_ID_LENGTH: Final = 16
 PACK_BYTES: Final = 64 * 1024 * 1024
 STRETCH: Final = 8 * 1024 * 1024
 """Blocks lie within a stretch of so many bytes from a multiple of it on, where that leaves little room unused."""
-_MOST_UNUSED: Final = 128 * 1024
+MOST_UNUSED: Final = 128 * 1024
+"""Less than so many bytes are left unused for that."""
 _ENTRY: Final = struct.Struct("<QQ")
 # index offset, number of entries, checksum of the index, magic
 _TRAILER: Final = struct.Struct("<QQQ8s")
@@ -42,7 +43,7 @@ def unused_before(position: int, size: int, least: int) -> int:
         least: what can be left unused, if anything is.
     """
     left = -position % STRETCH
-    return left if size <= STRETCH and least <= left < min(size, _MOST_UNUSED) else 0
+    return left if size <= STRETCH and least <= left < min(size, MOST_UNUSED) else 0
 
 
 class BlockExtent(NamedTuple):

@@ -184,6 +184,7 @@ ROWS: Final = [
     _load("loader: shuffled epoch, warm: litdata", "warm", "litdata", "warm", 5),
     _load("loader: 100 kB samples, 2 workers: none", "workers_two", OURS, "workers_none", 1),
     _load("loader: cold behind 30 ms, 100 kB: raw GETs", "cold_large", OURS, "raw_large", 0.7),
+    _load("loader: cold behind 30 ms, 2 GB of 100 kB: raw GETs", "cold_long", OURS, "raw_long", 0.7),
     _load("loader: cold behind 30 ms: litdata", "cold", "litdata", "cold", 1),
     _load("loader: cold behind 30 ms: streaming", "cold", "streaming", "cold", 1),
     Row("loader: go on in 10^6 samples", "time", Work(OURS, "work_loaders.py", "resume"), seconds=1),

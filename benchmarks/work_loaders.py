@@ -13,6 +13,7 @@ from hangar_cloud import Repository, make_numpy_dataset, make_torch_stream
 
 BATCH = 256
 LARGE = 5000
+LONG = 20_000
 
 
 def _fill(repository: Repository, columns: dict[str, Any]) -> None:
@@ -111,14 +112,27 @@ def cold_large(bench: Any) -> None:
     _cold(bench, _large(LARGE), LARGE)
 
 
+def cold_long(bench: Any) -> None:
+    """An epoch of 2 GB, of which opening is a small part."""
+    _cold(bench, _large(LONG), LONG)
+
+
 def raw_large(bench: Any) -> None:
-    """The bytes of `cold_large` alone: plain ranged GETs of 8 MiB, eight at once, of objects of 64 MiB."""
+    _raw(bench, LARGE)
+
+
+def raw_long(bench: Any) -> None:
+    _raw(bench, LONG)
+
+
+def _raw(bench: Any, count: int) -> None:
+    """The bytes of samples alone: plain ranged GETs of 8 MiB, eight at once, of objects of 64 MiB."""
     from concurrent.futures import ThreadPoolExecutor
 
     from serving import client
 
     size, part = 64 * 1024 * 1024, 8 * 1024 * 1024
-    data, wanted = os.urandom(size), LARGE * 100_000
+    data, wanted = os.urandom(size), count * 100_000
     with served() as server:
         near, far = client(server, server["endpoint"]), client(server, server["slow"])
         for number in range(-(-wanted // size)):
@@ -130,7 +144,7 @@ def raw_large(bench: Any) -> None:
             span = f"bytes={start}-{start + length - 1}"
             return len(far.get_object(Bucket=server["bucket"], Key=f"raw/{number}", Range=span)["Body"].read())
 
-        with bench.timed(LARGE), ThreadPoolExecutor(8) as pool:
+        with bench.timed(count), ThreadPoolExecutor(8) as pool:
             assert sum(pool.map(get, places)) == wanted
 
 

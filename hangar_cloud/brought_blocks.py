@@ -54,8 +54,8 @@ class BroughtBlocks(Generic[NameT]):
         """Hold decoded blocks, if there is room for all of them."""
         with self._lock.lock:
             new = {name: raw for name, raw in blocks.items() if name not in self._blocks}
-            memory = {id(raw.obj): raw.obj for raw in new.values()}
-            alike = {name: _Together(memoryview(one).nbytes) for name, one in memory.items()}
+            owners = {id(raw.obj): raw.obj for raw in new.values()}
+            alike = {number: _Together(memoryview(owner).nbytes) for number, owner in owners.items()}
             nbytes = sum(together.nbytes for together in alike.values())
             if self._bytes + nbytes > self.room:
                 return

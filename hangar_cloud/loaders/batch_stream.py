@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from hashlib import blake2b
 from typing import Any, Final
 
 from hangar_cloud.errors import InvalidArgumentError, TransformError
@@ -162,7 +163,8 @@ class BatchStream:
         if self._shuffle is True and self._source.strip_blocks != 1:
             order += f" in strips of up to {self._source.strip_blocks}"
         if self._shuffle is True and self._lanes is not None:
-            order += " by the stretches of packs"
+            told = blake2b(self._edges.tobytes() + self._lanes.tobytes(), digest_size=8).hexdigest()
+            order += f" by the stretches of packs {told}"
         return {"seed": self._seed, "order": order, "samples": self._source.count, "fingerprint": self._fingerprint}
 
     def _window_blocks(self, window: int | None) -> int:

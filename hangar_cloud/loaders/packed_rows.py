@@ -133,6 +133,7 @@ class PackedRows:
         blocks = iter(wanted.blocks)
         size, prefix = self._size, self._prefix
         for (digests, _, _, stored, starts, _), rows in wanted.leaves:
+            # The rows come first: where they end, no block of the next leaf is taken.
             for row, block in zip(rows, blocks, strict=False):
                 if block not in known and block not in found:
                     place = Place(*block, stored[row], starts[row], size)
@@ -186,6 +187,7 @@ class PackedRows:
         size, prefix, first, count = self._size, self._prefix, starts[0], len(places)
         if max(starts) + size > len(raw):
             return False
+        # As in `_take_each`.
         if len(raw) != size:
             for start, digest in zip(starts, digests, strict=True):
                 if blake3(prefix + raw[start : start + size]).digest() != digest:

@@ -12,15 +12,16 @@ import numpy as np
 
 from hangar_cloud.backends.arenas import BlockName
 from hangar_cloud.backends.blocks import GROUP_BYTES
+from hangar_cloud.backends.packs import MOST_UNUSED
 from hangar_cloud.backends.reused_memory import ReusedMemory
 from hangar_cloud.brought_blocks import BroughtBlocks
 from hangar_cloud.errors import HangarError
-from hangar_cloud.loaders.addresses import addresses
 from hangar_cloud.loaders.fields import Field, Values
 from hangar_cloud.loaders.order import block_edges
 from hangar_cloud.loaders.permutations import Positions
 from hangar_cloud.loaders.records import Spots
 from hangar_cloud.loaders.selection import SampleKey, Selection
+from hangar_cloud.loaders.stretches import addresses
 from hangar_cloud.loaders.whereabouts import byte_order, find, picked
 
 LEAST_BLOCK: Final = 1024 * 1024
@@ -85,15 +86,17 @@ class SampleSource:
             sizes = sizes[order]
         equal = self.count == 0 or bool((sizes == sizes[0]).all())
         self._sizes: Positions | int = int(sizes[:1].sum()) if equal else sizes
-        self._lined_up = self._by_addresses(biggest.spots if order is None else picked(biggest.spots, order))
+        self._lined_up = self._by_stretches(biggest.spots if order is None else picked(biggest.spots, order))
 
-    def _by_addresses(self, spots: Spots) -> tuple[Positions, Positions] | None:
-        """The edges and lanes of blocks that lie as their packs do; None where the samples do not."""
+    def _by_stretches(self, spots: Spots) -> tuple[Positions, Positions] | None:
+        """The edges of blocks that end where stretches of packs do, and their lanes; None if samples do not lie so."""
         is_most = spots.size.sum() >= _MOST_OF_ALL * self.bytes_of(None)
-        found = addresses(spots) if is_most and self.sample_bytes >= GROUP_BYTES else None
+        # Of larger ones few begin where a stretch does.
+        is_fit = self.block_bytes == MOST_BLOCK and self.sample_bytes <= 2 * MOST_UNUSED
+        found = addresses(spots) if is_most and is_fit else None
         if found is None:
             return None
-        lanes = found // 2 ** (self._about_block_bytes.bit_length() - 1)
+        lanes = found // MOST_BLOCK
         firsts = np.flatnonzero(np.diff(lanes, prepend=-1))
         return np.append(firsts, self.count), lanes[firsts]
 
@@ -119,11 +122,6 @@ class SampleSource:
     @property
     def block_bytes(self) -> int:
         """About as many bytes of neighbouring samples make a block: 1 MiB, and up to 2 MiB of large samples."""
-        about = self._about_block_bytes
-        return about if self._lined_up is None else 2 ** (about.bit_length() - 1)
-
-    @property
-    def _about_block_bytes(self) -> int:
         return min(max(_BLOCK_SAMPLES * self.sample_bytes, LEAST_BLOCK), MOST_BLOCK)
 
     @property
@@ -158,7 +156,8 @@ class SampleSource:
         return all(field.can_bring for field in self.fields.values())
 
     def edges(self) -> tuple[Positions, Positions | None]:
-        """Where blocks of neighbouring samples begin, and the number of samples; and the lanes of `Strips`."""
+        """Where blocks of neighbouring samples begin, and the number of samples; and the blocks' lanes, where they have
+        any: see `Strips`."""
         return self._lined_up or (block_edges(self._sizes, self.count, self.block_bytes), None)
 
     def bytes_of(self, positions: Positions | None) -> int:
@@ -177,8 +176,6 @@ class SampleSource:
         if not self._selection.whole:
             told.update(repr(self._selection.keys).encode())
         told.update(b"" if self._order is None else self._order.tobytes())
-        for part in self._lined_up or ():
-            told.update(part.tobytes())
         return told.hexdigest()
 
     def batch(self, values: dict[str, Values], places: Positions) -> dict[str, Any]:

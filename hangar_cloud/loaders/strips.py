@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -19,7 +20,8 @@ class Strips:
         blocks: of them in a window, about.
         length: blocks in a strip, at most. Of fewer strips than a window has places it would mix fewer of them.
         seed, epoch: what the order follows from.
-        lanes: rising numbers of the blocks: a strip ends at every multiple of its length. 0, 1, 2 … if None.
+        lanes: rising numbers of the blocks, with gaps: a strip, of four, two or one then, ends at every multiple of
+            its length. 0, 1, 2 … if None.
 
     `order` are the blocks in the order of the epoch, `cuts` where in it windows begin, and its end.
     """
@@ -28,7 +30,10 @@ class Strips:
         self, count: int, blocks: int, length: int, seed: int, epoch: int, lanes: Positions | None = None
     ) -> None:
         self._count = count
-        self._length = length = _fitting(blocks, max(1, min(length, blocks, count // blocks)))
+        most = max(1, min(length, blocks, count // blocks))
+        # Lanes are those of stretches of four blocks: strips of three would lie in two of them.
+        lengths = range(most, 0, -1) if lanes is None else [n for n in (4, 2, 1) if n <= most]
+        self._length = length = _fitting(blocks, lengths)
         numbers = (np.arange(count, dtype=np.int64) if lanes is None else lanes) // length
         self._edges = np.append(np.flatnonzero(np.diff(numbers, prepend=-1)), count)
         self._strips = permutation(len(self._edges) - 1, seed, epoch, "blocks")
@@ -107,10 +112,10 @@ class Strips:
         return place, self._windows_of(place, np.arange(self._count) - np.repeat(self._edges[:-1], lengths))
 
 
-def _fitting(blocks: int, most: int) -> int:
-    """The longest strips that make windows of about so many blocks."""
-    lengths = range(most, 1, -1)
-    return next((n for n in lengths if abs(_strips_for(blocks, n) * n - blocks) <= blocks * _ABOUT), most)
+def _fitting(blocks: int, lengths: Sequence[int]) -> int:
+    """The first of some lengths of strips that makes windows of about so many blocks, or the first of all."""
+    longer = (n for n in lengths if n > 1)
+    return next((n for n in longer if abs(_strips_for(blocks, n) * n - blocks) <= blocks * _ABOUT), lengths[0])
 
 
 def _strips_for(blocks: int, length: int) -> int:

@@ -210,10 +210,11 @@ def test_a_disk_that_is_slow_once_is_not(path, unfit, takes):
 def test_a_disk_is_not_slow_for_what_is_written_beside(path, unfit, takes, monkeypatch):
     """Twelve threads that wrote at once waited for each other, and the disk was left alone: as much CPU again."""
     takes += [0.08] * 40
-    monkeypatch.setattr(direct_writes._pieces, "under_way", deque([None] * 11))
+    others = deque([None] * 11)
+    monkeypatch.setattr(direct_writes._pieces, "under_way", {os.stat(path).st_dev: others})
     assert all(written(path, 0, RANDOM[: 2 * MIB]) for _ in range(40))
     assert not unfit
-    assert len(direct_writes._pieces.under_way) == 11
+    assert len(others) == 11
 
 
 def test_a_disk_that_is_slow_most_of_the_time_is(path, unfit, takes):

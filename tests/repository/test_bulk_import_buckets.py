@@ -139,3 +139,25 @@ def test_without_autocommit_nothing_is_uploaded(bucket):
     checkout.commit("now")
     checkout.close()
     assert len(stored(bucket)) == len(before) + 1
+
+
+def long_pictures(begin, end):
+    for number in range(begin, end):
+        yield UDF_Return("long", number, np.random.default_rng(number).integers(0, 256, 3_000_000, np.uint8))
+
+
+def test_packs_that_are_full_are_in_the_bucket_too(bucket, open_bucket):
+    """A pack that the writer called full somewhat earlier than the log did was never sent, and the commit was made."""
+    writer = bucket.checkout(write=True)
+    writer.add_ndarray_column("long", shape=(3_000_000,), dtype=np.uint8)
+    writer.commit("another column")
+    writer.close()
+    known = len(stored(bucket))
+    arguments = [{"begin": n, "end": n + 6} for n in range(0, 36, 6)]
+    run_bulk_import(bucket, "master", ["long"], long_pictures, arguments, ncpus=1)
+    assert len(stored(bucket)) == known + 2
+    elsewhere = open_bucket("two").checkout()
+    for number in range(36):
+        (value,) = long_pictures(number, number + 1)
+        assert np.array_equal(elsewhere["long", number], value.data)
+    elsewhere.close()

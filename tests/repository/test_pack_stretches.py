@@ -68,7 +68,7 @@ def test_no_block_lies_in_two_stretches_and_little_is_unused(short, tmp_path):
 
 
 def test_without_it_blocks_would(monkeypatch, tmp_path):
-    monkeypatch.setattr(packs, "_MOST_UNUSED", 0)
+    monkeypatch.setattr(packs, "MOST_UNUSED", 0)
     _, writer = filled(tmp_path)
     writer.commit("all")
     writer.close()
