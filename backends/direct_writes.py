@@ -37,7 +37,7 @@ _REFUSALS: Final = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP)
 
 
 class _Pieces:
-    """Memory that begins where a page does. A forked child has its own."""
+    """Memory that begins where a page does, and how many writes are under way. A forked child has its own."""
 
     def __init__(self) -> None:
         self._renew()

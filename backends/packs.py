@@ -35,7 +35,7 @@ NO_PACK: Final = bytes(PACK_ID_LENGTH)
 def unused_before(position: int, size: int, least: int) -> int:
     """How many bytes to leave unused at the end of a pack before a block, so that it lies within one stretch.
 
-    Stores keep large objects in pieces of some MiB. A request that ends where a piece does reads no other for its sake.
+    Some stores keep large objects in pieces of some MiB. For a request that ends where a piece does they read no other.
 
     Args:
         position: the end of the pack.

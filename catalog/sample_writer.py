@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from hangar_cloud.backends.blocks import HEADER_LENGTH, Place, unused_block
 from hangar_cloud.backends.byte_rows import ByteRows
-from hangar_cloud.backends.pack_writer import Block, PackWriter
+from hangar_cloud.backends.pack_writer import PackWriter
 from hangar_cloud.backends.packs import BlockExtent, staged_pack, staged_pack_number, unused_before
 from hangar_cloud.backends.values import digests_of, sample_identity
 from hangar_cloud.catalog.commits import ColumnEntry
@@ -375,10 +375,9 @@ def _append(
 def _append_some(
     pack: PackWriter, number: int, encoded: Sequence[Encoded], extents: dict[int, list[BlockExtent]]
 ) -> tuple[list[bytes], npt.NDArray[np.int64]]:
-    blocks = list(_within_stretches(pack.end, [one.data for one in encoded]))
-    written = pack.add([block for block, _ in blocks])
-    extents.setdefault(number, []).extend(written)
-    added = [extent for extent, (_, is_named) in zip(written, blocks, strict=True) if is_named]
+    encoded = list(_within_stretches(pack.end, encoded))
+    added = pack.add([one.data for one in encoded])
+    extents.setdefault(number, []).extend(added)
     digests = list(chain.from_iterable(one.digests for one in encoded))
     counts = np.array([len(one.sizes) for one in encoded])
     sizes = np.fromiter(chain.from_iterable(one.sizes for one in encoded), np.int64, len(digests))
@@ -389,12 +388,11 @@ def _append_some(
     return digests, np.stack([*np.repeat(places, counts, axis=1), starts - np.repeat(starts[first], counts), sizes])
 
 
-def _within_stretches(position: int, blocks: Iterable[Block]) -> Iterator[tuple[Block, bool]]:
-    """Blocks and, where one would lie in two stretches of the pack, one that is not named before it."""
-    for block in blocks:
-        size = sum(map(len, block)) if isinstance(block, tuple) else len(block)
-        unused = unused_before(position, size, HEADER_LENGTH)
+def _within_stretches(position: int, encoded: Iterable[Encoded]) -> Iterator[Encoded]:
+    """The same and, before what would lie in two stretches of the pack, a block without samples."""
+    for one in encoded:
+        unused = unused_before(position, one.nbytes, HEADER_LENGTH)
         if unused:
-            yield unused_block(unused), False
-        yield block, True
-        position += unused + size
+            yield Encoded(unused_block(unused), (), ())
+        yield one
+        position += unused + one.nbytes

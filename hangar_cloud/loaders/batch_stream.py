@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Any, Final
 
+from hangar_cloud.backends.lazy_property import lazy_property
 from hangar_cloud.errors import InvalidArgumentError, TransformError
 from hangar_cloud.loaders.feed import Step, batches
 from hangar_cloud.loaders.order import BlockShuffle, EpochOrder, FixedOrder, FullShuffle
@@ -155,17 +156,28 @@ class BatchStream:
     def _told(self) -> dict[str, Any]:
         if self._fingerprint is None:
             self._fingerprint = self._source.fingerprint()
-        order = f"{self._shuffle} {self._blocks}" if self._shuffle is True else str(self._shuffle)
+        return {
+            "seed": self._seed,
+            "order": self._order_told,
+            "samples": self._source.count,
+            "fingerprint": self._fingerprint,
+        }
+
+    @lazy_property
+    def _order_told(self) -> str:
+        if self._shuffle is not True:
+            return str(self._shuffle)
+        order = f"{self._shuffle} {self._blocks}"
         # States of the time when all blocks were of 1 MiB do not say so.
-        if self._shuffle is True and self._source.block_bytes != LEAST_BLOCK:
+        if self._source.block_bytes != LEAST_BLOCK:
             order += f" of {self._source.block_bytes}"
         # Nor do those of the time before strips.
-        if self._shuffle is True and self._source.strip_blocks != 1:
+        if self._source.strip_blocks != 1:
             order += f" in strips of up to {self._source.strip_blocks}"
-        if self._shuffle is True and self._lanes is not None:
+        if self._lanes is not None:
             told = blake2b(self._edges.tobytes() + self._lanes.tobytes(), digest_size=8).hexdigest()
             order += f" by the stretches of packs {told}"
-        return {"seed": self._seed, "order": order, "samples": self._source.count, "fingerprint": self._fingerprint}
+        return order
 
     def _window_blocks(self, window: int | None) -> int:
         blocks = max(len(self._edges) - 1, 1)

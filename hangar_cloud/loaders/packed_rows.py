@@ -14,6 +14,7 @@ from hangar_cloud.backends.arenas import BlockName
 from hangar_cloud.backends.blocks import Place
 from hangar_cloud.backends.errors import HangarError
 from hangar_cloud.backends.pack_reader import UNREADABLE, PackedSample
+from hangar_cloud.backends.values import sample_digest
 from hangar_cloud.brought_blocks import BroughtBlocks
 from hangar_cloud.column import ColumnReader
 from hangar_cloud.loaders.permutations import Positions
@@ -154,7 +155,7 @@ class PackedRows:
             # A block that is one sample was compared when it was read.
             if len(raw) != size:
                 raw = raw.cast("B")[start : start + size]
-                if len(raw) != size or blake3(prefix + raw).digest() != digest:
+                if len(raw) != size or sample_digest(prefix, raw) != digest:
                     return False
             begin = place * size
             target[begin : begin + size] = np.frombuffer(raw, np.uint8) if is_long else raw.cast("B")

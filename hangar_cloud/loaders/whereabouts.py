@@ -73,6 +73,7 @@ def byte_order(spots: Spots) -> Positions | None:
 
 
 def picked(spots: Spots, chosen: Positions | None) -> Spots:
+    """Those of the samples of these numbers, in their order; all if None."""
     return spots if chosen is None else Spots(*(part[chosen] for part in spots))
 
 

@@ -129,4 +129,11 @@ def test_a_loader_asks_for_stretches(s3_server, s3_url, tmp_path, monkeypatch):
     assert sum(end - begin for _, begin, end in of_packs) >= count * nbytes
     assert all(begin // STRETCH == (end - 1) // STRETCH for _, begin, end in of_packs)
     assert len(of_packs) <= count * nbytes // STRETCH + 3
+    begun = iter(dataset)
+    assert len(next(begun)["image"]) == 50
+    state = dataset.state_dict()
+    rest = [batch["image"] for batch in begun]
+    again = make_numpy_dataset(checkout["image"], batch_size=50, window=80, memory=60_000_000)
+    again.load_state_dict(state)
+    assert np.array_equal(np.concatenate([batch["image"] for batch in again]), np.concatenate(rest))
     checkout.close()
