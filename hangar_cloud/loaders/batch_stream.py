@@ -191,7 +191,8 @@ class BatchStream:
             return FullShuffle(count, self._seed, epoch)
         if self._shuffle is True:
             return BlockShuffle(self._edges, self._blocks, self._seed, epoch, self._source.strip_blocks, self._lanes)
-        return FixedOrder(count, None if self._shuffle == "storage" else self._source.key_order)
+        fixed = None if self._shuffle == "storage" else self._source.key_order
+        return FixedOrder(count, fixed, self._source.parts_in_order(fixed))
 
     def _shares(self, start: int) -> Shares:
         return Shares(self._source.count, self._batch_size, self._drop_last, self._rank, self._world_size, start)

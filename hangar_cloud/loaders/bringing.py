@@ -79,6 +79,11 @@ class Bringer:
             if self._error is not None:
                 raise self._error
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether something is still being brought, or will be."""
+        return not self.in_vain and (self._running > 0 or self._next < self._count)
+
     def stop(self) -> None:
         """Begin nothing more, and let nobody wait."""
         self._end(CancelledError())
@@ -134,4 +139,4 @@ class Bringer:
             for positions in order.opened(place, goes_on):
                 for neighbours in self._source.strips(positions):
                     yield _Part(neighbours, place)
-            goes_on, place = False, order.window_end(place)
+            goes_on, place = False, order.opening_end(place)

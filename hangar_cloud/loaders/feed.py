@@ -123,7 +123,7 @@ def _portions(source: SampleSource, order: EpochOrder, steps: Iterator[Step], po
 def _by_windows(source: SampleSource, order: EpochOrder, batch: int) -> bool:
     """Whether samples are best fetched by windows before they are read, for batches of so many bytes."""
     # A few samples of each block of a window are a request each; blocks that small samples share come as a whole.
-    if not order.windowed or source.sample_bytes < GROUP_BYTES:
+    if not order.opens or source.sample_bytes < GROUP_BYTES:
         return False
     return source.can_bring_at_once(order.most_open * source.sample_bytes, max(batch, _COPIED_BYTES))
 
@@ -179,7 +179,7 @@ class _Reader:
         bringer, pool = self._bringer, self._pool
         if bringer is not None:
             bringer.wait(portion.steps[-1][2])
-            if self._source.can_bring and not bringer.in_vain:
+            if self._source.can_bring and bringer.goes_on:
                 # The pool is to go on bringing while what was brought is copied.
                 pool = None
         try:

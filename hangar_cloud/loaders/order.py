@@ -26,12 +26,14 @@ class EpochOrder:
     """Which position comes when in one epoch.
 
     `count` is the number of samples; `mixes` tells whether neighbours come far apart, `windowed` whether they do so
-    within windows only, which are best read as a whole.
+    within windows only, which are best read as a whole, and `opens` whether there is more than one thing to open: then
+    large samples are best fetched that way, before they are read.
     """
 
     count: int
     mixes = True
     windowed = False
+    opens = False
 
     def positions(self, start: int, stop: int) -> Positions:
         """The positions of the samples that come at ``start`` to below ``stop``; read-only."""
@@ -41,21 +43,25 @@ class EpochOrder:
         """The end of the window that a place in the epoch belongs to: what is read together ends there."""
         return self.count
 
+    def opening_end(self, place: int) -> int:
+        """The end of what can be read once what `opened` gives for a place was fetched."""
+        return self.window_end(place)
+
     def opened(self, place: int, goes_on: bool) -> list[Positions]:
-        """What is to be fetched before the window of a place is read, and was not for an earlier one.
+        """What is to be fetched before samples from a place to its `opening_end` are read, and was not for earlier ones.
 
         Args:
-            place: the first one of a window, or where an epoch is gone on with.
-            goes_on: whether nothing was fetched for earlier windows.
+            place: where what was opened before ends, or where an epoch is gone on with.
+            goes_on: whether nothing was fetched for earlier ones.
 
         Returns:
             positions that are best fetched by one request each.
         """
-        return [self.positions(place, self.window_end(place))]
+        return [self.positions(place, self.opening_end(place))]
 
     @property
     def most_open(self) -> int:
-        """So many samples at most are fetched, and not read yet, when a window begins."""
+        """So many samples at most are fetched, and not read yet, when something is opened and read from then on."""
         return self.count
 
 
@@ -65,16 +71,27 @@ class FixedOrder(EpochOrder):
     Args:
         count: number of samples.
         order: their positions; as they lie if None.
+        ends: where in the epoch parts end that are best fetched by one request each, the last at its end; None if it
+            has no such parts.
     """
 
     mixes = False
 
-    def __init__(self, count: int, order: Positions | None = None) -> None:
+    def __init__(self, count: int, order: Positions | None = None, ends: Positions | None = None) -> None:
         self.count = count
         self._order = order
+        self._ends = np.array([count]) if ends is None else ends
+        self.opens = ends is not None
 
     def positions(self, start: int, stop: int) -> Positions:
         return np.arange(start, stop, dtype=np.int64) if self._order is None else self._order[start:stop]
+
+    def opening_end(self, place: int) -> int:
+        return int(self._ends[np.searchsorted(self._ends, place, "right")])
+
+    @property
+    def most_open(self) -> int:
+        return int(np.diff(self._ends, prepend=0).max())
 
 
 class FullShuffle(EpochOrder):
@@ -103,7 +120,7 @@ class BlockShuffle(EpochOrder):
         lanes: of the blocks, as `Strips` has them.
     """
 
-    windowed = True
+    windowed = opens = True
 
     def __init__(
         self, edges: Positions, blocks: int, seed: int, epoch: int, strip: int = 1, lanes: Positions | None = None

@@ -160,6 +160,27 @@ class SampleSource:
         any: see `Strips`."""
         return self._lined_up or (block_edges(self._sizes, self.count, self.block_bytes), None)
 
+    def parts_in_order(self, order: Positions | None) -> Positions | None:
+        """Where in an order parts of it end that are best fetched by one request each.
+
+        Args:
+            order: of the positions; as they lie if None.
+
+        Returns:
+            None if there are no such parts: samples are small, or do not come as they lie for some MiB each time.
+        """
+        if self.sample_bytes < GROUP_BYTES:
+            return None
+        if order is None:
+            edges, lanes = self.edges()
+            strips = (np.arange(len(edges) - 1) if lanes is None else lanes) // self.strip_blocks
+            return edges[1:][np.flatnonzero(np.diff(strips, append=-1))]
+        runs = 1 + np.count_nonzero(np.diff(order) != 1)
+        if runs * LEAST_BLOCK > self.bytes_of(None):
+            return None
+        sizes = self._sizes if isinstance(self._sizes, (int, np.integer)) else self._sizes[order]
+        return block_edges(sizes, self.count, MOST_STRIP)[1:]
+
     def bytes_of(self, positions: Positions | None) -> int:
         """Bytes in memory of some samples, or of all."""
         if isinstance(self._sizes, (int, np.integer)):

@@ -12,7 +12,7 @@ from hangar_cloud import Repository, make_numpy_dataset
 from hangar_cloud.backends import sample_extents
 from hangar_cloud.backends.blocks import decode_blocks
 from hangar_cloud.errors import CorruptDataError
-from hangar_cloud.loaders import feed
+from hangar_cloud.loaders import feed, source
 from tests.repository.making import make_repository
 
 COUNT, NBYTES = 120, 500_000
@@ -124,6 +124,42 @@ def test_going_on_amid_a_window_gives_the_rest_of_it_in_few_requests(opened, s3_
     s3_proxy.targets.clear()
     assert check(dataset) == rest
     assert len(requests_for_packs(s3_proxy)) <= len(rest)
+    checkout.close()
+
+
+@pytest.mark.parametrize("shuffle", [False, "storage"])
+@pytest.mark.parametrize("memory", [20_000_000, 100_000_000])
+def test_an_epoch_in_order_is_fetched_ahead_too(opened, s3_proxy, shuffle, memory):
+    """It took twice the CPU of a shuffled one."""
+    checkout = opened("one").checkout()
+    columns = [checkout["image"], checkout["number"]]
+    dataset = make_numpy_dataset(columns, batch_size=6, memory=memory, shuffle=shuffle)
+    batches = iter(dataset)
+    first = check(next(batches) for _ in range(5))
+    state = dataset.state_dict()
+    assert first + check(batches) == list(range(COUNT))
+    assert len(requests_for_packs(s3_proxy)) <= -(-COUNT * NBYTES // source.MOST_STRIP) + 2
+    checkout.close()
+    checkout = opened("other").checkout()
+    dataset = make_numpy_dataset([checkout["image"], checkout["number"]], batch_size=6, memory=memory, shuffle=shuffle)
+    dataset.load_state_dict(state)
+    before = s3_proxy.bytes_down
+    assert check(dataset) == list(range(len(first), COUNT))
+    assert s3_proxy.bytes_down - before < 1.02 * (COUNT - len(first)) * NBYTES
+    checkout.close()
+
+
+@pytest.mark.parametrize(("length", "is_ahead"), [(20, True), (1, False)])
+def test_keys_are_fetched_ahead_where_they_mostly_lie_in_their_order(opened, s3_proxy, length, is_ahead):
+    checkout = opened("keys").checkout()
+    runs = [list(range(begin, begin + length)) for begin in range(0, COUNT, length)]
+    keys = [key for number in np.random.default_rng(0).permutation(len(runs)) for key in runs[number]]
+    dataset = make_numpy_dataset([checkout["image"], checkout["number"]], keys, 6, shuffle=False)
+    assert check(dataset) == keys
+    parts = dataset._source.parts_in_order(dataset._source.key_order)
+    assert (parts is not None) == is_ahead
+    if is_ahead:
+        assert len(requests_for_packs(s3_proxy)) <= COUNT / 4
     checkout.close()
 
 
