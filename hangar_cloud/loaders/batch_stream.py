@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import operator
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Any, Final
 
 from hangar_cloud.backends.lazy_property import lazy_property
 from hangar_cloud.errors import InvalidArgumentError, TransformError
+from hangar_cloud.loaders.bringing import ALONE, Share
 from hangar_cloud.loaders.feed import Step, batches
 from hangar_cloud.loaders.order import BlockShuffle, EpochOrder, FixedOrder, FullShuffle
 from hangar_cloud.loaders.permutations import Positions
@@ -212,9 +214,9 @@ class BatchStream:
 
     def _steps_of(self, place: Place, shares: Shares, numbers: range) -> Iterator[Any]:
         steps: Iterator[Step] = ((number, *shares.part(number)) for number in numbers)
-        alone = shares.world_size == 1 and numbers.step == 1
+        share = self._sharing(shares, numbers, place.workers or ALONE)
         order, most = self._order(place.epoch), self._portion_bytes
-        for number, positions, batch in batches(self._source, order, steps, most, alone):
+        for number, positions, batch in batches(self._source, order, steps, most, share):
             if self._singly and not len(positions):
                 return
             given = self._finished(batch, positions)
@@ -226,6 +228,18 @@ class BatchStream:
                 self._place = after
             place = after
             yield given
+
+    def _sharing(self, shares: Shares, steps: range, worker: Share) -> Share | None:
+        """The number of this process, and of how many on this machine that read an epoch together; None if others do
+        elsewhere."""
+        number, workers = worker
+        # Those that have any step of it.
+        having = max(min(workers, shares.steps - steps.start + number), 1)
+        ranks = shares.world_size
+        # So torchrun tells, and what is made to replace it.
+        if ranks > 1 and os.environ.get("LOCAL_WORLD_SIZE") != str(ranks):
+            return None
+        return self._rank * having + number, ranks * having
 
     def _finished(self, batch: dict[str, Any], positions: Positions) -> Any:
         """A batch as it is given out."""

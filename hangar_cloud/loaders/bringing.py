@@ -5,12 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Executor
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from hangar_cloud.backends.fork_lock import ForkLock
 from hangar_cloud.loaders.order import EpochOrder
 from hangar_cloud.loaders.permutations import Positions
 from hangar_cloud.loaders.source import SampleSource
+
+Share = tuple[int, int]
+ALONE: Final = (0, 1)
+# So many seconds without a sample that another process should bring, twice, and it is taken for one that does not.
+_PATIENCE: Final = 2.0
 
 
 class _Part(NamedTuple):
@@ -21,7 +26,7 @@ class _Part(NamedTuple):
 
 
 class Bringer:
-    """Brings the windows of an epoch to this process, from a place on to its end.
+    """Brings what an epoch opens to this process, from a place on to its end; or one share of it to this machine.
 
     Args:
         source: of the samples.
@@ -30,14 +35,24 @@ class Bringer:
         pool: fetches in it.
         threads: parts that are fetched at once.
         room: bytes that are held, or on their way, before somebody waits for them.
+        share: the number of this process, and of how many on this machine that read the same epoch at the same time:
+            each brings some parts, and so far ahead that `room` bytes come in the epoch before them.
 
     `in_vain` says that what was brought is not kept: nothing more is, and samples are best read as if nothing were.
     """
 
     def __init__(
-        self, source: SampleSource, order: EpochOrder, place: int, pool: Executor, threads: int, room: int
+        self,
+        source: SampleSource,
+        order: EpochOrder,
+        place: int,
+        pool: Executor,
+        threads: int,
+        room: int,
+        share: Share = ALONE,
     ) -> None:
         self.in_vain = False
+        self._number, self._processes = share
         self._source = source
         self._pool = pool
         self._threads = threads
@@ -54,6 +69,7 @@ class Bringer:
         self._most_open = order.most_open * source.sample_bytes
         self._error: BaseException | None = None
         self._over = False
+        self._waited_in_vain = 0
 
     def go_on(self) -> None:
         """Begin to fetch more, as far as there is room by now."""
@@ -84,6 +100,28 @@ class Bringer:
         """Whether something is still being brought, or will be."""
         return not self.in_vain and (self._running > 0 or self._next < self._count)
 
+    def wait_for_others(self, positions: Positions) -> None:
+        """Wait for samples that other processes bring; in vain twice if none of them come for some seconds."""
+        if self._processes == 1 or self.in_vain:
+            return
+        if self._source.wait(positions, _PATIENCE, lambda: self._over):
+            self._waited_in_vain = 0
+            return
+        self._waited_in_vain += 1
+        if self._waited_in_vain > 1:
+            self._source.shares_in_vain = True
+            self.give_up()
+
+    def finish(self) -> None:
+        """Bring all of the share, if others have theirs. Raises as `wait`."""
+        if self._processes > 1 and not self.in_vain:
+            self.wait(self._count)
+
+    def give_up(self) -> None:
+        """Bring nothing more, since it is no use."""
+        self.in_vain = True
+        self._end()
+
     def stop(self) -> None:
         """Begin nothing more, and let nobody wait."""
         self._end(CancelledError())
@@ -97,6 +135,8 @@ class Bringer:
     def _has_room(self) -> bool:
         if self._next >= self._count:
             return False
+        if self._processes > 1:
+            return (self._next - self._wanted) * self._source.sample_bytes <= self._room
         # What is wanted now is fetched in any case.
         ahead = (self._running + 1) * self._source.strip_bytes
         return self._next < self._wanted or self._source.brought_bytes + ahead <= self._room
@@ -106,9 +146,8 @@ class Bringer:
         part = None
         try:
             part = self._take()
-            if part is not None and not self._source.bring(part.positions, self._most_open):
-                self.in_vain = True
-                self._end()
+            if part is not None and not self._brought(part.positions):
+                self.give_up()
         except BaseException as error:  # noqa: BLE001 - raised where it is waited for
             self._end(error)
         finally:
@@ -118,6 +157,11 @@ class Bringer:
                     self._under_way.remove(part.start)
                 self._changed.notify_all()
         self.go_on()
+
+    def _brought(self, positions: Positions) -> bool:
+        if self._processes == 1:
+            return self._source.bring(positions, self._most_open)
+        return self._source.bring(positions, self._most_open + self._room, held=False)
 
     def _take(self) -> _Part | None:
         """The next part; the one behind it is planned, so that it is known where the next ones begin."""
@@ -136,7 +180,14 @@ class Bringer:
     def _planned(self, order: EpochOrder, place: int) -> Iterator[_Part]:
         goes_on = True
         while place < order.count:
-            for positions in order.opened(place, goes_on):
+            begins = goes_on and self._processes > 1
+            for positions in order.open_at(place) if begins else order.opened(place, goes_on):
                 for neighbours in self._source.strips(positions):
-                    yield _Part(neighbours, place)
+                    if self._is_mine(neighbours):
+                        yield _Part(neighbours, place)
             goes_on, place = False, order.opening_end(place)
+
+    def _is_mine(self, neighbours: Positions) -> bool:
+        # By where it lies: not all of them begin at the same place.
+        each = max(1, self._source.strip_bytes // max(self._source.sample_bytes, 1))
+        return int(neighbours[0]) // each % self._processes == self._number

@@ -14,7 +14,7 @@ import numpy as np
 
 from hangar_cloud.backends.blocks import GROUP_BYTES
 from hangar_cloud.errors import HangarError
-from hangar_cloud.loaders.bringing import Bringer
+from hangar_cloud.loaders.bringing import ALONE, Bringer, Share
 from hangar_cloud.loaders.fields import Values
 from hangar_cloud.loaders.order import EpochOrder
 from hangar_cloud.loaders.permutations import Positions
@@ -40,14 +40,20 @@ class _Portion(NamedTuple):
 
 
 def batches(
-    source: SampleSource, order: EpochOrder, steps: Iterator[Step], portion_bytes: int, alone: bool = False
+    source: SampleSource,
+    order: EpochOrder,
+    steps: Iterator[Step],
+    portion_bytes: int,
+    share: Share | None = None,
 ) -> Iterator[tuple[int, Positions, dict[str, Any]]]:
     """The number, positions and batch of each step, in their order.
 
     Samples are read in portions: as much of a window as `portion_bytes` takes. While one is used up, the next two are
-    read in threads; so three times as many bytes are held. `alone` says that these steps are all of the epoch: then
-    what has to be fetched is fetched by whole windows, in the middle of which steps may end, as far ahead as there is
-    room for what was brought.
+    read in threads; so three times as many bytes are held.
+
+    `share` says that these steps, with those of other processes on this machine at the same time, are all of the epoch:
+    the number of this one, and how many there are. Then what has to be fetched is fetched by whole windows, in the
+    middle of which steps may end, as far ahead as there is room for what was brought.
 
     Raises:
         as `ColumnReader.get_batch`, at the step that has the sample which cannot be read.
@@ -59,7 +65,7 @@ def batches(
     if first is None:
         return
     steps = chain([first], steps)
-    with closing(_Reader(source, order if alone else None, first, portion_bytes)) as reader:
+    with closing(_Reader(source, order, first, portion_bytes, share)) as reader:
         portions = _portions(source, order, steps, reader.portion_bytes)
         reader.start_more(portions)
         while reader.reading:
@@ -67,6 +73,7 @@ def batches(
             read = future.result()
             reader.start_more(portions)
             yield from _of_portion(source, portion, read)
+        reader.finish()
 
 
 def _from_memory(
@@ -120,12 +127,18 @@ def _portions(source: SampleSource, order: EpochOrder, steps: Iterator[Step], po
         yield _Portion(taken, np.concatenate(parts))
 
 
-def _by_windows(source: SampleSource, order: EpochOrder, batch: int) -> bool:
+def _by_windows(source: SampleSource, order: EpochOrder, batch: int, share: Share | None) -> bool:
     """Whether samples are best fetched by windows before they are read, for batches of so many bytes."""
+    if share is None:
+        return False
     # A few samples of each block of a window are a request each; blocks that small samples share come as a whole.
     if not order.opens or source.sample_bytes < GROUP_BYTES:
         return False
-    return source.can_bring_at_once(order.most_open * source.sample_bytes, max(batch, _COPIED_BYTES))
+    size = order.most_open * source.sample_bytes
+    if share != ALONE:
+        # The others find it on this machine, or nowhere.
+        return source.can_bring and not source.shares_in_vain and source.is_kept(size + source.brought_room)
+    return source.can_bring_at_once(size, max(batch, _COPIED_BYTES))
 
 
 class _Reader:
@@ -133,14 +146,17 @@ class _Reader:
 
     Args:
         source: of the samples.
-        windows: fetch them by the windows of this order, if that is of use; None to fetch what portions need.
+        order: of the epoch.
         first: the step to begin with.
         portion_bytes: of a portion, at most.
+        share: as `batches` has it. With it they are fetched by windows, if that is of use, else as portions need them.
 
     `portion_bytes` are what it is best given.
     """
 
-    def __init__(self, source: SampleSource, windows: EpochOrder | None, first: Step, portion_bytes: int) -> None:
+    def __init__(
+        self, source: SampleSource, order: EpochOrder, first: Step, portion_bytes: int, share: Share | None
+    ) -> None:
         _, place, end = first
         self._source = source
         self._own: set[int] = set()
@@ -152,13 +168,13 @@ class _Reader:
         if all(field.column._storage.holds_everything for field in source.fields.values()):
             # What is here already is decoded by one thread at a time anyway.
             ahead = 1
-        elif windows is None or not _by_windows(source, windows, (end - place) * source.sample_bytes):
+        elif share is None or not _by_windows(source, order, (end - place) * source.sample_bytes, share):
             self._pool = self._threads(_READERS)
         else:
             # What they fetch at once is to be no more than a portion.
-            most = min(max(portion_bytes // source.strip_bytes, _AHEAD), _WINDOW_READERS)
+            most = max(min(portion_bytes // source.strip_bytes, _WINDOW_READERS // share[1]), _AHEAD)
             self._pool = self._threads(most)
-            self._bringer = Bringer(source, windows, place, self._pool, most, source.brought_room)
+            self._bringer = Bringer(source, order, place, self._pool, most, source.brought_room, share)
             self._bringer.go_on()
             self.portion_bytes = portion_bytes * 2 // 3
             if source.can_bring:
@@ -179,6 +195,7 @@ class _Reader:
         bringer, pool = self._bringer, self._pool
         if bringer is not None:
             bringer.wait(portion.steps[-1][2])
+            bringer.wait_for_others(portion.positions)
             if self._source.can_bring and bringer.goes_on:
                 # The pool is to go on bringing while what was brought is copied.
                 pool = None
@@ -189,6 +206,11 @@ class _Reader:
         finally:
             if bringer is not None:
                 bringer.go_on()
+
+    def finish(self) -> None:
+        """Bring what is left of the share of this process, where others wait for it."""
+        if self._bringer is not None:
+            self._bringer.finish()
 
     def close(self) -> None:
         """Stop, as soon as what is being read is there."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -94,14 +94,19 @@ class Field:
         """Whether so many bytes, once fetched, stay on this machine until they are read."""
         return self._rows is None or self.column._packs.keeps(_ROOM * size)
 
-    def bring(self, positions: Positions, size: int) -> bool:
+    def bring(self, positions: Positions, size: int, held: bool = True) -> bool:
         """Have samples here that are going to be read; as `PackedRows.bring`.
 
         Args:
             positions: of the samples.
             size: bytes of all that are going to be fetched before they are read.
+            held: whether by this process.
         """
-        return self._rows is None or self._rows.bring(positions, self.is_kept(size))
+        return self._rows is None or self._rows.bring(positions, self.is_kept(size), held)
+
+    def wait(self, positions: Positions, patience: float, is_over: Callable[[], bool]) -> bool:
+        """Wait for samples that other processes bring; as `PackedRows.wait`."""
+        return self._rows is None or self._rows.wait(positions, patience, is_over)
 
     def read_batch(self, keys: Sequence[SampleKey]) -> Values:
         """The values of samples by their keys, in one planned read. Raises as `ColumnReader.get_batch`."""

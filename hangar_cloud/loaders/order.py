@@ -48,7 +48,7 @@ class EpochOrder:
         return self.window_end(place)
 
     def opened(self, place: int, goes_on: bool) -> list[Positions]:
-        """What is to be fetched before samples from a place to its `opening_end` are read, and was not for earlier ones.
+        """What is to be fetched before a place and all up to its `opening_end` are read, and was not for earlier ones.
 
         Args:
             place: where what was opened before ends, or where an epoch is gone on with.
@@ -58,6 +58,13 @@ class EpochOrder:
             positions that are best fetched by one request each.
         """
         return [self.positions(place, self.opening_end(place))]
+
+    def open_at(self, place: int) -> list[Positions]:
+        """All that is open where a place is read, wholly: parts as `opened` gives them elsewhere in the epoch.
+
+        Who begins elsewhere is given the same parts, as far as they are open there too.
+        """
+        return [self.positions(0, self.count)]
 
     @property
     def most_open(self) -> int:
@@ -88,6 +95,10 @@ class FixedOrder(EpochOrder):
 
     def opening_end(self, place: int) -> int:
         return int(self._ends[np.searchsorted(self._ends, place, "right")])
+
+    def open_at(self, place: int) -> list[Positions]:
+        number = int(np.searchsorted(self._ends, place, "right"))
+        return [self.positions(int(self._ends[number - 1]) if number else 0, int(self._ends[number]))]
 
     @property
     def most_open(self) -> int:
@@ -153,6 +164,9 @@ class BlockShuffle(EpochOrder):
             return [self._of_blocks(blocks) for blocks in self._strips.opened(number)]
         later = [self._of_blocks(slice(block, block + 1)) for block in self._strips.left(number)]
         return [np.concatenate([self.positions(place, self.window_end(place)), *later])]
+
+    def open_at(self, place: int) -> list[Positions]:
+        return [self._of_blocks(blocks) for blocks in self._strips.open_in(self._number(place))]
 
     @lazy_property
     def most_open(self) -> int:

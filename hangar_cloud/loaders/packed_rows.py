@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+import time
+from collections.abc import Callable, Container, Iterator, Sequence
 from itertools import chain, groupby
 from typing import Any, Final, NamedTuple
 
@@ -22,6 +23,7 @@ from hangar_cloud.loaders.whereabouts import Rows
 
 # From here on numpy copies, which lets other threads go on meanwhile; it takes a microsecond to begin.
 _LONG_SAMPLE: Final = 4096
+_LOOK_SECONDS: Final = 0.01
 
 
 class _OfLeaf(NamedTuple):
@@ -78,7 +80,7 @@ class PackedRows:
             return self._take_each(wanted, raws, target, goals)
         return self._take_runs(wanted, raws, target, goals)
 
-    def bring(self, positions: Positions, is_kept: bool) -> bool:
+    def bring(self, positions: Positions, is_kept: bool, held: bool = True) -> bool:
         """Hold samples in memory until they are read, or have them on this machine where there is no room; False where
         they would be fetched again.
 
@@ -87,6 +89,7 @@ class PackedRows:
         Args:
             positions: of the samples.
             is_kept: whether what is fetched now stays on this machine until it is read.
+            held: whether this process is the one that reads them; else they are brought onto this machine alone.
         """
         packs = self._column._packs
         try:
@@ -95,7 +98,7 @@ class PackedRows:
                 return False
             samples = self._samples(wanted)
             with self._brought.promised(self._size * len(positions)) as fits:
-                if fits:
+                if fits and held:
                     raws = packs.read_blocks(list(samples.values()), held=True)
                     self._brought.keep(dict(zip(samples, raws, strict=True)))
                     return True
@@ -107,6 +110,31 @@ class PackedRows:
         except HangarError:
             return False
         return not packs.absent(absent[:1])
+
+    def wait(self, positions: Positions, patience: float, is_over: Callable[[], bool]) -> bool:
+        """Wait until samples are on this machine that other processes bring; False if none came for some seconds.
+
+        Args:
+            positions: of the samples.
+            patience: seconds.
+            is_over: asked whether to wait no longer.
+        """
+        try:
+            wanted = self._planned(positions)
+        except HangarError:  # told where it is read
+            return True
+        packs = self._column._packs
+        absent = [] if wanted is None else packs.absent(list(self._samples(wanted).values()))
+        since = time.monotonic()
+        while absent and not is_over():
+            if time.monotonic() - since > patience:
+                return False
+            time.sleep(_LOOK_SECONDS)
+            left = packs.absent(absent)
+            if len(left) < len(absent):
+                since = time.monotonic()
+            absent = left
+        return True
 
     def _planned(self, positions: Positions) -> _Wanted | None:
         """What is wanted; None if a sample is not packed, or not of its column's size."""

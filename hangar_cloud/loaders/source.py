@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Executor, Future, wait
 from contextlib import suppress
 from hashlib import blake2b
@@ -49,11 +50,12 @@ class SampleSource:
         reused_bytes: memory of batches that nobody has any more is held up to so many bytes.
 
     `count` is their number, `key_order` the positions in the order of the selection's keys (None: 0, 1, 2 …), `has_all`
-    whether all are in memory.
+    whether all are in memory, `shares_in_vain` whether processes that should have brought some to this machine did not.
     """
 
     def __init__(self, selection: Selection, keep_bytes: int, brought_bytes: int = 0, reused_bytes: int = 0) -> None:
         self._selection = selection
+        self.shares_in_vain = False
         self.count = len(selection.keys)
         self._brought: BroughtBlocks[BlockName] = BroughtBlocks(brought_bytes)
         self._reused_bytes = reused_bytes
@@ -138,7 +140,11 @@ class SampleSource:
 
     def can_bring_at_once(self, size: int, beside: int) -> bool:
         """Whether so many bytes can be brought before they are read: to memory, beside others, or onto this machine."""
-        return size + beside <= self.brought_room or all(field.is_kept(size) for field in self.fields.values())
+        return size + beside <= self.brought_room or self.is_kept(size)
+
+    def is_kept(self, size: int) -> bool:
+        """Whether so many bytes, once fetched, stay on this machine until they are read."""
+        return all(field.is_kept(size) for field in self.fields.values())
 
     @property
     def brought_room(self) -> int:
@@ -246,18 +252,25 @@ class SampleSource:
         self.has_all = self.has_all or bool(self._have.all())
         return self._kept, positions
 
-    def bring(self, positions: Positions, size: int) -> bool:
+    def bring(self, positions: Positions, size: int, held: bool = True) -> bool:
         """Have samples here that are going to be read; False if that is no use.
 
         Args:
             positions: of neighbours, in order.
             size: bytes of all that are brought before some of them are read.
+            held: whether by this process; else they are brought onto this machine alone.
         """
-        if self.keeps:
+        if self.keeps and held:
             with suppress(HangarError):  # told where it is read
                 self.read(positions, None)
             return True
-        return all(field.bring(positions, size) for field in self.fields.values())
+        return all(field.bring(positions, size, held) for field in self.fields.values())
+
+    def wait(self, positions: Positions, patience: float, is_over: Callable[[], bool]) -> bool:
+        """Wait for samples that other processes bring onto this machine; False if none came for some seconds."""
+        if self.keeps:
+            positions = positions[~self._have[positions]]
+        return all(field.wait(positions, patience, is_over) for field in self.fields.values())
 
     def strips(self, positions: Positions) -> list[Positions]:
         """Samples in any order as neighbours, in order, of some MiB at most, which are best fetched together."""
