@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from hangar_cloud.backends.lazy_property import lazy_property
 from hangar_cloud.errors import InvalidArgumentError, TransformError
-from hangar_cloud.loaders.bringing import ALONE, Share
+from hangar_cloud.loaders.bringing import Share
 from hangar_cloud.loaders.feed import Step, batches
 from hangar_cloud.loaders.order import BlockShuffle, EpochOrder, FixedOrder, FullShuffle
 from hangar_cloud.loaders.permutations import Positions
@@ -214,7 +214,7 @@ class BatchStream:
 
     def _steps_of(self, place: Place, shares: Shares, numbers: range) -> Iterator[Any]:
         steps: Iterator[Step] = ((number, *shares.part(number)) for number in numbers)
-        share = self._sharing(shares, numbers, place.workers or ALONE)
+        share = self._sharing(shares, numbers, place.workers or (0, 1))
         order, most = self._order(place.epoch), self._portion_bytes
         for number, positions, batch in batches(self._source, order, steps, most, share):
             if self._singly and not len(positions):
@@ -229,9 +229,8 @@ class BatchStream:
             place = after
             yield given
 
-    def _sharing(self, shares: Shares, steps: range, worker: Share) -> Share | None:
-        """The number of this process, and of how many on this machine that read an epoch together; None if others do
-        elsewhere."""
+    def _sharing(self, shares: Shares, steps: range, worker: tuple[int, int]) -> Share | None:
+        """Which of the processes this is that read the epoch; None if some do so elsewhere."""
         number, workers = worker
         # Those that have any step of it.
         having = max(min(workers, shares.steps - steps.start + number), 1)
@@ -239,7 +238,7 @@ class BatchStream:
         # So torchrun tells, and what is made to replace it.
         if ranks > 1 and os.environ.get("LOCAL_WORLD_SIZE") != str(ranks):
             return None
-        return self._rank * having + number, ranks * having
+        return Share(self._rank * having + number, ranks * having, shares.consumed(max(steps.start - number, 0)))
 
     def _finished(self, batch: dict[str, Any], positions: Positions) -> Any:
         """A batch as it is given out."""

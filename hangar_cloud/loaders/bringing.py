@@ -12,10 +12,22 @@ from hangar_cloud.loaders.order import EpochOrder
 from hangar_cloud.loaders.permutations import Positions
 from hangar_cloud.loaders.source import SampleSource
 
-Share = tuple[int, int]
-ALONE: Final = (0, 1)
 # So many seconds without a sample that another process should bring, twice, and it is taken for one that does not.
 _PATIENCE: Final = 2.0
+
+
+class Share(NamedTuple):
+    """Which of the processes on this machine that read an epoch at the same time, step by step, this one is.
+
+    Attributes:
+        number: its number, from 0.
+        processes: how many they are.
+        begin: where in the epoch the first of them begins.
+    """
+
+    number: int
+    processes: int
+    begin: int
 
 
 class _Part(NamedTuple):
@@ -35,8 +47,8 @@ class Bringer:
         pool: fetches in it.
         threads: parts that are fetched at once.
         room: bytes that are held, or on their way, before somebody waits for them.
-        share: the number of this process, and of how many on this machine that read the same epoch at the same time:
-            each brings some parts, and so far ahead that `room` bytes come in the epoch before them.
+        share: with more processes than this one each brings some parts, and so far ahead that `room` bytes come in the
+            epoch before them. None if there is no other.
 
     `in_vain` says that what was brought is not kept: nothing more is, and samples are best read as if nothing were.
     """
@@ -49,15 +61,16 @@ class Bringer:
         pool: Executor,
         threads: int,
         room: int,
-        share: Share = ALONE,
+        share: Share | None = None,
     ) -> None:
         self.in_vain = False
-        self._number, self._processes = share
+        self._share = share or Share(0, 1, place)
+        self._is_shared = self._share.processes > 1
         self._source = source
         self._pool = pool
         self._threads = threads
         self._room = room
-        self._parts = self._planned(order, place)
+        self._parts = self._planned(order, self._share.begin if self._is_shared else place)
         self._upcoming: _Part | None = None
         self._begun = False
         self._planning = ForkLock()
@@ -102,7 +115,7 @@ class Bringer:
 
     def wait_for_others(self, positions: Positions) -> None:
         """Wait for samples that other processes bring; in vain twice if none of them come for some seconds."""
-        if self._processes == 1 or self.in_vain:
+        if not self._is_shared or self.in_vain:
             return
         if self._source.wait(positions, _PATIENCE, lambda: self._over):
             self._waited_in_vain = 0
@@ -114,7 +127,7 @@ class Bringer:
 
     def finish(self) -> None:
         """Bring all of the share, if others have theirs. Raises as `wait`."""
-        if self._processes > 1 and not self.in_vain:
+        if self._is_shared and not self.in_vain:
             self.wait(self._count)
 
     def give_up(self) -> None:
@@ -135,7 +148,7 @@ class Bringer:
     def _has_room(self) -> bool:
         if self._next >= self._count:
             return False
-        if self._processes > 1:
+        if self._is_shared:
             return (self._next - self._wanted) * self._source.sample_bytes <= self._room
         # What is wanted now is fetched in any case.
         ahead = (self._running + 1) * self._source.strip_bytes
@@ -159,9 +172,9 @@ class Bringer:
         self.go_on()
 
     def _brought(self, positions: Positions) -> bool:
-        if self._processes == 1:
-            return self._source.bring(positions, self._most_open)
-        return self._source.bring(positions, self._most_open + self._room, held=False)
+        if self._is_shared:
+            return self._source.bring(positions, self._most_open + self._room, held=False)
+        return self._source.bring(positions, self._most_open)
 
     def _take(self) -> _Part | None:
         """The next part; the one behind it is planned, so that it is known where the next ones begin."""
@@ -180,14 +193,14 @@ class Bringer:
     def _planned(self, order: EpochOrder, place: int) -> Iterator[_Part]:
         goes_on = True
         while place < order.count:
-            begins = goes_on and self._processes > 1
-            for positions in order.open_at(place) if begins else order.opened(place, goes_on):
+            whole = goes_on and self._is_shared
+            for positions in order.open_at(place) if whole else order.opened(place, goes_on):
                 for neighbours in self._source.strips(positions):
                     if self._is_mine(neighbours):
                         yield _Part(neighbours, place)
             goes_on, place = False, order.opening_end(place)
 
     def _is_mine(self, neighbours: Positions) -> bool:
-        # By where it lies: not all of them begin at the same place.
+        # By where it lies: those that go on with an epoch may begin in different windows.
         each = max(1, self._source.strip_bytes // max(self._source.sample_bytes, 1))
-        return int(neighbours[0]) // each % self._processes == self._number
+        return int(neighbours[0]) // each % self._share.processes == self._share.number

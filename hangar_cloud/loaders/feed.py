@@ -14,7 +14,7 @@ import numpy as np
 
 from hangar_cloud.backends.blocks import GROUP_BYTES
 from hangar_cloud.errors import HangarError
-from hangar_cloud.loaders.bringing import ALONE, Bringer, Share
+from hangar_cloud.loaders.bringing import Bringer, Share
 from hangar_cloud.loaders.fields import Values
 from hangar_cloud.loaders.order import EpochOrder
 from hangar_cloud.loaders.permutations import Positions
@@ -51,9 +51,9 @@ def batches(
     Samples are read in portions: as much of a window as `portion_bytes` takes. While one is used up, the next two are
     read in threads; so three times as many bytes are held.
 
-    `share` says that these steps, with those of other processes on this machine at the same time, are all of the epoch:
-    the number of this one, and how many there are. Then what has to be fetched is fetched by whole windows, in the
-    middle of which steps may end, as far ahead as there is room for what was brought.
+    `share` says that these steps, with those of other processes on this machine at the same time if there are any, are
+    all of the epoch. Then what has to be fetched is fetched by whole windows, in the middle of which steps may end, as
+    far ahead as there is room for what was brought.
 
     Raises:
         as `ColumnReader.get_batch`, at the step that has the sample which cannot be read.
@@ -135,7 +135,7 @@ def _by_windows(source: SampleSource, order: EpochOrder, batch: int, share: Shar
     if not order.opens or source.sample_bytes < GROUP_BYTES:
         return False
     size = order.most_open * source.sample_bytes
-    if share != ALONE:
+    if share.processes > 1:
         # The others find it on this machine, or nowhere.
         return source.can_bring and not source.shares_in_vain and source.is_kept(size + source.brought_room)
     return source.can_bring_at_once(size, max(batch, _COPIED_BYTES))
@@ -172,7 +172,7 @@ class _Reader:
             self._pool = self._threads(_READERS)
         else:
             # What they fetch at once is to be no more than a portion.
-            most = max(min(portion_bytes // source.strip_bytes, _WINDOW_READERS // share[1]), _AHEAD)
+            most = max(min(portion_bytes // source.strip_bytes, _WINDOW_READERS // share.processes), _AHEAD)
             self._pool = self._threads(most)
             self._bringer = Bringer(source, order, place, self._pool, most, source.brought_room, share)
             self._bringer.go_on()

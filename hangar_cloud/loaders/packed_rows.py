@@ -134,6 +134,9 @@ class PackedRows:
             if len(left) < len(absent):
                 since = time.monotonic()
             absent = left
+            if not absent:
+                # It is told by their first bytes: the others may be on their way to the disk.
+                time.sleep(_LOOK_SECONDS)
         return True
 
     def _planned(self, positions: Positions) -> _Wanted | None:
