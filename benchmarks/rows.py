@@ -85,7 +85,7 @@ def _wire(name: str, unit: str, function: str) -> Row:
     return Row(name, unit, ours, plain, 0.8)
 
 
-def _load(name: str, function: str, who: str, theirs: str, factor: float) -> Row:
+def _load(name: str, function: str, who: str, theirs: str, factor: float = 0) -> Row:
     peer = "work_loaders.py" if who == OURS else f"peer_{who}.py"
     return Row(name, "sample", Work(OURS, "work_loaders.py", function), Work(who, peer, theirs), factor)
 
@@ -185,6 +185,8 @@ ROWS: Final = [
     _load("loader: 100 kB samples, 2 workers: none", "workers_two", OURS, "workers_none", 1),
     _load("loader: cold behind 30 ms, 100 kB: raw GETs", "cold_large", OURS, "raw_large", 0.7),
     _load("loader: cold behind 30 ms, 2 GB of 100 kB: raw GETs", "cold_long", OURS, "raw_long", 0.7),
+    _load("loader: cold behind 30 ms, 1 GB in order: raw GETs", "cold_in_order", OURS, "raw_larger"),
+    _load("loader: cold behind 30 ms, 1 GB, 2 workers: raw GETs", "cold_workers", OURS, "raw_larger"),
     _load("loader: cold behind 30 ms: litdata", "cold", "litdata", "cold", 1),
     _load("loader: cold behind 30 ms: streaming", "cold", "streaming", "cold", 1),
     Row("loader: go on in 10^6 samples", "time", Work(OURS, "work_loaders.py", "resume"), seconds=1),

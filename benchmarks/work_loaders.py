@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -89,7 +90,21 @@ def workers_two(bench: Any) -> None:
     _workers(bench, 2)
 
 
-def _cold(bench: Any, columns: dict[str, Any], count: int) -> None:
+def _batches(checkout: Any) -> Any:
+    return make_numpy_dataset(checkout.columns, batch_size=BATCH)
+
+
+def _batches_in_order(checkout: Any) -> Any:
+    return make_numpy_dataset(checkout.columns, batch_size=BATCH, shuffle=False)
+
+
+def _batches_of_workers(checkout: Any) -> Any:
+    from torch.utils.data import DataLoader
+
+    return DataLoader(make_torch_stream(checkout.columns, batch_size=BATCH), batch_size=None, num_workers=2)
+
+
+def _cold(bench: Any, columns: dict[str, Any], count: int, made: Callable[[Any], Any] = _batches) -> None:
     """From opening the bucket behind the slow network, with an empty cache, to the end of the epoch."""
     with served() as server:
         url, options = f"s3://{server['bucket']}/bench", {"key": server["key"], "secret": server["secret"]}
@@ -99,7 +114,7 @@ def _cold(bench: Any, columns: dict[str, Any], count: int) -> None:
         _fill(Repository(url, exists=False, storage_options=near, cache_dir=f"{bench.folder}/a"), columns)
         with bench.timed(count):
             checkout = Repository(url, storage_options=far, cache_dir=f"{bench.folder}/b").checkout()
-            seen = _epoch(make_numpy_dataset(checkout.columns, batch_size=BATCH))
+            seen = _epoch(made(checkout))
         assert seen == count
         checkout.close()
 
@@ -117,8 +132,23 @@ def cold_long(bench: Any) -> None:
     _cold(bench, _large(LONG), LONG)
 
 
+def cold_in_order(bench: Any) -> None:
+    _cold(bench, _large(2 * LARGE), 2 * LARGE, _batches_in_order)
+
+
+def cold_workers(bench: Any) -> None:
+    """Torch is imported first."""
+    import torch.utils.data  # noqa: F401
+
+    _cold(bench, _large(2 * LARGE), 2 * LARGE, _batches_of_workers)
+
+
 def raw_large(bench: Any) -> None:
     _raw(bench, LARGE)
+
+
+def raw_larger(bench: Any) -> None:
+    _raw(bench, 2 * LARGE)
 
 
 def raw_long(bench: Any) -> None:
