@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Any, Final
@@ -12,6 +11,7 @@ from hangar_cloud.backends.lazy_property import lazy_property
 from hangar_cloud.errors import InvalidArgumentError, TransformError
 from hangar_cloud.loaders.bringing import Share
 from hangar_cloud.loaders.feed import Step, batches
+from hangar_cloud.loaders.launched import all_ranks_are_here
 from hangar_cloud.loaders.order import BlockShuffle, EpochOrder, FixedOrder, FullShuffle
 from hangar_cloud.loaders.permutations import Positions
 from hangar_cloud.loaders.progress_state import Place, from_state, to_state
@@ -231,14 +231,13 @@ class BatchStream:
 
     def _sharing(self, shares: Shares, steps: range, worker: tuple[int, int]) -> Share | None:
         """Which of the processes this is that read the epoch; None if some do so elsewhere."""
+        if not all_ranks_are_here(self._world_size):
+            return None
         number, workers = worker
         # Those that have any step of it.
         having = max(min(workers, shares.steps - steps.start + number), 1)
-        ranks = shares.world_size
-        # So torchrun tells, and what is made to replace it.
-        if ranks > 1 and os.environ.get("LOCAL_WORLD_SIZE") != str(ranks):
-            return None
-        return Share(self._rank * having + number, ranks * having, shares.consumed(max(steps.start - number, 0)))
+        begin = shares.consumed(max(steps.start - number, 0))
+        return Share(self._rank * having + number, self._world_size * having, begin)
 
     def _finished(self, batch: dict[str, Any], positions: Positions) -> Any:
         """A batch as it is given out."""

@@ -114,13 +114,16 @@ class Bringer:
         return not self.in_vain and (self._running > 0 or self._next < self._count)
 
     def wait_for_others(self, positions: Positions) -> None:
-        """Wait for samples that other processes bring; in vain twice if none of them come for some seconds."""
+        """Wait for samples that other processes bring. If none of them come for some seconds, twice, give up.
+
+        Raises as `wait`.
+        """
         if not self._is_shared or self.in_vain:
             return
-        if self._source.wait(positions, _PATIENCE, lambda: self._over):
-            self._waited_in_vain = 0
-            return
-        self._waited_in_vain += 1
+        came = self._source.wait(positions, _PATIENCE, lambda: self._over)
+        if self._error is not None:
+            raise self._error
+        self._waited_in_vain = 0 if came else self._waited_in_vain + 1
         if self._waited_in_vain > 1:
             self._source.shares_in_vain = True
             self.give_up()

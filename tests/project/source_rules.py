@@ -32,6 +32,7 @@ ALSO_PRINTS = {
 }
 # Third parties that can be steered through the environment alone, each with what it needs.
 ALSO_READS_ENVIRONMENT = {
+    "hangar_cloud/loaders/launched.py",  # torchrun tells how many ranks a machine has by LOCAL_WORLD_SIZE
     "backends/store/gcs.py",  # gcsfs reads a switch when it is imported, and finds emulators by STORAGE_EMULATOR_HOST
 }
 
