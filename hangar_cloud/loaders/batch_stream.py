@@ -208,13 +208,15 @@ class BatchStream:
             )
         shares = self._shares(place.start)
         number, workers = worker or (0, 1)
+        # Workers that go on each from a place of its own do not begin together.
+        apart = place.workers is not None and place.workers[1] > 1
+        share = None if apart else self._sharing(shares, place, worker or (0, 1))
         first = place.next_step if place.workers else place.next_step + number
         self._place = place = place._replace(next_step=first, workers=worker)
-        return self._steps_of(place, shares, range(first, shares.steps, workers))
+        return self._steps_of(place, shares, range(first, shares.steps, workers), share)
 
-    def _steps_of(self, place: Place, shares: Shares, numbers: range) -> Iterator[Any]:
+    def _steps_of(self, place: Place, shares: Shares, numbers: range, share: Share | None) -> Iterator[Any]:
         steps: Iterator[Step] = ((number, *shares.part(number)) for number in numbers)
-        share = self._sharing(shares, numbers, place.workers or (0, 1))
         order, most = self._order(place.epoch), self._portion_bytes
         for number, positions, batch in batches(self._source, order, steps, most, share):
             if self._singly and not len(positions):
@@ -229,15 +231,14 @@ class BatchStream:
             place = after
             yield given
 
-    def _sharing(self, shares: Shares, steps: range, worker: tuple[int, int]) -> Share | None:
-        """Which of the processes this is that read the epoch; None if some do so elsewhere."""
+    def _sharing(self, shares: Shares, place: Place, worker: tuple[int, int]) -> Share | None:
+        """Which of the processes this is that read the epoch from a place on; None if some do so elsewhere."""
         if not all_ranks_are_here(self._world_size):
             return None
         number, workers = worker
         # Those that have any step of it.
-        having = max(min(workers, shares.steps - steps.start + number), 1)
-        begin = shares.consumed(max(steps.start - number, 0))
-        return Share(self._rank * having + number, self._world_size * having, begin)
+        having = max(min(workers, shares.steps - place.next_step), 1)
+        return Share(self._rank * having + number, self._world_size * having, shares.consumed(place.next_step))
 
     def _finished(self, batch: dict[str, Any], positions: Positions) -> Any:
         """A batch as it is given out."""

@@ -22,7 +22,7 @@ class Share(NamedTuple):
     Attributes:
         number: its number, from 0.
         processes: how many they are.
-        begin: where in the epoch the first of them begins.
+        begin: where in the epoch the first of them begins: all count its parts from there.
     """
 
     number: int
@@ -175,9 +175,7 @@ class Bringer:
         self.go_on()
 
     def _brought(self, positions: Positions) -> bool:
-        if self._is_shared:
-            return self._source.bring(positions, self._most_open + self._room, held=False)
-        return self._source.bring(positions, self._most_open)
+        return self._source.bring(positions, self._most_open, held=not self._is_shared)
 
     def _take(self) -> _Part | None:
         """The next part; the one behind it is planned, so that it is known where the next ones begin."""
@@ -195,15 +193,11 @@ class Bringer:
 
     def _planned(self, order: EpochOrder, place: int) -> Iterator[_Part]:
         goes_on = True
+        parts = 0
         while place < order.count:
-            whole = goes_on and self._is_shared
-            for positions in order.open_at(place) if whole else order.opened(place, goes_on):
+            for positions in order.opened(place, goes_on):
                 for neighbours in self._source.strips(positions):
-                    if self._is_mine(neighbours):
+                    if parts % self._share.processes == self._share.number:
                         yield _Part(neighbours, place)
+                    parts += 1
             goes_on, place = False, order.opening_end(place)
-
-    def _is_mine(self, neighbours: Positions) -> bool:
-        # By where it lies: those that go on with an epoch may begin in different windows.
-        each = max(1, self._source.strip_bytes // max(self._source.sample_bytes, 1))
-        return int(neighbours[0]) // each % self._share.processes == self._share.number

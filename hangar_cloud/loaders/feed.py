@@ -27,6 +27,8 @@ _COPIED_BYTES: Final = 16 * 1024 * 1024
 _FIRST_BYTES: Final = 4 * 1024 * 1024
 _GROWTH: Final = 4
 _SAMPLE_OVERHEAD: Final = 64
+# A worker of a data loader has two that are not used yet, as it comes, and reads a third one and a fourth.
+_BATCHES_APART: Final = 4
 
 Step = tuple[int, int, int]
 """A step's number, and where its part of the epoch begins and ends."""
@@ -136,8 +138,7 @@ def _by_windows(source: SampleSource, order: EpochOrder, batch: int, share: Shar
         return False
     size = order.most_open * source.sample_bytes
     if share.processes > 1:
-        # The others find it on this machine, or nowhere.
-        return source.can_bring and not source.shares_in_vain and source.is_kept(size + source.brought_room)
+        return source.can_share
     return source.can_bring_at_once(size, max(batch, _COPIED_BYTES))
 
 
@@ -174,7 +175,11 @@ class _Reader:
             # What they fetch at once is to be no more than a portion.
             most = max(min(portion_bytes // source.strip_bytes, _WINDOW_READERS // share.processes), _AHEAD)
             self._pool = self._threads(most)
-            self._bringer = Bringer(source, order, place, self._pool, most, source.brought_room, share)
+            room = source.brought_room
+            if share.processes > 1:
+                # The slowest of them brings what the quickest waits for.
+                room += _BATCHES_APART * share.processes * (end - place) * source.sample_bytes
+            self._bringer = Bringer(source, order, place, self._pool, most, room, share)
             self._bringer.go_on()
             self.portion_bytes = portion_bytes * 2 // 3
             if source.can_bring:

@@ -59,13 +59,6 @@ class EpochOrder:
         """
         return [self.positions(place, self.opening_end(place))]
 
-    def open_at(self, place: int) -> list[Positions]:
-        """All that is open where a place is read, wholly: parts as `opened` gives them elsewhere in the epoch.
-
-        Who begins elsewhere is given the same parts, as far as they are open there too.
-        """
-        return [self.positions(0, self.count)]
-
     @property
     def most_open(self) -> int:
         """So many samples at most are fetched, and not read yet, when something is opened and read from then on."""
@@ -95,10 +88,6 @@ class FixedOrder(EpochOrder):
 
     def opening_end(self, place: int) -> int:
         return int(self._ends[np.searchsorted(self._ends, place, "right")])
-
-    def open_at(self, place: int) -> list[Positions]:
-        number = int(np.searchsorted(self._ends, place, "right"))
-        return [self.positions(int(self._ends[number - 1]) if number else 0, int(self._ends[number]))]
 
     @property
     def most_open(self) -> int:
@@ -164,9 +153,6 @@ class BlockShuffle(EpochOrder):
             return [self._of_blocks(blocks) for blocks in self._strips.opened(number)]
         later = [self._of_blocks(slice(block, block + 1)) for block in self._strips.left(number)]
         return [np.concatenate([self.positions(place, self.window_end(place)), *later])]
-
-    def open_at(self, place: int) -> list[Positions]:
-        return [self._of_blocks(blocks) for blocks in self._strips.open_in(self._number(place))]
 
     @lazy_property
     def most_open(self) -> int:

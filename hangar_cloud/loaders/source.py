@@ -140,11 +140,7 @@ class SampleSource:
 
     def can_bring_at_once(self, size: int, beside: int) -> bool:
         """Whether so many bytes can be brought before they are read: to memory, beside others, or onto this machine."""
-        return size + beside <= self.brought_room or self.is_kept(size)
-
-    def is_kept(self, size: int) -> bool:
-        """Whether so many bytes, once fetched, stay on this machine until they are read."""
-        return all(field.is_kept(size) for field in self.fields.values())
+        return size + beside <= self.brought_room or all(field.is_kept(size) for field in self.fields.values())
 
     @property
     def brought_room(self) -> int:
@@ -155,6 +151,13 @@ class SampleSource:
     def brought_bytes(self) -> int:
         """Bytes of what was brought and is not read yet."""
         return self._brought.nbytes
+
+    @property
+    def can_share(self) -> bool:
+        """Whether what one process fetches is here for others of this machine, all of an epoch."""
+        fields = self.fields.values()
+        comes = all(field.is_kept(self.bytes_of(None)) and not field.column._storage.offline for field in fields)
+        return comes and self.can_bring and not self.shares_in_vain
 
     @property
     def can_bring(self) -> bool:

@@ -56,11 +56,6 @@ class Strips:
         chosen = self._strips[slice(*self._openings[window : window + 2].tolist())] if window < self._last else ()
         return [self._blocks(strip) for strip in chosen]
 
-    def open_in(self, window: int) -> list[slice]:
-        """The strips that are open in a window, as `opened` gives them."""
-        numbers = range(max(window + 1 - self._length, 0), window + 1)
-        return [strip for number in numbers for strip in self.opened(number)]
-
     def left(self, window: int) -> list[int]:
         """The blocks of later windows in those strips that are open when a window ends."""
         begin = int(self._openings[max(window + 1 - self._length, 0)])

@@ -40,7 +40,8 @@ class Source:
         positions = np.sort(positions)
         return [positions[i : i + 2 * PER_BLOCK] for i in range(0, len(positions), 2 * PER_BLOCK)]
 
-    def bring(self, positions, size):
+    def bring(self, positions, size, held):
+        assert held
         with self.lock:
             self.began.append(positions.tolist())
         assert self.gate.acquire(timeout=SECONDS)

@@ -90,6 +90,36 @@ def test_workers_go_on_in_mid_epoch(opened, s3_proxy):
     s3_proxy.reset()
     assert check(DataLoader(stream, batch_size=None, num_workers=2, multiprocessing_context="fork")) == alone[56:]
     assert len(requests_for_packs(s3_proxy)) < COUNT / 6
+    assert s3_proxy.bytes_down < 1.05 * (COUNT - 56) * NBYTES
+    checkout.close()
+
+
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
+@pytest.mark.parametrize("given", [1, 5, 13])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_workers_that_go_on_from_places_of_their_own_wait_for_nobody(opened, monkeypatch, given, shuffle):
+    """Where they began to count was not the same for all."""
+    from torchdata.stateful_dataloader import StatefulDataLoader
+
+    monkeypatch.setattr(bringing, "_PATIENCE", SECONDS)
+    how = {"batch_size": 8, "memory": 10_000_000, "window": 40, "shuffle": shuffle}
+    checkout = opened().checkout()
+    alone = check(make_numpy_dataset(checkout.columns, **how))
+
+    def loader(name):
+        stream = make_torch_stream(opened(name).checkout().columns, **how)
+        return StatefulDataLoader(stream, batch_size=None, num_workers=3, multiprocessing_context="fork")
+
+    first = loader("one")
+    batches = iter(first)
+    seen = check(next(batches) for _ in range(given))
+    state = first.state_dict()
+    del batches
+    second = loader("other")
+    second.load_state_dict(state)
+    began = time.monotonic()
+    assert seen + check(second) == alone
+    assert time.monotonic() - began < SECONDS
     checkout.close()
 
 
@@ -138,13 +168,32 @@ def test_a_rank_whose_others_bring_nothing_reads_for_itself(opened, monkeypatch)
     assert dataset._source.shares_in_vain
 
 
-def test_a_cache_that_cannot_keep_what_is_shared_is_not_waited_for(opened, monkeypatch):
+@pytest.mark.parametrize("cache", [2_000_000, 25_000_000, 31_000_000, 40_000_000])
+def test_a_cache_that_cannot_keep_what_is_shared_is_not_waited_for(opened, monkeypatch, cache):
+    """What was evicted before the others read it was waited for: some seconds an epoch."""
     monkeypatch.setattr(bringing, "_PATIENCE", SECONDS)
-    checkout = opened(cache_size=2_000_000).checkout()
+    checkout = opened(cache_size=cache).checkout()
     stream = make_torch_stream(checkout.columns, batch_size=8, memory=10_000_000, window=40)
+    loader = DataLoader(stream, batch_size=None, num_workers=2, multiprocessing_context="fork")
     began = time.monotonic()
-    found = check(DataLoader(stream, batch_size=None, num_workers=2, multiprocessing_context="fork"))
-    assert sorted(found) == list(range(COUNT))
+    for _ in range(3):
+        assert sorted(check(loader)) == list(range(COUNT))
+    assert time.monotonic() - began < SECONDS
+    checkout.close()
+
+
+def test_offline_nothing_is_waited_for(opened, monkeypatch):
+    monkeypatch.setattr(bringing, "_PATIENCE", SECONDS)
+    checkout = opened().checkout()
+    list(checkout["number"].keys())
+    checkout["image"].get_batch(range(40))
+    checkout.close()
+    with pytest.warns(UserWarning, match="repository is offline"):
+        checkout = opened(offline=True).checkout()
+    stream = make_torch_stream(checkout.columns, batch_size=8)
+    began = time.monotonic()
+    with pytest.raises(FileNotFoundError, match="column 'image', sample"):
+        check(DataLoader(stream, batch_size=None, num_workers=2, multiprocessing_context="fork"))
     assert time.monotonic() - began < SECONDS
     checkout.close()
 
