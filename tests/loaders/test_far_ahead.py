@@ -128,9 +128,9 @@ def test_going_on_amid_a_window_gives_the_rest_of_it_in_few_requests(opened, s3_
 
 
 @pytest.mark.parametrize("shuffle", [False, "storage"])
-@pytest.mark.parametrize("memory", [20_000_000, 100_000_000])
-def test_an_epoch_in_order_is_fetched_ahead_too(opened, s3_proxy, shuffle, memory):
-    """It took twice the CPU of a shuffled one."""
+@pytest.mark.parametrize(("memory", "times"), [(20_000_000, 2), (100_000_000, 1.2)])
+def test_an_epoch_in_order_is_fetched_ahead_too(opened, s3_proxy, shuffle, memory, times):
+    """It took twice the CPU of a shuffled one, and up to 20 requests. What finds no room in memory takes two each."""
     checkout = opened("one").checkout()
     columns = [checkout["image"], checkout["number"]]
     dataset = make_numpy_dataset(columns, batch_size=6, memory=memory, shuffle=shuffle)
@@ -138,7 +138,7 @@ def test_an_epoch_in_order_is_fetched_ahead_too(opened, s3_proxy, shuffle, memor
     first = check(next(batches) for _ in range(5))
     state = dataset.state_dict()
     assert first + check(batches) == list(range(COUNT))
-    assert len(requests_for_packs(s3_proxy)) <= -(-COUNT * NBYTES // source.MOST_STRIP) + 2
+    assert len(requests_for_packs(s3_proxy)) <= times * -(-COUNT * NBYTES // source.MOST_STRIP)
     checkout.close()
     checkout = opened("other").checkout()
     dataset = make_numpy_dataset([checkout["image"], checkout["number"]], batch_size=6, memory=memory, shuffle=shuffle)
