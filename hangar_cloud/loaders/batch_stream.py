@@ -210,7 +210,7 @@ class BatchStream:
         number, workers = worker or (0, 1)
         # Workers that go on each from a place of its own do not begin together.
         apart = place.workers is not None and place.workers[1] > 1
-        share = None if apart else self._sharing(shares, place, worker or (0, 1))
+        share = None if apart else self._sharing(shares, place, number, workers)
         first = place.next_step if place.workers else place.next_step + number
         self._place = place = place._replace(next_step=first, workers=worker)
         return self._steps_of(place, shares, range(first, shares.steps, workers), share)
@@ -231,11 +231,10 @@ class BatchStream:
             place = after
             yield given
 
-    def _sharing(self, shares: Shares, place: Place, worker: tuple[int, int]) -> Share | None:
+    def _sharing(self, shares: Shares, place: Place, number: int, workers: int) -> Share | None:
         """Which of the processes this is that read the epoch from a place on; None if some do so elsewhere."""
         if not all_ranks_are_here(self._world_size):
             return None
-        number, workers = worker
         # Those that have any step of it.
         having = max(min(workers, shares.steps - place.next_step), 1)
         return Share(self._rank * having + number, self._world_size * having, shares.consumed(place.next_step))

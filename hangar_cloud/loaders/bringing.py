@@ -50,7 +50,8 @@ class Bringer:
         share: with more processes than this one each brings some parts, and so far ahead that `room` bytes come in the
             epoch before them. None if there is no other.
 
-    `in_vain` says that what was brought is not kept: nothing more is, and samples are best read as if nothing were.
+    `in_vain` says that what was brought is not kept, or that others bring nothing: nothing more is brought, and samples
+    are best read as if nothing were.
     """
 
     def __init__(
@@ -120,7 +121,7 @@ class Bringer:
         """
         if not self._is_shared or self.in_vain:
             return
-        came = self._source.wait(positions, _PATIENCE, lambda: self._over)
+        came = self._source.wait_for_others(positions, _PATIENCE, lambda: self._over)
         if self._error is not None:
             raise self._error
         self._waited_in_vain = 0 if came else self._waited_in_vain + 1

@@ -104,9 +104,9 @@ class Field:
         """
         return self._rows is None or self._rows.bring(positions, self.is_kept(size), held)
 
-    def wait(self, positions: Positions, patience: float, is_over: Callable[[], bool]) -> bool:
-        """Wait for samples that other processes bring; as `PackedRows.wait`."""
-        return self._rows is None or self._rows.wait(positions, patience, is_over)
+    def wait_for_others(self, positions: Positions, patience: float, is_over: Callable[[], bool]) -> bool:
+        """Wait for samples that other processes bring; as `PackedRows.wait_for_others`."""
+        return self._rows is None or self._rows.wait_for_others(positions, patience, is_over)
 
     def read_batch(self, keys: Sequence[SampleKey]) -> Values:
         """The values of samples by their keys, in one planned read. Raises as `ColumnReader.get_batch`."""

@@ -97,11 +97,12 @@ class PackedRows:
             if wanted is None:
                 return False
             samples = self._samples(wanted)
-            with self._brought.promised(self._size * len(positions)) as fits:
-                if fits and held:
-                    raws = packs.read_blocks(list(samples.values()), held=True)
-                    self._brought.keep(dict(zip(samples, raws, strict=True)))
-                    return True
+            if held:
+                with self._brought.promised(self._size * len(positions)) as fits:
+                    if fits:
+                        raws = packs.read_blocks(list(samples.values()), held=True)
+                        self._brought.keep(dict(zip(samples, raws, strict=True)))
+                        return True
             absent = packs.absent(list(samples.values()))
             if absent and is_kept:
                 packs.read_blocks(absent, are_absent=True)
@@ -111,7 +112,7 @@ class PackedRows:
             return False
         return not packs.absent(absent[:1])
 
-    def wait(self, positions: Positions, patience: float, is_over: Callable[[], bool]) -> bool:
+    def wait_for_others(self, positions: Positions, patience: float, is_over: Callable[[], bool]) -> bool:
         """Wait until samples are on this machine that other processes bring; False if none came for some seconds.
 
         Args:

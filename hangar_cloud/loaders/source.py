@@ -23,6 +23,7 @@ from hangar_cloud.loaders.permutations import Positions
 from hangar_cloud.loaders.records import Spots
 from hangar_cloud.loaders.selection import SampleKey, Selection
 from hangar_cloud.loaders.stretches import addresses
+from hangar_cloud.loaders.strips import strip_edges
 from hangar_cloud.loaders.whereabouts import byte_order, find, picked
 
 LEAST_BLOCK: Final = 1024 * 1024
@@ -182,8 +183,7 @@ class SampleSource:
             return None
         if order is None:
             edges, lanes = self.edges()
-            strips = (np.arange(len(edges) - 1) if lanes is None else lanes) // self.strip_blocks
-            return edges[1:][np.flatnonzero(np.diff(strips, append=-1))]
+            return edges[strip_edges(len(edges) - 1, self.strip_blocks, lanes)[1:]]
         runs = 1 + np.count_nonzero(np.diff(order) != 1)
         if runs * LEAST_BLOCK > self.bytes_of(None):
             return None
@@ -269,11 +269,11 @@ class SampleSource:
             return True
         return all(field.bring(positions, size, held) for field in self.fields.values())
 
-    def wait(self, positions: Positions, patience: float, is_over: Callable[[], bool]) -> bool:
+    def wait_for_others(self, positions: Positions, patience: float, is_over: Callable[[], bool]) -> bool:
         """Wait for samples that other processes bring onto this machine; False if none came for some seconds."""
         if self.keeps:
             positions = positions[~self._have[positions]]
-        return all(field.wait(positions, patience, is_over) for field in self.fields.values())
+        return all(field.wait_for_others(positions, patience, is_over) for field in self.fields.values())
 
     def strips(self, positions: Positions) -> list[Positions]:
         """Samples in any order as neighbours, in order, of some MiB at most, which are best fetched together."""

@@ -34,8 +34,7 @@ class Strips:
         # Lanes are those of stretches of four blocks: strips of three would lie in two of them.
         lengths = range(most, 0, -1) if lanes is None else [n for n in (4, 2, 1) if n <= most]
         self._length = length = _fitting(blocks, lengths)
-        numbers = (np.arange(count, dtype=np.int64) if lanes is None else lanes) // length
-        self._edges = np.append(np.flatnonzero(np.diff(numbers, prepend=-1)), count)
+        self._edges = strip_edges(count, length, lanes)
         self._strips = permutation(len(self._edges) - 1, seed, epoch, "blocks")
         if length == 1:
             self._by_strip = np.arange(count)
@@ -110,6 +109,12 @@ class Strips:
         lengths = np.diff(self._edges)
         place = np.repeat(places, lengths)
         return place, self._windows_of(place, np.arange(self._count) - np.repeat(self._edges[:-1], lengths))
+
+
+def strip_edges(count: int, length: int, lanes: Positions | None) -> Positions:
+    """Where strips of blocks begin, and the number of blocks; the arguments are those of `Strips`."""
+    numbers = (np.arange(count, dtype=np.int64) if lanes is None else lanes) // length
+    return np.append(np.flatnonzero(np.diff(numbers, prepend=-1)), count)
 
 
 def _fitting(blocks: int, lengths: Sequence[int]) -> int:

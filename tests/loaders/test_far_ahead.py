@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,46 +14,24 @@ from hangar_cloud.backends import sample_extents
 from hangar_cloud.backends.blocks import decode_blocks
 from hangar_cloud.errors import CorruptDataError
 from hangar_cloud.loaders import feed, source
-from tests.repository.making import make_repository
+from tests.loaders.large_images import image, numbers_of, requests_for_packs, write_images
 
 COUNT, NBYTES = 120, 500_000
-BASE = np.frombuffer(np.random.default_rng(0).bytes(NBYTES + COUNT), np.uint8)
 SECONDS = 30
+check = partial(numbers_of, nbytes=NBYTES)
 
 
 @pytest.fixture(scope="module")
 def url(s3_server, tmp_path_factory):
     """A bucket of 120 images of 500 kB, with texts and numbers beside them."""
-    url = f"{s3_server.url}/far-ahead"
-    writer = make_repository(url, storage_options=s3_server.storage_options, cache_dir=tmp_path_factory.mktemp("made"))
-    checkout = writer.checkout(write=True)
-    images = checkout.add_ndarray_column("image", prototype=BASE[:NBYTES])
-    images.update({key: BASE[key : key + NBYTES] for key in range(COUNT)})
-    checkout.add_str_column("text").update({key: f"text {key} " * 2000 for key in range(COUNT)})
-    checkout.add_ndarray_column("number", shape=(), dtype=np.int64).update({k: np.array(k) for k in range(COUNT)})
-    checkout.commit("all")
-    checkout.close()
-    return url
+    made = tmp_path_factory.mktemp("made")
+    return write_images(s3_server, f"{s3_server.url}/far-ahead", made, COUNT, NBYTES, has_texts=True)
 
 
 @pytest.fixture
 def opened(url, s3_server, s3_proxy, tmp_path):
     options = s3_server.options_for(s3_proxy.url)
     return lambda name="cache", **how: Repository(url, storage_options=options, cache_dir=tmp_path / name, **how)
-
-
-def check(batches):
-    """The numbers of the samples, in the order in which they came, after their bytes were compared."""
-    seen = []
-    for batch in batches:
-        for number, image in zip(batch["number"].tolist(), batch["image"], strict=True):
-            assert image.tobytes() == BASE[number : number + NBYTES].tobytes()
-            seen.append(number)
-    return seen
-
-
-def requests_for_packs(proxy):
-    return [target for method, target in proxy.targets if method == "GET" and "/packs/" in target]
 
 
 @pytest.mark.parametrize("names", [("image",), ("image", "text")])
@@ -189,7 +168,7 @@ def test_an_iterator_may_be_closed_by_a_thread_of_its_own(opened, monkeypatch):
 
 def test_a_damaged_sample_is_told_at_its_turn_and_the_others_are_fetched_ahead_all_the_same(opened, monkeypatch):
     checkout = opened().checkout()
-    bad = BASE[77 : 77 + 16].tobytes()
+    bad = image(77, 16).tobytes()
 
     def damaged(data, *told):
         if bytes(data[24:40]) == bad:

@@ -14,6 +14,7 @@ from hangar_cloud.backends.local_files import LocalFiles
 from hangar_cloud.catalog import condemned
 from hangar_cloud.errors import PurgedError
 from hangar_cloud.loaders.source import SampleSource
+from tests.loaders.large_images import requests_for_packs
 from tests.repository.making import make_repository, noise
 
 COUNT = 400
@@ -33,10 +34,6 @@ def bucket(s3_server, s3_proxy, s3_url, tmp_path):
     return lambda name, **how: Repository(s3_url, storage_options=options, cache_dir=tmp_path / name, **how)
 
 
-def pack_requests(proxy):
-    return [target for method, target in proxy.targets if method == "GET" and "/packs/" in target]
-
-
 def check(batches):
     seen = []
     for batch in batches:
@@ -51,16 +48,16 @@ def test_opening_and_choosing_read_no_samples_and_an_epoch_reads_each_once(bucke
     even = keys_where(checkout["label"], lambda label: label % 2 == 0)
     dataset = make_numpy_dataset(checkout.columns, batch_size=32)
     make_numpy_dataset(checkout.columns, even, batch_size=32)
-    assert pack_requests(s3_proxy) == []
+    assert requests_for_packs(s3_proxy) == []
     before = s3_proxy.bytes_down
     assert sorted(check(dataset)) == [*range(COUNT)]
-    assert len(pack_requests(s3_proxy)) <= 4, "neighbours are fetched together"
+    assert len(requests_for_packs(s3_proxy)) <= 4, "neighbours are fetched together"
     assert s3_proxy.bytes_down - before < 1.1 * COUNT * 5000
     checkout.close()
     s3_proxy.targets.clear()
     again = bucket("reader", offline=False).checkout()
     assert sorted(check(make_numpy_dataset(again.columns, even, 32, memory=10_000))) == even
-    assert pack_requests(s3_proxy) == []
+    assert requests_for_packs(s3_proxy) == []
     again.close()
 
 
@@ -73,7 +70,7 @@ def test_workers_share_the_cache(bucket, s3_proxy):
     s3_proxy.targets.clear()
     assert sorted(check(loader)) == [*range(COUNT)]
     assert sorted(check(stream)) == [*range(COUNT)]
-    assert pack_requests(s3_proxy) == []
+    assert requests_for_packs(s3_proxy) == []
     checkout.close()
 
 
@@ -139,11 +136,11 @@ def test_windows_are_fetched_whole_where_steps_end_within_them(tensors, s3_proxy
     values, opened = tensors
     checkout = opened("reader").checkout()
     assert epoch(values, checkout) == 240
-    assert len(pack_requests(s3_proxy)) < 12, "2 MiB of 50 samples each, and not one for each sample of a block"
+    assert len(requests_for_packs(s3_proxy)) < 12, "2 MiB of 50 samples each, and not one for each sample of a block"
     assert s3_proxy.bytes_down < 1.1 * 240 * 40_000
     s3_proxy.targets.clear()
     assert epoch(values, checkout) == 240
-    assert pack_requests(s3_proxy) == []
+    assert requests_for_packs(s3_proxy) == []
     checkout.close()
 
 
@@ -203,11 +200,11 @@ def test_who_breaks_off_waits_for_no_window(s3_server, s3_proxy, s3_url, tmp_pat
     epoch = iter(make_numpy_dataset(checkout["large"], batch_size=5, memory=12_000_000, window=100))
     s3_proxy.delay = 0.5
     next(epoch)
-    before = len(pack_requests(s3_proxy))
+    before = len(requests_for_packs(s3_proxy))
     epoch.close()  # type: ignore[attr-defined]
     checkout.close()
     s3_proxy.delay = 0.0
-    assert len(pack_requests(s3_proxy)) - before < 4, "not all parts that were asked for"
+    assert len(requests_for_packs(s3_proxy)) - before < 4, "not all parts that were asked for"
 
 
 @pytest.mark.parametrize("window", [1, 100])
