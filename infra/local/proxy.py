@@ -137,7 +137,7 @@ class DelayingProxy(RunsInBlock):
     def exchange(self, request: Message, client: socket.socket, server: socket.socket, from_server: BinaryIO) -> bool:
         """Pass a request on, and its answer back; False when the connection is to be closed."""
         method, target = request.first_line.split(" ")[:2]
-        rule = self._note(method, target, len(request.raw))
+        rule = self._note(method, target, len(request.head) + len(request.body))
         try:
             if rule is not None and rule.status is not None:
                 client.sendall(f"HTTP/1.1 {rule.status} Made Up\r\nContent-Length: 0\r\n\r\n".encode())
@@ -147,11 +147,13 @@ class DelayingProxy(RunsInBlock):
             if answer is None:
                 return False
             with self._lock:
-                self.bytes_down += len(answer.raw)
+                self.bytes_down += len(answer.head) + len(answer.body)
             time.sleep(self.delay)
             if rule is not None:
                 return False
-            client.sendall(answer.raw)
+            # Not joined: a copy of some MiB in new memory takes as long as to receive them.
+            client.sendall(answer.head)
+            client.sendall(answer.body)
             return answer.headers.get("connection", "").lower() != "close"
         finally:
             with self._lock:
