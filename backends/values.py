@@ -25,6 +25,9 @@ DIGEST_LENGTH: Final = 32
 LITERAL_LIMIT: Final = 32
 STR_PREFIX: Final = b"str\0"
 BYTES_PREFIX: Final = b"bytes\0"
+# Up to so many bytes a copy behind the prefix costs less than a second call of the hash (5 to 10% of all of it), at each
+# of which other threads may take Python's lock.
+_COPIED: Final = 1024 * 1024
 
 
 def array_prefix(dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> bytes:
@@ -62,7 +65,7 @@ def decode_text(payload: bytes | memoryview) -> str:
 
 def sample_digest(prefix: bytes, payload: bytes | memoryview) -> bytes:
     """BLAKE3-256 (32 bytes) of prefix and payload: the name of a sample in history."""
-    if len(payload) <= 65536:
+    if len(payload) <= _COPIED:
         return blake3(prefix + payload).digest()
     # What begins amid one of BLAKE3's chunks is hashed a few chunks at a time: a tenth slower.
     begin, view = 16384 - len(prefix), memoryview(payload).cast("B")
