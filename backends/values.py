@@ -25,7 +25,7 @@ DIGEST_LENGTH: Final = 32
 LITERAL_LIMIT: Final = 32
 STR_PREFIX: Final = b"str\0"
 BYTES_PREFIX: Final = b"bytes\0"
-# Up to so many bytes a copy behind the prefix costs less than a second call of the hash (by 5 to 10% of all of it), and
+# Up to so many bytes a copy behind the prefix costs less than a second call of the hash (by 4 to 10% of all of it), and
 # other threads take Python's lock at each call.
 _COPIED: Final = 1024 * 1024
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from hangar_cloud import Repository
 from tests.repository.making import make_repository
 
 COUNT = 300
@@ -51,6 +52,13 @@ def co(digits):
     yield checkout
     if checkout._alive.open:
         checkout.close()
+
+
+@pytest.fixture
+def opened(url, s3_server, s3_proxy, tmp_path):
+    """Opens the bucket that a module's `url` names, through the proxy, with a cache of a name."""
+    options = s3_server.options_for(s3_proxy.url)
+    return lambda name="cache", **how: Repository(url, storage_options=options, cache_dir=tmp_path / name, **how)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from hangar_cloud import Repository, make_numpy_dataset
+from hangar_cloud import make_numpy_dataset
 from hangar_cloud.backends import sample_extents
 from hangar_cloud.backends.blocks import decode_blocks
 from hangar_cloud.errors import CorruptDataError
@@ -26,12 +26,6 @@ def url(s3_server, tmp_path_factory):
     """A bucket of 120 images of 500 kB, with texts and numbers beside them."""
     made = tmp_path_factory.mktemp("made")
     return write_images(s3_server, f"{s3_server.url}/far-ahead", made, COUNT, NBYTES, has_texts=True)
-
-
-@pytest.fixture
-def opened(url, s3_server, s3_proxy, tmp_path):
-    options = s3_server.options_for(s3_proxy.url)
-    return lambda name="cache", **how: Repository(url, storage_options=options, cache_dir=tmp_path / name, **how)
 
 
 @pytest.mark.parametrize("names", [("image",), ("image", "text")])

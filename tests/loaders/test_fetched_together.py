@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
-from hangar_cloud import Repository, make_numpy_dataset, make_torch_stream
+from hangar_cloud import make_numpy_dataset, make_torch_stream
 from hangar_cloud.loaders import bringing
 from hangar_cloud.loaders.bringing import Bringer, Share
 from hangar_cloud.loaders.order import BlockShuffle, FixedOrder
@@ -29,12 +29,6 @@ check = partial(numbers_of, nbytes=NBYTES)
 def url(s3_server, tmp_path_factory):
     """A bucket of 160 images of 200 kB, and their numbers."""
     return write_images(s3_server, f"{s3_server.url}/together", tmp_path_factory.mktemp("made"), COUNT, NBYTES)
-
-
-@pytest.fixture
-def opened(url, s3_server, s3_proxy, tmp_path):
-    options = s3_server.options_for(s3_proxy.url)
-    return lambda name="cache", **how: Repository(url, storage_options=options, cache_dir=tmp_path / name, **how)
 
 
 @pytest.mark.parametrize("workers", [2, 3])
