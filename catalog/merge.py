@@ -9,6 +9,9 @@ column as far as records suffice (see `carrying`). A column that one side rename
 
 The backend of a column says only where new values go, so it is never a conflict: where one side changed it, that one
 is taken, and where both did, ours.
+
+Metadata is a column that every commit has, empty where none was ever set: a commit with an idempotency key is merged
+as one without.
 """
 
 from __future__ import annotations
@@ -18,9 +21,10 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from hangar_cloud.catalog.carrying import Uncarried, UncarriedError, carried_changes, carry, is_carriable
-from hangar_cloud.catalog.commits import ColumnEntry
+from hangar_cloud.catalog.commits import METADATA, ColumnEntry
 from hangar_cloud.catalog.keys import RowKey
 from hangar_cloud.catalog.node_reader import NodeReader
+from hangar_cloud.catalog.receipts import NEW_METADATA
 from hangar_cloud.catalog.records import Row
 from hangar_cloud.catalog.renames import Columns, follow_renames, same_column
 from hangar_cloud.catalog.tree_diff import DiffTrees, RowChange, diff_trees
@@ -92,6 +96,8 @@ def merge_columns(
     """
     merge = Merge()
     bases, ours, theirs = follow_renames(bases, ours, theirs)
+    if METADATA in ours or METADATA in theirs:
+        *bases, ours, theirs = [{METADATA: NEW_METADATA, **columns} for columns in (*bases, ours, theirs)]
     for name in sorted({*ours, *theirs}):
         entries = [base.get(name) for base in bases] or [None]
         _merge_column(merge, nodes, diff, name, entries, ours.get(name), theirs.get(name))

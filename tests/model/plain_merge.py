@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.model.plain import METADATA, Column, Snapshot, ordered, same_column
+from tests.model.plain import METADATA, Column, Snapshot, ordered, same_column, with_metadata
 from tests.model.values import Kind, RowKey, cast_or_none, fits_shape, same_or_absent
 
 
@@ -118,6 +118,8 @@ def with_row(column: Column, key: RowKey, value: Any) -> Column:
 def plain_merge(bases: Sequence[Snapshot], ours: Snapshot, theirs: Snapshot) -> PlainMerge:
     """Merge two snapshots whose merge bases are given: none, one, or several of a criss-cross history."""
     bases, ours, theirs = _follow_renames(bases, ours, theirs)
+    if METADATA in ours or METADATA in theirs:
+        *bases, ours, theirs = [with_metadata(snapshot, {}) for snapshot in (*bases, ours, theirs)]
     merge = PlainMerge(ours=ours, theirs=theirs)
     for name in sorted({*ours, *theirs}):
         _merge_column(merge, name, [base.get(name) for base in bases] or [None], ours.get(name), theirs.get(name))

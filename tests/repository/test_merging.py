@@ -261,6 +261,28 @@ def test_what_two_merge_bases_explain_in_two_ways_is_a_conflict(repository: Repo
     assert values(repository) == {**values(repository), 1: 22, 4: 44}
 
 
+@pytest.mark.parametrize("key", [None, "batch 1"])
+def test_an_idempotency_key_makes_no_difference_to_a_merge(repository: Repository, key: str | None) -> None:
+    """Its receipt lies beside the metadata, and a merge base without any told of its absence only where one was there."""
+    licensed = change(repository, "master", lambda checkout: checkout.metadata.update({"licence": "MIT"}))
+    checkout = repository.checkout(write=True, branch="dev")
+    checkout["images", 1] = array(11)
+    other = checkout.commit("a batch", idempotency_key=key)
+    checkout.close()
+    repository.create_branch("licensed", licensed)
+    repository.create_branch("other", other)
+    repository.merge("m", "master", "other")
+    repository.merge("d", "dev", "licensed")
+    change(repository, "dev", lambda checkout: checkout.metadata.pop("licence"))
+    change(repository, "master", put(3, 33))
+    conflict = repository.diff("master", "dev").conflict
+    assert conflict.t22.metadata == (MetadataRecordKey("licence"),)
+    repository.merge("criss-cross", "master", "dev", strategy="theirs")
+    checkout = repository.checkout(branch="master")
+    assert dict(checkout.metadata) == {}
+    checkout.close()
+
+
 def test_a_merge_base_that_is_a_root_commit(repository: Repository) -> None:
     log = repository.log(branch="master", return_contents=True)
     assert log["ancestors"][log["head"]] == []
