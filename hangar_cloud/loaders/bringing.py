@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Executor
 from typing import Final, NamedTuple
@@ -12,8 +13,10 @@ from hangar_cloud.loaders.order import EpochOrder
 from hangar_cloud.loaders.permutations import Positions
 from hangar_cloud.loaders.source import SampleSource
 
-# So many seconds without a sample that another process should bring, twice, and it is taken for one that does not.
+# So many seconds without a sample that another process should bring, twice, and it is taken for one that does not. It
+# may be so much later in beginning than this one: a machine with too much to do took two seconds for the first request.
 _PATIENCE: Final = 2.0
+_BEGINNING: Final = 5.0
 
 
 class Share(NamedTuple):
@@ -84,6 +87,7 @@ class Bringer:
         self._error: BaseException | None = None
         self._over = False
         self._waited_in_vain = 0
+        self._all_begin = time.monotonic() + _BEGINNING
 
     def go_on(self) -> None:
         """Begin to fetch more, as far as there is room by now."""
@@ -121,7 +125,8 @@ class Bringer:
         """
         if not self._is_shared or self.in_vain:
             return
-        came = self._source.wait_for_others(positions, _PATIENCE, lambda: self._over)
+        patience = max(_PATIENCE, self._all_begin - time.monotonic())
+        came = self._source.wait_for_others(positions, patience, lambda: self._over)
         if self._error is not None:
             raise self._error
         self._waited_in_vain = 0 if came else self._waited_in_vain + 1

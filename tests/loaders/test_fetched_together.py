@@ -33,8 +33,10 @@ def url(s3_server, tmp_path_factory):
 
 @pytest.mark.parametrize("workers", [2, 3])
 @pytest.mark.parametrize(("shuffle", "memory"), [(True, 10_000_000), (False, 200_000_000)])
-def test_workers_fetch_an_epoch_once_and_by_strips(opened, s3_proxy, workers, shuffle, memory):
+def test_workers_fetch_an_epoch_once_and_by_strips(opened, s3_proxy, monkeypatch, workers, shuffle, memory):
     """Each fetched what its own batches needed: by 129 requests where they are shuffled, and 22 where they are not."""
+    # Beside other tests a worker once took two seconds for its first request.
+    monkeypatch.setattr(bringing, "_PATIENCE", SECONDS)
     checkout = opened().checkout()
     alone = check(make_numpy_dataset(checkout.columns, batch_size=8, memory=memory, shuffle=shuffle, window=40))
     checkout.close()
@@ -51,7 +53,8 @@ def test_workers_fetch_an_epoch_once_and_by_strips(opened, s3_proxy, workers, sh
     checkout.close()
 
 
-def test_workers_go_on_in_mid_epoch(opened, s3_proxy):
+def test_workers_go_on_in_mid_epoch(opened, s3_proxy, monkeypatch):
+    monkeypatch.setattr(bringing, "_PATIENCE", SECONDS)
     checkout = opened().checkout()
     how = {"batch_size": 8, "memory": 10_000_000, "window": 40}
     alone = check(make_numpy_dataset(checkout.columns, **how))
@@ -136,6 +139,7 @@ def test_a_rank_whose_others_bring_nothing_reads_for_itself(opened, monkeypatch)
     """They may have a cache of their own."""
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     monkeypatch.setattr(bringing, "_PATIENCE", 0.2)
+    monkeypatch.setattr(bringing, "_BEGINNING", 0.2)
     [given], [dataset] = ranks(opened, "one", (0,), memory=10_000_000, window=40)
     assert len(given) == COUNT / 2
     assert dataset._source.shares_in_vain
