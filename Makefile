@@ -5,7 +5,7 @@ VENV ?= .venv
 # One more than two cores, as tests wait for servers and for other processes.
 JOBS ?= 3
 # loadgroup: tests that name one xdist_group share one worker, and so one set of servers.
-PYTEST_ARGS ?= -n $(JOBS) --dist loadgroup
+PYTEST_ARGS ?= -n $(JOBS) --dist worksteal
 
 MNIST ?= mnist
 
