@@ -4,7 +4,7 @@
 VENV ?= .venv
 # One more than two cores, as tests wait for servers and for other processes.
 JOBS ?= 3
-# loadgroup: tests that name one xdist_group share one worker, and so one set of servers.
+# worksteal: neighbouring tests run in one worker, which makes a module's buckets, until another one has nothing to do.
 PYTEST_ARGS ?= -n $(JOBS) --dist worksteal
 
 MNIST ?= mnist

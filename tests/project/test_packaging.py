@@ -25,9 +25,6 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib  # pytest depends on it there
 
-# One worker builds the wheel, not each of them.
-pytestmark = pytest.mark.xdist_group("packaging")
-
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 # What to install for an import name: another name, or the package whose interface speaks in this one's types.
 DISTRIBUTIONS = {

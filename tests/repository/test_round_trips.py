@@ -17,10 +17,6 @@ READS = ("get", "get_many", "get_range", "get_ranges", "stat", "exists", "list",
 ROWS = 120_000
 
 
-# One process makes the bucket, not each.
-pytestmark = pytest.mark.xdist_group("round trips")
-
-
 class _Waits:
     """Calls of the store port from outside; each is one wait, however many requests it sends at once."""
 
