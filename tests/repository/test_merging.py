@@ -263,7 +263,7 @@ def test_what_two_merge_bases_explain_in_two_ways_is_a_conflict(repository: Repo
 
 @pytest.mark.parametrize("key", [None, "batch 1"])
 def test_an_idempotency_key_makes_no_difference_to_a_merge(repository: Repository, key: str | None) -> None:
-    """Its receipt lies beside the metadata, and a merge base without any told of its absence only where one was there."""
+    """Its receipt lies beside metadata, of which a merge base told only where there was something."""
     licensed = change(repository, "master", lambda checkout: checkout.metadata.update({"licence": "MIT"}))
     checkout = repository.checkout(write=True, branch="dev")
     checkout["images", 1] = array(11)
