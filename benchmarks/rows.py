@@ -187,6 +187,7 @@ ROWS: Final = [
     _load("loader: cold behind 30 ms, 2 GB of 100 kB: raw GETs", "cold_long", OURS, "raw_long", 0.7),
     _load("loader: cold behind 30 ms, 1 GB in order: raw GETs", "cold_in_order", OURS, "raw_larger"),
     _load("loader: cold behind 30 ms, 1 GB, 2 workers: raw GETs", "cold_workers", OURS, "raw_larger"),
+    _load("loader: cold behind 30 ms, 1 GB on one of 2 machines: raw GETs", "cold_machine", OURS, "raw_larger"),
     _load("loader: cold behind 30 ms: litdata", "cold", "litdata", "cold", 1),
     _load("loader: cold behind 30 ms: streaming", "cold", "streaming", "cold", 1),
     Row("loader: go on in 10^6 samples", "time", Work(OURS, "work_loaders.py", "resume"), seconds=1),

@@ -98,6 +98,10 @@ def _batches_in_order(checkout: Any) -> Any:
     return make_numpy_dataset(checkout.columns, batch_size=BATCH, shuffle=False)
 
 
+def _batches_of_a_machine(checkout: Any) -> Any:
+    return make_numpy_dataset(checkout.columns, batch_size=BATCH, world_size=2, machines=2)
+
+
 def _batches_of_workers(checkout: Any) -> Any:
     from torch.utils.data import DataLoader
 
@@ -141,6 +145,11 @@ def cold_workers(bench: Any) -> None:
     import torch.utils.data  # noqa: F401
 
     _cold(bench, _large(2 * LARGE), 2 * LARGE, _batches_of_workers)
+
+
+def cold_machine(bench: Any) -> None:
+    """What one of two machines gets of an epoch of 2 GB."""
+    _cold(bench, _large(LONG), LONG // 2, _batches_of_a_machine)
 
 
 def raw_large(bench: Any) -> None:

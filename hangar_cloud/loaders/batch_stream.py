@@ -11,6 +11,7 @@ from hangar_cloud.backends.lazy_property import lazy_property
 from hangar_cloud.errors import InvalidArgumentError, TransformError
 from hangar_cloud.loaders.bringing import Share
 from hangar_cloud.loaders.feed import Step, batches
+from hangar_cloud.loaders.homes import DealtOrder, Homes
 from hangar_cloud.loaders.launched import all_ranks_are_here
 from hangar_cloud.loaders.order import BlockShuffle, EpochOrder, FixedOrder, FullShuffle
 from hangar_cloud.loaders.permutations import Positions
@@ -48,13 +49,19 @@ class BatchStream:
         drop_last: bool = False,
         rank: int = 0,
         world_size: int = 1,
+        machines: int = 1,
         transform: Transform | None = None,
         memory: int = MEMORY,
     ) -> None:
         batch_size = None if batch_size is None else _whole("batch_size", batch_size, 1)
         window = None if window is None else _whole("window", window, 1)
         seed, rank, memory = _whole("seed", seed), _whole("rank", rank), _whole("memory, in bytes,", memory, 1)
-        world_size = _whole("world_size", world_size, 1)
+        world_size, machines = _whole("world_size", world_size, 1), _whole("machines", machines, 1)
+        if world_size % machines:
+            raise InvalidArgumentError(
+                f"{world_size} ranks cannot be on {machines} machines, each with as many as the others: world_size has "
+                "to be a multiple of machines"
+            )
         if not any(shuffle is known or (isinstance(shuffle, str) and shuffle == known) for known in _SHUFFLES):
             raise InvalidArgumentError(f"shuffle must be True, False, 'full' or 'storage', not {shuffle!r}")
         if transform is not None and not callable(transform):
@@ -76,6 +83,8 @@ class BatchStream:
         self._drop_last, self._rank, self._world_size = drop_last, rank, world_size
         self._transform = transform
         self._shares(0)  # refuses numbers that do not fit
+        self._machines = machines
+        self._homes = Homes(self._source.edges_of_strips(), machines) if machines > 1 else None
         self._fingerprint: str | None = None
         self._epoch = 0
         self._begun = False
@@ -217,7 +226,7 @@ class BatchStream:
 
     def _steps_of(self, place: Place, shares: Shares, numbers: range, share: Share | None) -> Iterator[Any]:
         steps: Iterator[Step] = ((number, *shares.part(number)) for number in numbers)
-        order, most = self._order(place.epoch), self._portion_bytes
+        order, most = self._dealt(self._order(place.epoch), shares), self._portion_bytes
         for number, positions, batch in batches(self._source, order, steps, most, share):
             if self._singly and not len(positions):
                 return
@@ -231,13 +240,22 @@ class BatchStream:
             place = after
             yield given
 
+    def _dealt(self, order: EpochOrder, shares: Shares) -> EpochOrder:
+        """The order as this machine has it."""
+        if self._homes is None or not order.mixes:
+            return order
+        return DealtOrder(order, self._homes, self._rank * self._machines // self._world_size, shares)
+
     def _sharing(self, shares: Shares, place: Place, number: int, workers: int) -> Share | None:
-        """Which of the processes this is that read the epoch from a place on; None if some do so elsewhere."""
-        if not all_ranks_are_here(self._world_size):
+        """Which of the processes this is that read the epoch, or this machine's part of it, from a place on; None if
+        some do so elsewhere."""
+        has_all = self._shuffle in (True, "full") if self._machines > 1 else all_ranks_are_here(self._world_size)
+        if not has_all:
             return None
         # Those that have any step of it.
         having = max(min(workers, shares.steps - place.next_step), 1)
-        return Share(self._rank * having + number, self._world_size * having, shares.consumed(place.next_step))
+        ranks = self._world_size // self._machines
+        return Share(self._rank % ranks * having + number, ranks * having, shares.consumed(place.next_step))
 
     def _finished(self, batch: dict[str, Any], positions: Positions) -> Any:
         """A batch as it is given out."""

@@ -82,7 +82,7 @@ class Bringer:
         self._under_way: list[int] = []
         self._running = 0
         self._next = self._wanted = place
-        self._count = order.count
+        self._count, self._machines = order.count, order.machines
         self._most_open = order.most_open * source.sample_bytes
         self._error: BaseException | None = None
         self._over = False
@@ -158,7 +158,7 @@ class Bringer:
         if self._next >= self._count:
             return False
         if self._is_shared:
-            return (self._next - self._wanted) * self._source.sample_bytes <= self._room
+            return (self._next - self._wanted) * self._source.sample_bytes <= self._room * self._machines
         # What is wanted now is fetched in any case.
         ahead = (self._running + 1) * self._source.strip_bytes
         return self._next < self._wanted or self._source.brought_bytes + ahead <= self._room

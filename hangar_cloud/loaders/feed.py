@@ -138,7 +138,7 @@ def _by_windows(source: SampleSource, order: EpochOrder, batch: int, share: Shar
         return False
     size = order.most_open * source.sample_bytes
     if share.processes > 1:
-        return source.can_share
+        return source.can_share(order.machines)
     return source.can_bring_at_once(size, max(batch, _COPIED_BYTES))
 
 

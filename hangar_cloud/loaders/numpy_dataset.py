@@ -42,6 +42,7 @@ def make_numpy_dataset(
     seed: int = 0,
     rank: int = 0,
     world_size: int = 1,
+    machines: int = 1,
     transform: Transform | None = None,
     memory: int = MEMORY,
 ) -> NumpyDataset:
@@ -65,6 +66,9 @@ def make_numpy_dataset(
         window: about how many samples ``shuffle=True`` mixes; by default those of 64 MiB.
         seed: what the orders follow from, with the epoch's number.
         rank, world_size: which process this is, of how many that train together. All give the same other arguments.
+        machines: on how many machines these are, each with as many ranks that follow each other. With more than one,
+            and samples that are shuffled, a machine gets of each global batch mostly what lies in strips of its own,
+            the same in each epoch: it fetches these as a whole, and has them in its cache from then on.
         transform: called with each batch; what it returns is given out.
         memory: about so many bytes are held: samples that are read ahead or, if they take at most half of it, all.
 
@@ -90,6 +94,7 @@ def make_numpy_dataset(
         drop_last=drop_last,
         rank=rank,
         world_size=world_size,
+        machines=machines,
         transform=transform,
         memory=memory,
     )

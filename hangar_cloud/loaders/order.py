@@ -27,10 +27,11 @@ class EpochOrder:
 
     `count` is the number of samples; `mixes` tells whether neighbours come far apart, `windowed` whether they do so
     within windows only, which are best read as a whole, and `opens` whether there is more than one thing to open: then
-    large samples are best fetched that way, before they are read.
+    large samples are best fetched that way, before they are read. What is opened is one part of so many `machines`.
     """
 
     count: int
+    machines = 1
     mixes = True
     windowed = False
     opens = False

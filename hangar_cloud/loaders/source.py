@@ -153,11 +153,12 @@ class SampleSource:
         """Bytes of what was brought and is not read yet."""
         return self._brought.nbytes
 
-    @property
-    def can_share(self) -> bool:
-        """Whether what one process fetches is here for others of this machine, all of an epoch."""
+    def can_share(self, machines: int) -> bool:
+        """Whether what one process fetches is here for others of this machine: all of its part of an epoch."""
         fields = self.fields.values()
-        comes = all(field.is_kept(self.bytes_of(None)) and not field.column._storage.offline for field in fields)
+        # Its strips are not quite what it gets.
+        size = self.bytes_of(None) * min(2, machines) // machines
+        comes = all(field.is_kept(size) and not field.column._storage.offline for field in fields)
         return comes and self.can_bring and not self.shares_in_vain
 
     @property
@@ -169,6 +170,11 @@ class SampleSource:
         """Where blocks of neighbouring samples begin, and the number of samples; and the blocks' lanes, where they have
         any: see `Strips`."""
         return self._lined_up or (block_edges(self._sizes, self.count, self.block_bytes), None)
+
+    def edges_of_strips(self) -> Positions:
+        """Where strips as long as they are at most begin, and the number of samples."""
+        edges, lanes = self.edges()
+        return edges[strip_edges(len(edges) - 1, self.strip_blocks, lanes)]
 
     def parts_in_order(self, order: Positions | None) -> Positions | None:
         """Where in an order parts of it end that are best fetched by one request each.
@@ -182,8 +188,7 @@ class SampleSource:
         if self.sample_bytes < GROUP_BYTES:
             return None
         if order is None:
-            edges, lanes = self.edges()
-            return edges[strip_edges(len(edges) - 1, self.strip_blocks, lanes)[1:]]
+            return self.edges_of_strips()[1:]
         runs = 1 + np.count_nonzero(np.diff(order) != 1)
         if runs * LEAST_BLOCK > self.bytes_of(None):
             return None

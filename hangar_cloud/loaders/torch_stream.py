@@ -34,6 +34,7 @@ def make_torch_stream(
     drop_last: bool = False,
     rank: int | None = None,
     world_size: int | None = None,
+    machines: int = 1,
     transform: Transform | None = None,
     memory: int = MEMORY,
     pin_memory: bool = False,
@@ -48,7 +49,8 @@ def make_torch_stream(
     with a DataLoader that has workers tell ``state_dict(batches=…)`` how many batches you used.
 
     Args:
-        columns, keys, index_range, field_names, shuffle, window, seed, drop_last: as for `make_numpy_dataset`.
+        columns, keys, index_range, field_names, shuffle, window, seed, drop_last, machines: as for
+            `make_numpy_dataset`.
         batch_size: samples of one step, over all ranks. None gives samples one by one, for a loader that makes batches.
         rank, world_size: by default those of `torch.distributed` where it is initialised, else 0 and 1.
         transform: called with each batch of tensors, in the process that reads it.
@@ -80,6 +82,7 @@ def make_torch_stream(
         drop_last=drop_last,
         rank=rank,
         world_size=world_size,
+        machines=machines,
         transform=transform,
         memory=memory,
         pin=pin_memory,
