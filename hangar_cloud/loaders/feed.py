@@ -30,6 +30,8 @@ _SAMPLE_OVERHEAD: Final = 64
 # A worker of a data loader has two that are not used yet, as it comes, and reads a third one and a fourth.
 _BATCHES_APART: Final = 4
 
+_here: Final = threading.local()
+
 Step = tuple[int, int, int]
 """A step's number, and where its part of the epoch begins and ends."""
 
@@ -142,6 +144,11 @@ def _by_windows(source: SampleSource, order: EpochOrder, batch: int, share: Shar
     return source.can_bring_at_once(size, max(batch, _COPIED_BYTES))
 
 
+def _be_a_reader() -> None:
+    """Let it be known that the thread in which this is called reads for a loader."""
+    _here.is_reader = True
+
+
 class _Reader:
     """Reads portions in threads of its own, parts of them in some more where they have to be fetched.
 
@@ -160,7 +167,6 @@ class _Reader:
     ) -> None:
         _, place, end = first
         self._source = source
-        self._own: set[int] = set()
         self._bringer: Bringer | None = None
         self._pool: ThreadPoolExecutor | None = None
         self.reading: deque[tuple[_Portion, Future[Any]]] = deque()
@@ -188,8 +194,7 @@ class _Reader:
         self._ahead = self._threads(ahead)
 
     def _threads(self, most: int) -> ThreadPoolExecutor:
-        own = self._own
-        return ThreadPoolExecutor(most, "hangar-loader", lambda: own.add(threading.get_ident()))
+        return ThreadPoolExecutor(most, "hangar-loader", _be_a_reader)
 
     def start_more(self, portions: Iterator[_Portion]) -> None:
         """Begin to read further portions, as far as there is room; they are in `reading`, in their order."""
@@ -219,8 +224,9 @@ class _Reader:
 
     def close(self) -> None:
         """Stop, as soon as what is being read is there."""
-        if threading.get_ident() in self._own:
-            # The collector finds in any thread that nobody has an iterator any more. These would wait for themselves.
+        if getattr(_here, "is_reader", False):
+            # The collector finds in any thread that nobody has an iterator any more. One that reads would wait for
+            # itself, or another one of the same samples for what it holds a lock of.
             with suppress(RuntimeError):
                 threading.Thread(target=self._close, name="hangar-loader", daemon=True).start()
         else:

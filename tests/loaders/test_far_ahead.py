@@ -136,8 +136,10 @@ def test_keys_are_fetched_ahead_where_they_mostly_lie_in_their_order(opened, s3_
     checkout.close()
 
 
-def test_an_iterator_may_be_closed_by_a_thread_of_its_own(opened, monkeypatch):
-    """The collector may do so; it failed, as a thread cannot wait for itself, and what was held stayed."""
+@pytest.mark.parametrize("number", [0, 1])
+def test_an_iterator_may_be_closed_by_a_thread_that_reads(opened, monkeypatch, number):
+    """The collector may do so. One of its own failed, as a thread cannot wait for itself, and what was held stayed. One
+    of the next iterator that had the lock of what was brought would have waited for that for ever."""
     made = []
 
     class Noted(feed._Reader):
@@ -148,14 +150,21 @@ def test_an_iterator_may_be_closed_by_a_thread_of_its_own(opened, monkeypatch):
     monkeypatch.setattr(feed, "_Reader", Noted)
     checkout = opened().checkout()
     dataset = make_numpy_dataset([checkout["image"], checkout["number"]], batch_size=10, memory=60_000_000, window=20)
-    batches = iter(dataset)
-    next(batches)
-    made[0]._ahead.submit(made[0].close).result(SECONDS)
+    iterators = [iter(dataset) for _ in range(number + 1)]
+    for batches in iterators:
+        next(batches)
+
+    def close_first():
+        with dataset._source._brought._lock.lock:
+            made[0].close()
+
+    made[number]._ahead.submit(close_first).result(SECONDS)
     ends = time.monotonic() + SECONDS
-    while any(thread.ident in made[0]._own for thread in threading.enumerate()) or dataset._source.brought_bytes:
+    own = set(made[0]._ahead._threads | made[0]._pool._threads)
+    while any(thread.is_alive() for thread in own) or (number == 0 and dataset._source.brought_bytes):
         assert time.monotonic() < ends
         time.sleep(0.01)
-    del batches
+    del batches, iterators
     assert sorted(check(dataset)) == list(range(COUNT))
     checkout.close()
 
