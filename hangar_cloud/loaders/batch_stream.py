@@ -59,8 +59,8 @@ class BatchStream:
         world_size, machines = _whole("world_size", world_size, 1), _whole("machines", machines, 1)
         if world_size % machines:
             raise InvalidArgumentError(
-                f"{world_size} ranks cannot be on {machines} machines, each with as many as the others: world_size has "
-                "to be a multiple of machines"
+                f"machines={machines} does not go with world_size={world_size}: each machine has as many ranks as the "
+                "others. (A torch stream knows of ranks once torch.distributed is initialised)"
             )
         if not any(shuffle is known or (isinstance(shuffle, str) and shuffle == known) for known in _SHUFFLES):
             raise InvalidArgumentError(f"shuffle must be True, False, 'full' or 'storage', not {shuffle!r}")

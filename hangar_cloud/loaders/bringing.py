@@ -50,8 +50,8 @@ class Bringer:
         pool: fetches in it.
         threads: parts that are fetched at once.
         room: bytes that are held, or on their way, before somebody waits for them.
-        share: with more processes than this one each brings some parts, and so far ahead that `room` bytes come in the
-            epoch before them. None if there is no other.
+        share: with more processes than this one each brings some parts, and so far ahead that `room` bytes of what this
+            machine gets come in the epoch before them. None if there is no other.
 
     `in_vain` says that what was brought is not kept, or that others bring nothing: nothing more is brought, and samples
     are best read as if nothing were.
@@ -74,7 +74,7 @@ class Bringer:
         self._pool = pool
         self._threads = threads
         self._room = room
-        self._parts = self._planned(order, self._share.begin if self._is_shared else place)
+        self._parts = self._planned(order.for_planning(), self._share.begin if self._is_shared else place)
         self._upcoming: _Part | None = None
         self._begun = False
         self._planning = ForkLock()

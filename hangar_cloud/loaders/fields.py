@@ -104,6 +104,11 @@ class Field:
         """
         return self._rows is None or self._rows.bring(positions, self.is_kept(size), held)
 
+    def drop(self, positions: Positions) -> None:
+        """Hold nothing of some samples that were brought."""
+        if self._rows is not None:
+            self._rows.drop(positions)
+
     def wait_for_others(self, positions: Positions, patience: float, is_over: Callable[[], bool]) -> bool:
         """Wait for samples that other processes bring; as `PackedRows.wait_for_others`."""
         return self._rows is None or self._rows.wait_for_others(positions, patience, is_over)

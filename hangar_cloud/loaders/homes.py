@@ -8,11 +8,17 @@ of each batch and no more, what is left over of one goes to those that lack some
 
 from __future__ import annotations
 
+from copy import copy
+from typing import Final
+
 import numpy as np
 
 from hangar_cloud.loaders.order import EpochOrder
 from hangar_cloud.loaders.permutations import Positions
 from hangar_cloud.loaders.shares import Shares
+
+# What else a machine gets of a batch is fetched for as many batches at a time as have so many samples.
+_LEAST_OPENED: Final = 64
 
 
 class Homes:
@@ -50,6 +56,7 @@ class DealtOrder(EpochOrder):
         self._homes = homes
         self._machine = machine
         self._start, self._size = shares.start, shares.batch_size
+        self._opened_size = -(-_LEAST_OPENED // self._size) * self._size
         self.count = order.count
         self.mixes, self.windowed, self.opens = order.mixes, order.windowed, order.opens
         self.machines = homes.machines
@@ -58,7 +65,7 @@ class DealtOrder(EpochOrder):
     def positions(self, start: int, stop: int) -> Positions:
         parts = [np.empty(0, np.int64)]
         while start < stop:
-            begin, end = self._batch(start)
+            begin, end = self._around(start, self._size)
             parts.append(self._dealt(begin, end)[start - begin : stop - begin])
             start = end
         return parts[1] if len(parts) == 2 else np.concatenate(parts)
@@ -67,28 +74,51 @@ class DealtOrder(EpochOrder):
         return self._order.window_end(place)
 
     def opening_end(self, place: int) -> int:
-        return self._batch(place)[1]
+        return self._around(place, self._opened_size)[1]
 
     def opened(self, place: int, goes_on: bool) -> list[Positions]:
-        begin, end = self._batch(place)
+        begin, end = self._around(place, self._size)[0], self.opening_end(place)
         parts: list[Positions] = []
-        # A sample of the batch may come before those of its window do.
+        # A sample of a batch may come before those of its window do.
         reached = begin if goes_on else self._order.opening_end(begin - 1)
         while reached < end:
             parts += self._order.opened(reached, goes_on)
             goes_on, reached = False, self._order.opening_end(reached)
         own = [positions[self._homes.of(positions) == self._machine] for positions in parts]
-        part = self._dealt(begin, end)[slice(*parts_of(end - begin, self.machines)[self._machine :][:2].tolist())]
-        own.append(np.sort(part[self._homes.of(part) != self._machine]))
+        others = []
+        for batch in range(begin, end, self._size):
+            part, _ = self._parted(batch)
+            others.append(part[self._homes.of(part) != self._machine])
+        own.append(np.sort(np.concatenate(others)))
         return [positions for positions in own if len(positions)]
+
+    def given_away(self, start: int, stop: int) -> Positions:
+        _, others = self._parted(self._around(start, self._size)[0])
+        found: Positions = others[self._homes.of(others) == self._machine]
+        return found
+
+    def for_planning(self) -> EpochOrder:
+        found = copy(self)
+        found._order = self._order.for_planning()
+        return found
 
     @property
     def most_open(self) -> int:
-        return self._order.most_open
+        # What is open is not at home on all machines alike.
+        most = self._order.most_open
+        return min(most, 2 * most // self.machines + self._opened_size)
 
-    def _batch(self, place: int) -> tuple[int, int]:
-        begin = place - (place - self._start) % self._size
-        return begin, min(begin + self._size, self.count)
+    def _around(self, place: int, size: int) -> tuple[int, int]:
+        """Begin and end of as many samples, counted from where the epoch is begun, amid which a place is."""
+        begin = place - (place - self._start) % size
+        return begin, min(begin + size, self.count)
+
+    def _parted(self, begin: int) -> tuple[Positions, Positions]:
+        """The part of this machine of the batch that begins at a place, and all other parts."""
+        _, end = self._around(begin, self._size)
+        first, last = parts_of(end - begin, self.machines)[self._machine : self._machine + 2].tolist()
+        batch = self._dealt(begin, end)
+        return batch[first:last], np.concatenate([batch[:first], batch[last:]])
 
     def _dealt(self, begin: int, end: int) -> Positions:
         kept = self._kept

@@ -14,6 +14,7 @@ window as for the next.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 
 import numpy as np
 
@@ -59,6 +60,14 @@ class EpochOrder:
             positions that are best fetched by one request each.
         """
         return [self.positions(place, self.opening_end(place))]
+
+    def given_away(self, start: int, stop: int) -> Positions:
+        """What was opened here for the global batch of these places, and is read on other machines."""
+        return np.empty(0, np.int64)
+
+    def for_planning(self) -> EpochOrder:
+        """The same order for who looks far ahead of who reads: each would make anew what the other one has made."""
+        return copy(self)
 
     @property
     def most_open(self) -> int:

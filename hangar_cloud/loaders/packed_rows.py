@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import suppress
 from itertools import chain, groupby
 from typing import Any, Final, NamedTuple
 
@@ -111,6 +112,13 @@ class PackedRows:
         except HangarError:
             return False
         return not packs.absent(absent[:1])
+
+    def drop(self, positions: Positions) -> None:
+        """Hold nothing of some samples that were brought."""
+        with suppress(HangarError):
+            wanted = self._planned(positions)
+            if wanted is not None:
+                self._brought.take(wanted.blocks)
 
     def wait_for_others(self, positions: Positions, patience: float, is_over: Callable[[], bool]) -> bool:
         """Wait until samples are on this machine that other processes bring; False if none came for some seconds.

@@ -157,7 +157,7 @@ class SampleSource:
         """Whether what one process fetches is here for others of this machine: all of its part of an epoch."""
         fields = self.fields.values()
         # Its strips are not quite what it gets.
-        size = self.bytes_of(None) * min(2, machines) // machines
+        size = self.bytes_of(None) if machines == 1 else self.bytes_of(None) * 5 // (4 * machines)
         comes = all(field.is_kept(size) and not field.column._storage.offline for field in fields)
         return comes and self.can_bring and not self.shares_in_vain
 
@@ -278,7 +278,16 @@ class SampleSource:
         """Wait for samples that other processes bring onto this machine; False if none came for some seconds."""
         if self.keeps:
             positions = positions[~self._have[positions]]
+        # There are none in a last batch of fewer samples than ranks, either.
+        if not len(positions):
+            return True
         return all(field.wait_for_others(positions, patience, is_over) for field in self.fields.values())
+
+    def drop(self, positions: Positions) -> None:
+        """Hold nothing of some samples that were brought."""
+        if len(positions):
+            for field in self.fields.values():
+                field.drop(positions)
 
     def strips(self, positions: Positions) -> list[Positions]:
         """Samples in any order as neighbours, in order, of some MiB at most, which are best fetched together."""

@@ -41,8 +41,13 @@ class Message:
     body: bytes
 
     @property
-    def raw(self) -> bytes:
-        return self.head + self.body
+    def nbytes(self) -> int:
+        return len(self.head) + len(self.body)
+
+    def send_to(self, connection: socket.socket) -> None:
+        # Not joined: a copy of some MiB in new memory takes as long as to receive them.
+        connection.sendall(self.head)
+        connection.sendall(self.body)
 
 
 class DelayingProxy(RunsInBlock):
@@ -137,23 +142,21 @@ class DelayingProxy(RunsInBlock):
     def exchange(self, request: Message, client: socket.socket, server: socket.socket, from_server: BinaryIO) -> bool:
         """Pass a request on, and its answer back; False when the connection is to be closed."""
         method, target = request.first_line.split(" ")[:2]
-        rule = self._note(method, target, len(request.head) + len(request.body))
+        rule = self._note(method, target, request.nbytes)
         try:
             if rule is not None and rule.status is not None:
                 client.sendall(f"HTTP/1.1 {rule.status} Made Up\r\nContent-Length: 0\r\n\r\n".encode())
                 return True
-            server.sendall(request.raw)
+            request.send_to(server)
             answer = read_message(from_server, answering=method)
             if answer is None:
                 return False
             with self._lock:
-                self.bytes_down += len(answer.head) + len(answer.body)
+                self.bytes_down += answer.nbytes
             time.sleep(self.delay)
             if rule is not None:
                 return False
-            # Not joined: a copy of some MiB in new memory takes as long as to receive them.
-            client.sendall(answer.head)
-            client.sendall(answer.body)
+            answer.send_to(client)
             return answer.headers.get("connection", "").lower() != "close"
         finally:
             with self._lock:

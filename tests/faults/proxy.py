@@ -119,7 +119,7 @@ class FaultProxy(DelayingProxy):
         if fate.half_request and len(request.body) > 1:
             server.sendall(request.head + request.body[: len(request.body) // 2])
             return False
-        server.sendall(request.raw)
+        request.send_to(server)
         answer = read_message(from_server, answering=method)
         if answer is None or fate.no_answer:
             return False
@@ -128,7 +128,7 @@ class FaultProxy(DelayingProxy):
             with suppress(OSError):
                 client.sendall(answer.head + answer.body[: len(answer.body) // 2])
             return False
-        client.sendall(answer.raw)
+        answer.send_to(client)
         return answer.headers.get("connection", "").lower() != "close"
 
 

@@ -71,19 +71,23 @@ def test_what_a_machine_reads_was_opened_before_and_once(window, machines, batch
         if step >= share.steps:
             continue
         opened: list[int] = []
+        used: list[int] = []
+        number = step
         # A process alone begins with its own part of a batch, amid it.
         goes_on, place = True, share.part(step)[0] if step else start
-        steps = iter(range(step, share.steps))
         while place < COUNT:
             for positions in order.opened(place, goes_on):
                 assert len(positions)
                 opened += positions.tolist()
             goes_on, place = False, order.opening_end(place)
-            part = share.part(next(steps))
-            assert part[1] <= place
-            assert set(opened) >= set(order.positions(*part).tolist())
-        assert next(steps, None) is None
-        assert len(opened) == len(set(opened))
+            while number < share.steps and share.consumed(number + 1) <= place:
+                part = share.part(number)
+                used += order.positions(*part).tolist() + order.given_away(*part).tolist()
+                number += 1
+            assert set(opened) >= set(used)
+        assert number == share.steps
+        # None is left in memory.
+        assert sorted(opened) == sorted(used)
 
 
 def test_a_machine_opens_its_own_strips_as_a_whole_and_little_else():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import chain
+from typing import Any
 
 import pytest
 from torch.utils.data import DataLoader
@@ -37,7 +38,7 @@ def cluster(opened):
     """Reads epochs by ranks on machines with a cache each; gives what each rank was given, by epochs and steps."""
     checkouts = []
 
-    def read(world_size, machines, *, epochs=1, state=None, name="machine", told=True, **how):
+    def read(world_size, machines, *, epochs=1, state=None, name="machine", told=True, ranks=(), made=None, **how):
         def of_rank(rank):
             checkout = opened(f"{name}-{rank * machines // world_size}").checkout()
             checkouts.append(checkout)
@@ -47,15 +48,16 @@ def cluster(opened):
                 rank=rank,
                 world_size=world_size,
                 machines=machines if told else 1,
-                window=80,
-                **how,
+                **{"window": 80, **how},
             )
+            if made is not None:
+                made.append(dataset)
             if state is not None:
                 dataset.load_state_dict(state)
             return [[check([batch]) for batch in dataset] for _ in range(epochs)], dataset
 
         with ThreadPoolExecutor(world_size) as pool:
-            given, datasets = zip(*pool.map(of_rank, range(world_size)), strict=True)
+            given, datasets = zip(*pool.map(of_rank, ranks or range(world_size)), strict=True)
         return given, datasets
 
     yield read
@@ -108,6 +110,30 @@ def test_an_epoch_goes_on_with_other_machines(cluster):
         assert global_batches(given) == global_batches(wanted)[1:]
 
 
+@pytest.mark.parametrize("machines", [1, 2])
+@pytest.mark.parametrize("memory", [16_000_000, 200_000_000])
+def test_a_last_batch_may_have_fewer_samples_than_there_are_ranks(cluster, monkeypatch, machines, memory):
+    """Nothing was waited for as if it were something: an IndexError, also in epochs of which all was in memory."""
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    given, _ = cluster(4, machines, keys=range(BATCH * 2 + 1), epochs=6, memory=memory, window=20)
+    for epoch in range(6):
+        assert sorted(chain.from_iterable(global_batches(given, epoch))) == list(range(BATCH * 2 + 1))
+
+
+def test_what_is_read_on_other_machines_is_not_held(cluster):
+    """It took the place of what is fetched ahead, strip by strip, until the end of the epoch."""
+    held = []
+
+    def counted(batch):
+        held.append(datasets[0]._source.brought_bytes)
+        return batch
+
+    datasets: list[Any] = []
+    cluster(2, 2, memory=16_000_000, ranks=[0], transform=counted, made=datasets)
+    assert max(held) > 0
+    assert held[-1] == 0
+
+
 @pytest.mark.parametrize("shuffle", ["full", "storage", False])
 def test_other_orders_give_each_sample_once_too(cluster, shuffle):
     wanted, _ = cluster(1, 1, name="alone", shuffle=shuffle)
@@ -133,7 +159,7 @@ def test_workers_of_a_machine_fetch_its_strips_together(opened, s3_proxy):
 def test_machines_that_cannot_be_meant_are_refused(opened):
     checkout = opened().checkout()
     for machines, world_size in ((3, 4), (4, 2), (2, 1)):
-        with pytest.raises(ValueError, match=f"{world_size} rank.*{machines} machines"):
+        with pytest.raises(ValueError, match=f"machines={machines} does not go with world_size={world_size}"):
             make_numpy_dataset(checkout["image"], batch_size=8, rank=0, world_size=world_size, machines=machines)
     for unfit in (0, 1.5, "two", True):
         with pytest.raises(ValueError, match="machines must be a whole number from 1 on"):
