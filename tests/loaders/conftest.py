@@ -16,6 +16,17 @@ def image(number):
     return np.full((4, 5), number, np.int32)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _collected_at_once():
+    """A data loader that the collector finds, behind an error of a worker, waits so many seconds for each worker: their
+    queues are closed by then, before they were told to end. Five by default."""
+    from torch.utils.data import _utils
+
+    before, _utils.MP_STATUS_CHECK_INTERVAL = _utils.MP_STATUS_CHECK_INTERVAL, 0.5
+    yield
+    _utils.MP_STATUS_CHECK_INTERVAL = before
+
+
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory):
     """A repository of 300 samples in columns of each kind; keys are numbers and the text of a number.
