@@ -60,7 +60,8 @@ class BatchStream:
         if world_size % machines:
             raise InvalidArgumentError(
                 f"machines={machines} does not go with world_size={world_size}: each machine has as many ranks as the "
-                "others. (A torch stream knows of ranks once torch.distributed is initialised)"
+                "others, so give a number that divides world_size. If there are more ranks than that, make this once "
+                "they are known: with torch, behind init_process_group"
             )
         if not any(shuffle is known or (isinstance(shuffle, str) and shuffle == known) for known in _SHUFFLES):
             raise InvalidArgumentError(f"shuffle must be True, False, 'full' or 'storage', not {shuffle!r}")
@@ -84,7 +85,8 @@ class BatchStream:
         self._transform = transform
         self._shares(0)  # refuses numbers that do not fit
         self._machines = machines
-        self._homes = Homes(self._source.edges_of_strips(), machines) if machines > 1 else None
+        is_dealt = machines > 1 and shuffle in (True, "full")
+        self._homes = Homes(self._source.edges_of_strips(), machines) if is_dealt else None
         self._fingerprint: str | None = None
         self._epoch = 0
         self._begun = False
@@ -242,15 +244,14 @@ class BatchStream:
 
     def _dealt(self, order: EpochOrder, shares: Shares) -> EpochOrder:
         """The order as this machine has it."""
-        if self._homes is None or not order.mixes:
+        if self._homes is None:
             return order
         return DealtOrder(order, self._homes, self._rank * self._machines // self._world_size, shares)
 
     def _sharing(self, shares: Shares, place: Place, number: int, workers: int) -> Share | None:
         """Which of the processes this is that read the epoch, or this machine's part of it, from a place on; None if
         some do so elsewhere."""
-        has_all = self._shuffle in (True, "full") if self._machines > 1 else all_ranks_are_here(self._world_size)
-        if not has_all:
+        if self._homes is None and (self._machines > 1 or not all_ranks_are_here(self._world_size)):
             return None
         # Those that have any step of it.
         having = max(min(workers, shares.steps - place.next_step), 1)

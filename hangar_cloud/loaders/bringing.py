@@ -71,6 +71,7 @@ class Bringer:
         self._share = share or Share(0, 1, place)
         self._is_shared = self._share.processes > 1
         self._source = source
+        self._order = order
         self._pool = pool
         self._threads = threads
         self._room = room
@@ -82,7 +83,7 @@ class Bringer:
         self._under_way: list[int] = []
         self._running = 0
         self._next = self._wanted = place
-        self._count, self._machines = order.count, order.machines
+        self._count = order.count
         self._most_open = order.most_open * source.sample_bytes
         self._error: BaseException | None = None
         self._over = False
@@ -134,6 +135,11 @@ class Bringer:
             self._source.shares_in_vain = True
             self.give_up()
 
+    def let_go(self, start: int, stop: int) -> None:
+        """Hold nothing of the global batch that has some places, once these were read: the rest goes elsewhere."""
+        if not self._is_shared:
+            self._source.drop(self._order.given_away(start, stop))
+
     def finish(self) -> None:
         """Bring all of the share, if others have theirs. Raises as `wait`."""
         if self._is_shared and not self.in_vain:
@@ -158,7 +164,7 @@ class Bringer:
         if self._next >= self._count:
             return False
         if self._is_shared:
-            return (self._next - self._wanted) * self._source.sample_bytes <= self._room * self._machines
+            return (self._next - self._wanted) * self._source.sample_bytes <= self._room * self._order.machines
         # What is wanted now is fetched in any case.
         ahead = (self._running + 1) * self._source.strip_bytes
         return self._next < self._wanted or self._source.brought_bytes + ahead <= self._room

@@ -166,7 +166,7 @@ class _Reader:
         self, source: SampleSource, order: EpochOrder, first: Step, portion_bytes: int, share: Share | None
     ) -> None:
         _, place, end = first
-        self._source, self._order = source, order
+        self._source = source
         self._bringer: Bringer | None = None
         self._pool: ThreadPoolExecutor | None = None
         self.reading: deque[tuple[_Portion, Future[Any]]] = deque()
@@ -216,7 +216,7 @@ class _Reader:
         finally:
             if bringer is not None:
                 for _, start, stop in portion.steps:
-                    self._source.drop(self._order.given_away(start, stop))
+                    bringer.let_go(start, stop)
                 bringer.go_on()
 
     def finish(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 
 from tests.repository.making import make_repository
 
@@ -17,7 +18,7 @@ def image(number: int, nbytes: int) -> Any:
     return _BASE[number : number + nbytes]
 
 
-def write_images(server, url, cache_dir, count: int, nbytes: int, has_texts: bool = False) -> str:
+def _write_images(server, url, cache_dir, count: int, nbytes: int, has_texts: bool = False) -> str:
     """Write a bucket of images by their numbers, with these beside them, and texts if asked for; its URL."""
     writer = make_repository(url, storage_options=server.storage_options, cache_dir=cache_dir)
     checkout = writer.checkout(write=True)
@@ -29,6 +30,18 @@ def write_images(server, url, cache_dir, count: int, nbytes: int, has_texts: boo
     numbers.update({key: np.array(key) for key in range(count)})
     checkout.commit("all")
     checkout.close()
+    return url
+
+
+def bucket_of(name: str, count: int, nbytes: int, has_texts: bool = False) -> Any:
+    """A fixture of a module: the URL of a bucket of images by their numbers, with these beside them, and texts if asked
+    for."""
+
+    @pytest.fixture(scope="module")
+    def url(s3_server, tmp_path_factory):
+        made = tmp_path_factory.mktemp("made")
+        return _write_images(s3_server, f"{s3_server.url}/{name}", made, count, nbytes, has_texts)
+
     return url
 
 

@@ -14,18 +14,12 @@ from hangar_cloud.backends import sample_extents
 from hangar_cloud.backends.blocks import decode_blocks
 from hangar_cloud.errors import CorruptDataError
 from hangar_cloud.loaders import feed, source
-from tests.loaders.large_images import image, numbers_of, requests_for_packs, write_images
+from tests.loaders.large_images import bucket_of, image, numbers_of, requests_for_packs
 
 COUNT, NBYTES = 120, 500_000
 SECONDS = 30
 check = partial(numbers_of, nbytes=NBYTES)
-
-
-@pytest.fixture(scope="module")
-def url(s3_server, tmp_path_factory):
-    """A bucket of 120 images of 500 kB, with texts and numbers beside them."""
-    made = tmp_path_factory.mktemp("made")
-    return write_images(s3_server, f"{s3_server.url}/far-ahead", made, COUNT, NBYTES, has_texts=True)
+url = bucket_of("far-ahead", COUNT, NBYTES, has_texts=True)
 
 
 @pytest.mark.parametrize("names", [("image",), ("image", "text")])

@@ -15,7 +15,7 @@ from hangar_cloud import make_numpy_dataset, make_torch_stream
 from hangar_cloud.loaders import bringing
 from hangar_cloud.loaders.bringing import Bringer, Share
 from hangar_cloud.loaders.order import BlockShuffle, FixedOrder
-from tests.loaders.large_images import numbers_of, requests_for_packs, write_images
+from tests.loaders.large_images import bucket_of, numbers_of, requests_for_packs
 
 # This machine may have two cores.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
@@ -23,12 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 COUNT, NBYTES = 160, 200_000
 SECONDS = 30
 check = partial(numbers_of, nbytes=NBYTES)
-
-
-@pytest.fixture(scope="module")
-def url(s3_server, tmp_path_factory):
-    """A bucket of 160 images of 200 kB, and their numbers."""
-    return write_images(s3_server, f"{s3_server.url}/together", tmp_path_factory.mktemp("made"), COUNT, NBYTES)
+url = bucket_of("together", COUNT, NBYTES)
 
 
 @pytest.mark.parametrize("workers", [2, 3])

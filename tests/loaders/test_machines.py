@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from hangar_cloud import make_numpy_dataset, make_torch_stream
 from hangar_cloud.loaders import bringing
-from tests.loaders.large_images import numbers_of, requests_for_packs, write_images
+from tests.loaders.large_images import bucket_of, numbers_of, requests_for_packs
 
 # This machine may have two cores.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
@@ -20,12 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 COUNT, NBYTES = 160, 100_000
 BATCH = 40
 check = partial(numbers_of, nbytes=NBYTES)
-
-
-@pytest.fixture(scope="module")
-def url(s3_server, tmp_path_factory):
-    """A bucket of 160 images of 100 kB, and their numbers."""
-    return write_images(s3_server, f"{s3_server.url}/machines", tmp_path_factory.mktemp("made"), COUNT, NBYTES)
+url = bucket_of("machines", COUNT, NBYTES)
 
 
 @pytest.fixture(autouse=True)
