@@ -11,8 +11,9 @@ from hangar_cloud.backends.errors import CorruptDataError, HangarError, Unsuppor
 from hangar_cloud.backends.store import ObjectStore
 from hangar_cloud.catalog.errors import InvalidNameError
 from hangar_cloud.catalog.findings import Finding
+from hangar_cloud.catalog.hint import HINT_PATH
 from hangar_cloud.catalog.keys import check_name
-from hangar_cloud.catalog.pointers import HINT_PATH, Pointer, decode_pointer, pointer_path
+from hangar_cloud.catalog.pointers import Pointer, decode_pointer, pointer_path
 from hangar_cloud.catalog.repository_file import REPOSITORY_PATH, decode_repository_file
 from hangar_cloud.catalog.sealed_json import unseal
 from hangar_cloud.catalog.tracking import TrackingRefs

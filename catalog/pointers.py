@@ -1,8 +1,7 @@
 """The pointer log: branches and tags as append-only numbered entries, each written once.
 
 `refs/heads/<branch>/<seq>.json` and `refs/tags/<tag>/<seq>.json`; the entry with the highest number counts.
-Entries are dense, so it is found by galloping, without LIST. `refs/hint.json` names branches and tags and lower
-bounds of their numbers: the one object that is ever overwritten, advisory, never needed to be right.
+Entries are dense, so it is found by galloping, without LIST. The hint (`hint.py`) says from where.
 """
 
 from __future__ import annotations
@@ -11,25 +10,21 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from functools import lru_cache
-from typing import Any, Final, Literal
+from typing import Final, Protocol
 
-from hangar_cloud.backends.errors import CorruptDataError, HangarError, StoreError
+from hangar_cloud.backends.errors import CorruptDataError, StoreError
 from hangar_cloud.backends.store import ObjectStore
-from hangar_cloud.catalog.errors import HeadMovedError, InvalidNameError
+from hangar_cloud.catalog.commits import commit_path
+from hangar_cloud.catalog.errors import HeadMovedError
+from hangar_cloud.catalog.hint import FIRST_BRANCH, HINT_PATH, MAX_SEQ, Hint, Kind, decode_hint, is_name
 from hangar_cloud.catalog.keys import check_name
 from hangar_cloud.catalog.sealed_json import seal, unseal
 
-HINT_PATH: Final = "refs/hint.json"
-FIRST_BRANCH: Final = "master"
-Kind = Literal["heads", "tags"]
-_HINT_MEMBERS: Final[dict[Kind, str]] = {"heads": "branches", "tags": "tags"}
 _WORDS: Final[dict[Kind, str]] = {"heads": "branch", "tags": "tag"}
 _DEAD: Final = ("delete", "untag")
 _TAG_ACTIONS: Final = ("tag", "untag")
 _PROBE_AHEAD: Final = 2
 _READ_AT_ONCE: Final = 64
-_MAX_SEQ: Final = 10**10 - 1
 _MEMBERS: Final[dict[str, type]] = {"branch": str, "seq": int, "action": str, "time": str, "author": str, "nonce": str}
 
 
@@ -84,6 +79,16 @@ def decode_pointer(text: bytes, branch: str, seq: int, kind: Kind = "heads") -> 
     return pointer
 
 
+class CommitShelf(Protocol):
+    """Where commits are kept that were fetched before it was known that they are wanted."""
+
+    def has_commit(self, digest: str) -> bool:
+        """Whether a commit is here, so that it need not be fetched."""
+
+    def put_commit(self, digest: str, text: bytes) -> None:
+        """Keep a commit if `text` is that; else do nothing."""
+
+
 class PointerLog:
     """The branches, or the tags, of one store.
 
@@ -92,6 +97,8 @@ class PointerLog:
         author: recorded in new entries.
         kind: "heads" for branches, "tags" for tags.
         moved: told of each entry that is added here, once it is there.
+        shelf: gets the commit that the hint says a branch is at, fetched together with the branch's newest entry; who
+            looks for a branch mostly wants its commit next. None fetches none.
     """
 
     def __init__(
@@ -100,17 +107,22 @@ class PointerLog:
         author: str = "",
         kind: Kind = "heads",
         moved: Callable[[Pointer], None] = lambda pointer: None,
+        shelf: CommitShelf | None = None,
     ) -> None:
         self._store = store
         self._author = author
         self._kind: Kind = kind
         self._moved = moved
+        self._shelf = shelf
         self._known: dict[str, int] = {}
+        self._likely: dict[str, str] = {}
         self._primed = False
 
     def prime(self, hint: bytes | None) -> None:
         """Take lower bounds from the hint's bytes, read together with something else."""
-        self._known = {**_bounds(hint, self._kind), **self._known}
+        said = decode_hint(hint)
+        self._known = {**said.bounds[self._kind], **self._known}
+        self._likely = said.commits if self._kind == "heads" else {}
         self._primed = True
 
     def head(self, branch: str) -> Pointer | None:
@@ -224,7 +236,7 @@ class PointerLog:
                 f"{_WORDS[self._kind]} {branch!r} at {self._store.url} was moved by another writer in the meantime"
             )
         self._known[branch] = pointer.seq
-        self._write_hint()
+        self._write_hint(pointer)
         self._moved(pointer)
         return pointer
 
@@ -241,13 +253,17 @@ class PointerLog:
         high: int | None = None
         while high is None:
             wanted = [position, *(position + step * (1 << i) for i in range(_PROBE_AHEAD - 1))]
-            texts = self._store.get_many([self._path(branch, seq) for seq in wanted])
-            for seq, text in zip(wanted, texts, strict=True):
+            likely = self._likely_commit(branch)
+            texts = self._store.get_many([*(self._path(branch, seq) for seq in wanted), *map(commit_path, likely)])
+            for digest, text in zip(likely, texts[len(wanted) :], strict=True):
+                if text is not None and self._shelf is not None:
+                    self._shelf.put_commit(digest, text)
+            for seq, text in zip(wanted, texts[: len(wanted)], strict=True):
                 if text is None:
                     high = seq
                     break
                 found = (seq, text)
-            if high is None and wanted[-1] > _MAX_SEQ:
+            if high is None and wanted[-1] > MAX_SEQ:
                 raise CorruptDataError(f"the log of {_WORDS[self._kind]} {branch!r} at {self._store.url} has no end")
             if high is None:
                 step *= 4
@@ -262,6 +278,11 @@ class PointerLog:
         # Only the head is looked into: a damaged older entry does no harm.
         return None if found is None else decode_pointer(found[1], branch, found[0], self._kind)
 
+    def _likely_commit(self, branch: str) -> list[str]:
+        """The commit that the hint says a branch is at, if it is of use; asked for once."""
+        digest = self._likely.pop(branch, None)
+        return [] if digest is None or self._shelf is None or self._shelf.has_commit(digest) else [digest]
+
     def all_names(self) -> list[str]:
         """Names of all branches or tags that ever were, deleted ones included."""
         return sorted(self._names())
@@ -273,20 +294,21 @@ class PointerLog:
         if not self._store.can_list:
             # Where the hint is missing, the branch that every repository starts with can still be found by its name.
             return sorted(self._read_hint()) or ([FIRST_BRANCH] if self._kind == "heads" else [])
-        return [name for name in self._store.list_children(f"refs/{self._kind}") if _is_name(name)]
+        return [name for name in self._store.list_children(f"refs/{self._kind}") if is_name(name)]
 
     def _read_hint(self) -> dict[str, int]:
-        return _bounds(self._store.get_many([HINT_PATH])[0], self._kind)
+        return decode_hint(self._store.get_many([HINT_PATH])[0]).bounds[self._kind]
 
-    def _write_hint(self) -> None:
+    def _write_hint(self, moved: Pointer) -> None:
         """Best effort: whoever reads an old hint only looks a little longer."""
         try:
-            text = self._store.get_many([HINT_PATH])[0]
-            members = _all_bounds(text)
-            mine = members[_HINT_MEMBERS[self._kind]]
+            hint = decode_hint(self._store.get_many([HINT_PATH])[0])
+            mine = hint.bounds[self._kind]
             for name, seq in self._known.items():
                 mine[name] = max(seq, mine.get(name, 0))
-            self._store.put(HINT_PATH, seal({name: bounds for name, bounds in members.items() if bounds}))
+            if self._kind == "heads":
+                hint.place(moved.branch, moved.commit)
+            self._store.put(HINT_PATH, hint.encode())
         except StoreError:
             pass
 
@@ -298,14 +320,16 @@ def fresh_hint(store: ObjectStore) -> bytes:
         UnsupportedStoreError: the store cannot list.
         CorruptDataError: the newest entry of a log is damaged.
     """
-    members: dict[str, Any] = {}
-    for kind, member in _HINT_MEMBERS.items():
+    hint = Hint()
+    for kind in _WORDS:
         log = PointerLog(store, kind=kind)
-        found = {name: log.head(name) for name in log.all_names()}
-        bounds = {name: head.seq for name, head in found.items() if head is not None}
-        if bounds:
-            members[member] = bounds
-    return seal(members)
+        for name in log.all_names():
+            head = log.head(name)
+            if head is not None:
+                hint.bounds[kind][name] = head.seq
+                if kind == "heads":
+                    hint.place(name, head.commit)
+    return hint.encode()
 
 
 def written_at(pointer: Pointer) -> datetime:
@@ -314,35 +338,3 @@ def written_at(pointer: Pointer) -> datetime:
         return datetime.fromisoformat(pointer.time).astimezone(timezone.utc)
     except (TypeError, ValueError, OverflowError) as error:
         raise CorruptDataError(f"pointer {pointer.seq} of {pointer.branch!r} has no valid time: {error}") from error
-
-
-def _bounds(hint: bytes | None, kind: Kind = "heads") -> dict[str, int]:
-    """Lower bounds by name in the hint's bytes; none where it is missing, damaged or of a later format."""
-    return _all_bounds(hint)[_HINT_MEMBERS[kind]]
-
-
-def _all_bounds(hint: bytes | None) -> dict[str, dict[str, int]]:
-    """The same of both kinds, by member."""
-    found: dict[str, dict[str, int]] = {member: {} for member in _HINT_MEMBERS.values()}
-    if hint is None:
-        return found
-    try:
-        members = unseal(hint, "the branch hint")
-    except HangarError:
-        return found
-    for member in found:
-        try:
-            bounds = members.get(member, {})
-            found[member] = {name: int(n) for name, n in bounds.items() if _is_name(name) and 0 <= int(n) <= _MAX_SEQ}
-        except (HangarError, KeyError, TypeError, ValueError, AttributeError, OverflowError):
-            continue
-    return found
-
-
-@lru_cache(maxsize=4096)
-def _is_name(name: str) -> bool:
-    try:
-        check_name(name, "branch")
-    except InvalidNameError:
-        return False
-    return True

@@ -14,9 +14,10 @@ from hangar_cloud.backends.errors import DataNotLocalError, ObjectNotFoundError
 from hangar_cloud.backends.lazy_property import lazy_property
 from hangar_cloud.backends.store.durable_files import read_regular, replace_file
 from hangar_cloud.catalog import history
+from hangar_cloud.catalog.hint import FIRST_BRANCH, HINT_PATH
 from hangar_cloud.catalog.keys import check_name
 from hangar_cloud.catalog.near_names import did_you_mean
-from hangar_cloud.catalog.pointers import FIRST_BRANCH, HINT_PATH, Pointer
+from hangar_cloud.catalog.pointers import Pointer
 from hangar_cloud.catalog.tracking import TrackingRefs
 from hangar_cloud.errors import (
     InvalidArgumentError,

@@ -23,7 +23,8 @@ from urllib.parse import unquote, urlsplit
 from hangar_cloud.backends.errors import HangarError, ObjectNotFoundError
 from hangar_cloud.backends.store import ObjectStore
 from hangar_cloud.backends.store.port import ObjectInfo
-from hangar_cloud.catalog.pointers import HINT_PATH, fresh_hint
+from hangar_cloud.catalog.hint import HINT_PATH
+from hangar_cloud.catalog.pointers import fresh_hint
 from hangar_cloud.errors import InvalidArgumentError
 from hangar_cloud.http_objects import (
     Part,

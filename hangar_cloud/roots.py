@@ -10,8 +10,9 @@ from typing import Final
 from hangar_cloud.backends.object_source import ObjectSource
 from hangar_cloud.backends.packs import staged_pack_number
 from hangar_cloud.catalog.commits import commit_path
+from hangar_cloud.catalog.hint import Kind
 from hangar_cloud.catalog.marking import Marker
-from hangar_cloud.catalog.pointers import Kind, PointerLog, written_at
+from hangar_cloud.catalog.pointers import PointerLog, written_at
 from hangar_cloud.catalog.staging import StagingArea
 from hangar_cloud.catalog.stashes import Stashes
 from hangar_cloud.catalog.tracking import TrackingRefs

@@ -18,6 +18,7 @@ from hangar_cloud.backends.cache_limit import CacheLimit
 from hangar_cloud.backends.errors import (
     CorruptDataError,
     DataNotLocalError,
+    HangarError,
     redact_url,
 )
 from hangar_cloud.backends.lazy_property import lazy_property
@@ -31,10 +32,11 @@ from hangar_cloud.backends.store.withheld import Withheld, plain_options
 from hangar_cloud.catalog.commits import Commit, commit_path, decode_commit
 from hangar_cloud.catalog.commits_ahead import CommitsAhead
 from hangar_cloud.catalog.digest_index import DigestIndex
+from hangar_cloud.catalog.hint import HINT_PATH
 from hangar_cloud.catalog.moved_packs import MovedPacks
 from hangar_cloud.catalog.moves_file import decode_moves
 from hangar_cloud.catalog.node_reader import NodeReader
-from hangar_cloud.catalog.pointers import HINT_PATH, Pointer, PointerLog
+from hangar_cloud.catalog.pointers import Pointer, PointerLog
 from hangar_cloud.catalog.purged_samples import PurgedSamples
 from hangar_cloud.catalog.repository_file import REPOSITORY_PATH, RepositoryFile, decode_repository_file
 from hangar_cloud.catalog.tracking import TrackingRefs
@@ -169,7 +171,7 @@ class Storage(Refusals):
         if self._bucket_is_out_of_reach:
             self.refuse_offline("write to a bucket, or look into the log of its branches")
         if author not in self._pointer_logs:
-            self._pointer_logs[author] = PointerLog(self.store, author, moved=self._remember)
+            self._pointer_logs[author] = PointerLog(self.store, author, moved=self._remember, shelf=self)
         return self._pointer_logs[author]
 
     def tags(self, author: str = "") -> Tags:
@@ -226,12 +228,7 @@ class Storage(Refusals):
             FileNotFoundError: a missing one, as ObjectNotFoundError or DataNotLocalError.
         """
         commit = self._commits.get(digest)
-        if (
-            commit is None
-            and self.is_bucket
-            and not self.offline
-            and not (self.source.store / commit_path(digest)).exists()
-        ):
+        if not self.offline and not self.has_commit(digest):
             fetched = self._commits_ahead.fetch(digest)
             self._commits.update(fetched)
             commit = fetched.get(digest)
@@ -239,6 +236,16 @@ class Storage(Refusals):
             commit = self.source.read_object(commit_path(digest), lambda text: decode_commit(text, digest))
             self._commits[digest] = commit
         return commit
+
+    def has_commit(self, digest: str) -> bool:
+        """Whether a commit can be read without asking a bucket for it."""
+        return digest in self._commits or not self.is_bucket or (self.source.store / commit_path(digest)).exists()
+
+    def put_commit(self, digest: str, text: bytes) -> None:
+        """Keep a commit that was fetched before it was wanted; what is no such commit is left."""
+        with contextlib.suppress(HangarError):
+            self._commits[digest] = decode_commit(text, digest)
+            self.source.keep_whole(commit_path(digest), text)
 
     def has_pack(self, pack: bytes) -> bool:
         """Whether a sealed pack can still be read from here."""

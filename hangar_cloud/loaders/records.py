@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
@@ -12,6 +14,7 @@ import numpy.typing as npt
 from hangar_cloud.catalog.leaf import Leaf
 from hangar_cloud.catalog.records import NodeRef
 from hangar_cloud.column import ColumnReader
+from hangar_cloud.errors import HangarError
 from hangar_cloud.loaders.permutations import Positions
 from hangar_cloud.progress import item_progress
 
@@ -19,6 +22,9 @@ VALUE_OVERHEAD: Final = 64
 _MOST_INLINE_BYTES: Final = 64 * 1024 * 1024
 _LEAVES_AT_ONCE: Final = 64
 """So few that they are still in memory when they are come to."""
+_ROWS_AT_ONCE: Final = 512 * 1024
+"""Of all columns together, for the same reason."""
+_COLUMNS_AT_ONCE: Final = 8
 
 
 class Spots(NamedTuple):
@@ -87,6 +93,35 @@ def leaves_of(column: ColumnReader) -> Iterator[Leaf]:
             for leaf in islice(leaves, _LEAVES_AT_ONCE):
                 yield leaf
                 progress(len(leaf))
+
+
+def begin(columns: Iterable[ColumnReader]) -> None:
+    """Have what is read first of the records of several columns in memory: asked for at once, and not one by one.
+
+    What cannot be read is told by who reads it.
+    """
+    far = {
+        (id(column._nodes), column._entry.root.digest, column._entry.schema): column
+        for column in columns
+        if column._entry.root is not None and not column._storage.holds_everything
+    }
+    if len(far) > 1:
+        rows = _ROWS_AT_ONCE // len(far)
+        with ThreadPoolExecutor(_COLUMNS_AT_ONCE, "hangar-records") as pool:
+            list(pool.map(lambda column: _begin(column, rows), far.values()))
+
+
+def _begin(column: ColumnReader, rows: int) -> None:
+    """Leaves of so many rows, but one at least."""
+    nodes, entry = column._nodes, column._entry
+    with suppress(HangarError):
+        wanted: list[NodeRef] = []
+        for ref in islice(nodes.leaves(entry.root), _LEAVES_AT_ONCE):
+            rows -= ref.count
+            if wanted and rows < 0:
+                break
+            wanted.append(ref)
+        nodes.prefetch(wanted, entry.schema)
 
 
 def _read(column: ColumnReader) -> Records:

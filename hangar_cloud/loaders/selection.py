@@ -10,8 +10,10 @@ from hangar_cloud.catalog.keys import KeyType, RowKey
 from hangar_cloud.column import ColumnReader
 from hangar_cloud.columns import Columns
 from hangar_cloud.errors import InvalidArgumentError, NoColumnsError, SampleNotFoundError, WriterColumnError
-from hangar_cloud.loaders.records import RecordsOnce
+from hangar_cloud.loaders.records import RecordsOnce, begin
 
+FEW: Final = 8
+"""Keys are looked up one by one if there are so many times as many rows."""
 _SHOWN: Final = 5
 SampleKey = RowKey
 """The key of a sample; of samples that are subsamples of nested columns, pairs."""
@@ -126,6 +128,7 @@ def _checked_names(given: Any, count: int) -> list[str]:
 
 def _common_keys(columns: dict[str, ColumnReader], records: RecordsOnce) -> tuple[list[SampleKey], bool]:
     """The samples that all columns have, in key order, and whether none has another."""
+    begin(columns.values())
     first, *others = columns.values()
     keys: list[SampleKey] = list(_keys_of(first, records))
     equal = True
@@ -171,6 +174,7 @@ def _checked_keys(columns: dict[str, ColumnReader], keys: Any, records: RecordsO
     pairs = sum(isinstance(key, tuple) for key in wanted)
     if pairs not in (0, len(wanted)):
         raise InvalidArgumentError("some keys are pairs (sample, subsample) and some are not; give one kind")
+    begin(column for column in columns.values() if len(wanted) * FEW >= _count(column))
     for column in columns.values():
         if pairs and not column.contains_subsamples and not any(c.contains_subsamples for c in columns.values()):
             raise InvalidArgumentError(f"column {column.column!r} is flat, and its samples have no subsamples")
@@ -194,7 +198,7 @@ def _present(column: ColumnReader, keys: list[Any], pairs: bool, records: Record
 
 
 def _those_there(column: ColumnReader, wanted: set[Any], pairs: bool, records: RecordsOnce) -> set[Any]:
-    if len(wanted) * 8 < _count(column):
+    if len(wanted) * FEW < _count(column):
         return {key for key in wanted if key in column}  # type: ignore[operator]
     if pairs and column.contains_subsamples:
         return {key for key, _ in column._iterate()} & wanted

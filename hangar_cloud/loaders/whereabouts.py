@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +12,7 @@ from hangar_cloud.catalog.records import NodeRef
 from hangar_cloud.column import ColumnReader
 from hangar_cloud.loaders.permutations import Positions
 from hangar_cloud.loaders.records import VALUE_OVERHEAD, Spots
-from hangar_cloud.loaders.selection import SampleKey, Selection
-
-_FEW: Final = 8
+from hangar_cloud.loaders.selection import FEW, SampleKey, Selection
 
 
 class Rows(NamedTuple):
@@ -41,7 +39,7 @@ class Whereabouts(NamedTuple):
 
 def find(column: ColumnReader, selection: Selection) -> Whereabouts:
     """Where the samples of a selection lie in a column that has them all. Raises as reading records does."""
-    if len(selection.keys) * _FEW < column._entry.count:
+    if len(selection.keys) * FEW < column._entry.count:
         return Whereabouts(_looked_up(column, selection))
     records = selection.records.take(column)
     spots, keys = records.spots, records.keys

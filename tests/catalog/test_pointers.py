@@ -16,7 +16,8 @@ from hangar_cloud.backends.store.counting import CountingStore
 from hangar_cloud.backends.store.local import LocalStore
 from hangar_cloud.backends.store.memory import MemoryStore
 from hangar_cloud.catalog.errors import HeadMovedError, InvalidNameError
-from hangar_cloud.catalog.pointers import HINT_PATH, Pointer, PointerLog, fresh_hint, pointer_path
+from hangar_cloud.catalog.hint import HINT_PATH
+from hangar_cloud.catalog.pointers import Pointer, PointerLog, fresh_hint, pointer_path
 from hangar_cloud.catalog.sealed_json import seal, unseal
 
 
@@ -260,4 +261,8 @@ def test_a_fresh_hint_names_what_is_there(store, tmp_path):
         (tmp_path / HINT_PATH).unlink(missing_ok=True)
         if hint is not None:
             (tmp_path / HINT_PATH).write_bytes(hint)
-        assert unseal(fresh_hint(store), "hint") == {"branches": {"master": 0, "dev": 0}, "tags": {"v1": 0}}
+        assert unseal(fresh_hint(store), "hint") == {
+            "branches": {"master": 0, "dev": 0},
+            "tags": {"v1": 0},
+            "commits": {"dev": "a" * 64},
+        }

@@ -21,8 +21,9 @@ from hangar_cloud.backends.codecs import Codec
 from hangar_cloud.backends.packs import PACK_MAGIC, BlockExtent, encode_trailer, pack_path
 from hangar_cloud.backends.values import BYTES_PREFIX, sample_digest
 from hangar_cloud.catalog.commits import commit_path
+from hangar_cloud.catalog.hint import HINT_PATH
 from hangar_cloud.catalog.keys import encode_key
-from hangar_cloud.catalog.pointers import HINT_PATH, Pointer, pointer_path
+from hangar_cloud.catalog.pointers import Pointer, pointer_path
 from hangar_cloud.catalog.records import NodeRef, Row, SegmentPlace, records_path
 from hangar_cloud.catalog.schema import ColumnSchema
 from hangar_cloud.catalog.sealed_json import canonical

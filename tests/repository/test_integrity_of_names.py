@@ -11,7 +11,8 @@ from blake3 import blake3
 
 from hangar_cloud import Repository
 from hangar_cloud.catalog.commits import commit_path
-from hangar_cloud.catalog.pointers import HINT_PATH, Pointer, pointer_path
+from hangar_cloud.catalog.hint import HINT_PATH
+from hangar_cloud.catalog.pointers import Pointer, pointer_path
 from hangar_cloud.catalog.sealed_json import _checksum, _halves, canonical, seal, unseal
 from hangar_cloud.errors import NotInitializedError, UnsupportedFormatError
 from tests.repository.forging import damage, extents_of, flip, kinds, store_files
