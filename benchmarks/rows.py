@@ -185,6 +185,13 @@ ROWS: Final = [
     _load("loader: 100 kB samples, 2 workers: none", "workers_two", OURS, "workers_none", 1),
     _load("loader: cold behind 30 ms, 100 kB: raw GETs", "cold_large", OURS, "raw_large", 0.7),
     _load("loader: cold behind 30 ms, 2 GB of 100 kB: raw GETs", "cold_long", OURS, "raw_long", 0.7),
+    _load(
+        "loader: cold, 30 ms, 2 GB, server on cores of its own: raw GETs",
+        "cold_long_apart",
+        OURS,
+        "raw_long_apart",
+        0.7,
+    ),
     _load("loader: cold behind 30 ms, 1 GB in order: raw GETs", "cold_in_order", OURS, "raw_larger"),
     _load("loader: cold behind 30 ms, 1 GB, 2 workers: raw GETs", "cold_workers", OURS, "raw_larger"),
     _load("loader: cold behind 30 ms, 1 GB on one of 2 machines: raw GETs", "cold_machine", OURS, "raw_larger"),

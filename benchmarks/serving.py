@@ -14,12 +14,30 @@ from contextlib import contextmanager
 DELAY = 0.03
 
 
+def cores_apart():
+    """Cores for a server, and others for its client, as they have on a network; all for both where that cannot be."""
+    if not hasattr(os, "sched_getaffinity"):  # Linux alone lets a process choose
+        return None, None
+    cores = sorted(os.sched_getaffinity(0))
+    half = len(cores) // 2
+    return (cores[:half], cores[half:]) if half else (cores, cores)
+
+
+def keep_to(cores):
+    """Have this process, and those that it starts from now on, use these cores alone."""
+    if cores is not None:
+        os.sched_setaffinity(0, cores)
+
+
 @contextmanager
-def served():
-    """A server: a dict of `bucket`, `endpoint`, `slow` (the endpoint behind 30 ms), `key` and `secret`."""
+def served(cores=None):
+    """A server: a dict of `bucket`, `endpoint`, `slow` (the endpoint behind 30 ms), `key` and `secret`.
+
+    It keeps to `cores`, if they are given.
+    """
     python, root = os.environ["BENCH_PYTHON"], os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     process = subprocess.Popen(
-        [python, os.path.abspath(__file__)],
+        [python, os.path.abspath(__file__), json.dumps(cores)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -56,6 +74,7 @@ def main():
     """Serve until standard input ends."""
     from infra.local import DelayingProxy, SeaweedS3Server
 
+    keep_to(json.loads(sys.argv[1]))
     with SeaweedS3Server() as server, DelayingProxy(server.endpoint, delay=DELAY) as proxy:
         options = server.storage_options
         told = {"bucket": server.bucket, "endpoint": server.endpoint, "slow": proxy.url}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from serving import served
+from serving import cores_apart, keep_to, served
 
 from hangar_cloud import Repository, make_numpy_dataset, make_torch_stream
 
@@ -90,6 +91,21 @@ def workers_two(bench: Any) -> None:
     _workers(bench, 2)
 
 
+@contextmanager
+def _served(apart: bool) -> Iterator[Any]:
+    """A server; with `apart` on cores of its own, as one on a network is."""
+    theirs, ours = cores_apart() if apart else (None, None)
+    with served(theirs) as server:
+        keep_to(ours)
+        yield server
+
+
+def _settle() -> None:
+    """Let what was written get to the disk: the system would write it while what comes next is measured."""
+    if hasattr(os, "sync"):
+        os.sync()
+
+
 def _batches(checkout: Any) -> Any:
     return make_numpy_dataset(checkout.columns, batch_size=BATCH)
 
@@ -108,14 +124,17 @@ def _batches_of_workers(checkout: Any) -> Any:
     return DataLoader(make_torch_stream(checkout.columns, batch_size=BATCH), batch_size=None, num_workers=2)
 
 
-def _cold(bench: Any, columns: dict[str, Any], count: int, made: Callable[[Any], Any] = _batches) -> None:
+def _cold(
+    bench: Any, columns: dict[str, Any], count: int, made: Callable[[Any], Any] = _batches, apart: bool = False
+) -> None:
     """From opening the bucket behind the slow network, with an empty cache, to the end of the epoch."""
-    with served() as server:
+    with _served(apart) as server:
         url, options = f"s3://{server['bucket']}/bench", {"key": server["key"], "secret": server["secret"]}
         region = {"client_kwargs": {"region_name": "us-east-1"}}
         near = {**options, "endpoint_url": server["endpoint"], **region}
         far = {**options, "endpoint_url": server["slow"], **region}
         _fill(Repository(url, exists=False, storage_options=near, cache_dir=f"{bench.folder}/a"), columns)
+        _settle()
         with bench.timed(count):
             checkout = Repository(url, storage_options=far, cache_dir=f"{bench.folder}/b").checkout()
             seen = _epoch(made(checkout))
@@ -134,6 +153,11 @@ def cold_large(bench: Any) -> None:
 def cold_long(bench: Any) -> None:
     """An epoch of 2 GB, of which opening is a small part."""
     _cold(bench, _large(LONG), LONG)
+
+
+def cold_long_apart(bench: Any) -> None:
+    """The same, where the server takes no time of the cores that train."""
+    _cold(bench, _large(LONG), LONG, apart=True)
 
 
 def cold_in_order(bench: Any) -> None:
@@ -164,7 +188,11 @@ def raw_long(bench: Any) -> None:
     _raw(bench, LONG)
 
 
-def _raw(bench: Any, count: int) -> None:
+def raw_long_apart(bench: Any) -> None:
+    _raw(bench, LONG, apart=True)
+
+
+def _raw(bench: Any, count: int, apart: bool = False) -> None:
     """The bytes of samples alone: plain ranged GETs of 8 MiB, eight at once, of objects of 64 MiB."""
     from concurrent.futures import ThreadPoolExecutor
 
@@ -172,11 +200,13 @@ def _raw(bench: Any, count: int) -> None:
 
     size, part = 64 * 1024 * 1024, 8 * 1024 * 1024
     data, wanted = os.urandom(size), count * 100_000
-    with served() as server:
+    with _served(apart) as server:
         near, far = client(server, server["endpoint"]), client(server, server["slow"])
         for number in range(-(-wanted // size)):
             near.put_object(Bucket=server["bucket"], Key=f"raw/{number}", Body=data)
         places = [(at // size, at % size, min(part, wanted - at)) for at in range(0, wanted, part)]
+
+        _settle()
 
         def get(place: tuple[int, int, int]) -> int:
             number, start, length = place

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator
 from contextlib import suppress
 from itertools import chain, groupby
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from blake3 import blake3
 
 from hangar_cloud.backends.arenas import BlockName
 from hangar_cloud.backends.blocks import Place
 from hangar_cloud.backends.errors import HangarError
 from hangar_cloud.backends.pack_reader import UNREADABLE, PackedSample
-from hangar_cloud.backends.values import sample_digest
+from hangar_cloud.backends.values import sample_digest, sample_digests
 from hangar_cloud.brought_blocks import BroughtBlocks
 from hangar_cloud.column import ColumnReader
 from hangar_cloud.loaders.permutations import Positions
@@ -33,10 +32,14 @@ class _OfLeaf(NamedTuple):
     packed: tuple[bytes, bytes, list[int], list[int], list[int], list[int]]
     rows: list[int]
 
-    def places(self) -> Iterator[tuple[int, bytes]]:
-        """Where each sample begins in its block, and its digest."""
-        digests, _, _, _, starts, _ = self.packed
-        return ((starts[row], digests[row * 32 : row * 32 + 32]) for row in self.rows)
+    def starts(self) -> Iterator[int]:
+        """Where each sample begins in its block."""
+        return map(self.packed[4].__getitem__, self.rows)
+
+    def digests(self) -> list[bytes]:
+        """Of each sample."""
+        digests = self.packed[0]
+        return [digests[row * 32 : row * 32 + 32] for row in self.rows]
 
 
 class _Wanted(NamedTuple):
@@ -189,8 +192,9 @@ class PackedRows:
         size, prefix = self._size, self._prefix
         is_long = size >= _LONG_SAMPLE
         target: Any = out if is_long else out.data
-        samples = chain.from_iterable(some.places() for some in wanted.leaves)
-        for block, place, (start, digest) in zip(wanted.blocks, places, samples, strict=True):
+        starts = chain.from_iterable(some.starts() for some in wanted.leaves)
+        digests = chain.from_iterable(some.digests() for some in wanted.leaves)
+        for block, place, start, digest in zip(wanted.blocks, places, starts, digests, strict=True):
             raw = raws[block]
             # A block that is one sample was compared when it was read.
             if len(raw) != size:
@@ -205,13 +209,14 @@ class PackedRows:
         self, wanted: _Wanted, raws: dict[BlockName, memoryview], out: npt.NDArray[np.uint8], places: list[int]
     ) -> bool:
         """The same for samples of which some follow each other in a block."""
-        samples = list(chain.from_iterable(some.places() for some in wanted.leaves))
+        starts = list(chain.from_iterable(some.starts() for some in wanted.leaves))
+        digests = list(chain.from_iterable(some.digests() for some in wanted.leaves))
         done = 0
         for block, run in groupby(wanted.blocks):
             end = done + len(list(run))
-            starts, digests = zip(*samples[done:end], strict=True)
             # Some codecs give signed bytes, which are not assigned to others.
-            if not self._take(list(starts), digests, raws[block].cast("B"), out, places[done:end]):
+            raw = raws[block].cast("B")
+            if not self._take(starts[done:end], digests[done:end], raw, out, places[done:end]):
                 return False
             done = end
         return True
@@ -219,7 +224,7 @@ class PackedRows:
     def _take(
         self,
         starts: list[int],
-        digests: Sequence[bytes],
+        digests: list[bytes],
         raw: memoryview,
         out: npt.NDArray[np.uint8],
         places: list[int],
@@ -229,10 +234,8 @@ class PackedRows:
         if max(starts) + size > len(raw):
             return False
         # As in `_take_each`.
-        if len(raw) != size:
-            for start, digest in zip(starts, digests, strict=True):
-                if blake3(prefix + raw[start : start + size]).digest() != digest:
-                    return False
+        if len(raw) != size and sample_digests(prefix, (raw[start : start + size] for start in starts)) != digests:
+            return False
         begins = range(first, first + count * size, size)
         if places == list(range(places[0], places[0] + count)) and starts == list(begins):
             places, size, starts = places[:1], count * size, [first]
