@@ -106,6 +106,12 @@ def sample_identity(prefix: bytes, payload: bytes | memoryview, shape: tuple[int
     return b"\1" + sample_digest(prefix, payload)
 
 
+def sample_identities(prefix: bytes, payloads: Sequence[bytes | memoryview]) -> list[bytes]:
+    """What `sample_identity` gives for each payload, without shapes and all with one prefix; quicker for many."""
+    digests = iter(sample_digests(prefix, [payload for payload in payloads if len(payload) > LITERAL_LIMIT]))
+    return [b"\1" + next(digests) if len(payload) > LITERAL_LIMIT else b"\0" + payload for payload in payloads]
+
+
 def digests_of(identities: Sequence[bytes]) -> ByteRows:
     """The digests in identities that all have one."""
     if isinstance(identities, ByteRows):

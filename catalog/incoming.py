@@ -7,10 +7,15 @@ from functools import partial
 from typing import Final, NamedTuple
 
 import numpy as np
-from blake3 import blake3
 
 from hangar_cloud.backends.byte_rows import ByteRows
-from hangar_cloud.backends.values import DIGEST_LENGTH, LITERAL_LIMIT, sample_digests, sample_identity
+from hangar_cloud.backends.values import (
+    DIGEST_LENGTH,
+    LITERAL_LIMIT,
+    sample_digests,
+    sample_identities,
+    sample_identity,
+)
 from hangar_cloud.catalog.commits import ColumnEntry
 from hangar_cloud.catalog.keys import RowKey
 from hangar_cloud.catalog.many_cores import in_order
@@ -52,10 +57,7 @@ class Incoming(NamedTuple):
             return [sample_identity(schema.prefix(shape), data, shape) for data, shape in tasks]
         prefix, size = schema.prefix(None), schema.fixed_size
         if size is None:
-            return [
-                b"\1" + blake3(prefix + data).digest() if len(data) > LITERAL_LIMIT else b"\0" + data
-                for data in self.datas
-            ]
+            return sample_identities(prefix, self.datas)
         if size <= LITERAL_LIMIT:
             return _marked(0, ByteRows(self.joined_data(), size))
         if size < _HASHED_OUTSIDE:

@@ -13,7 +13,7 @@ from hangar_cloud.backends.blocks import Place
 from hangar_cloud.backends.errors import CorruptDataError
 from hangar_cloud.backends.lazy_property import lazy_property
 from hangar_cloud.backends.packs import NO_PACK
-from hangar_cloud.backends.values import LITERAL_LIMIT, sample_identity
+from hangar_cloud.backends.values import sample_identities, sample_identity
 from hangar_cloud.catalog.arrow_columns import fixed_width, validity, whole
 from hangar_cloud.catalog.keys import KeyType, RowKey, encode_key
 from hangar_cloud.catalog.records import LeafEntry, Row
@@ -160,17 +160,24 @@ class Leaf:
 
     def rows(self) -> list[Row]:
         """All rows, in key order; made several times faster than one by one where they are all alike."""
-        packed, values = self.packed, self.values
-        if not self.shapes and packed is None and values is not None and None not in values:
-            return self._inline_rows([value for value in values if value is not None])
-        if not self.shapes and packed is not None and values is None and min(packed[2], default=-1) >= 0:
+        packed, values = self.packed, self._all_values()
+        if values is not None:
+            return [Row(identity, None, value, None) for identity, value in zip(self.identities(), values, strict=True)]
+        if not self.shapes and packed is not None and self.values is None and min(packed[2], default=-1) >= 0:
             return self._packed_rows(*packed)
         return [self.row(i) for i in range(len(self))]
 
-    def _inline_rows(self, values: list[bytes]) -> list[Row]:
-        prefix = self._schema.prefix(None)
-        identities = [b"\0" + v if len(v) <= LITERAL_LIMIT else sample_identity(prefix, v, None) for v in values]
-        return [Row(identity, None, value, None) for identity, value in zip(identities, values, strict=True)]
+    def identities(self) -> list[bytes]:
+        """Of each row what history hashes, in key order. Raises CorruptDataError as `row`."""
+        values = self._all_values()
+        if values is not None:
+            return sample_identities(self._schema.prefix(None), values)
+        return [row.identity for row in self.rows()]
+
+    def _all_values(self) -> list[bytes] | None:
+        """The values of all rows, if each stands in the leaf and none has a shape."""
+        values = None if self.shapes or self.packed is not None else self.values
+        return None if values is None or None in values else values  # type: ignore[return-value]  # none of them is None
 
     def _packed_rows(
         self, digests: bytes, packs: bytes, offsets: list[int], stored: list[int], starts: list[int], sizes: list[int]

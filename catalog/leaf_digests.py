@@ -10,7 +10,7 @@ from blake3 import blake3
 
 from hangar_cloud.backends.values import LITERAL_LIMIT
 from hangar_cloud.catalog.leaf import Leaf
-from hangar_cloud.catalog.records import leaf_digest
+from hangar_cloud.catalog.leaf_building import digest_of_rows
 
 _LITERAL: Final = 0
 
@@ -23,7 +23,7 @@ def digest_of_leaf(leaf: Leaf) -> bytes:
     """
     keys, identities = leaf.key_bytes, _identities(leaf)
     if keys is None or identities is None:
-        return leaf_digest(leaf.entries())
+        return digest_of_rows(leaf.encoded_keys, leaf.identities())
     count, width = keys.shape
     size = identities.shape[1]
     rows = np.empty((count, 2 + width + 1 + size), np.uint8)
