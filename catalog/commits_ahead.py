@@ -7,11 +7,12 @@ was written just before is likely to be next.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from hangar_cloud.backends.errors import CorruptDataError, HangarError
+from hangar_cloud.backends.begun_object import BegunObject
+from hangar_cloud.backends.errors import CorruptDataError, HangarError, UnsupportedFormatError
 from hangar_cloud.backends.fork_lock import ForkLock
 from hangar_cloud.backends.store import ObjectStore
 from hangar_cloud.catalog.commits import Commit, commit_path, decode_commit
@@ -39,15 +40,23 @@ class CommitsAhead:
         self._left: Iterator[tuple[str, int]] | None = None
         self._part = _FIRST_PART
         self._lock = ForkLock()
+        self._begun = BegunObject(store)
 
     def fetch(self, digest: str) -> dict[str, Commit]:
         """Commits by digest, `digest` and likely ancestors of it; none while few were asked for.
 
         What is damaged or missing is left out, and who needs it is told when it is read by itself.
         """
+        begun = self._begun.take(commit_path(digest))
         with self._lock.lock:
             self._asked += 1
+            if begun is not None:
+                return self._verified([digest], [begun])
             return {} if self._asked <= _PATIENCE else self._fetch(digest)
+
+    def begin(self, digest: str) -> None:
+        """Begin to fetch one commit, and wait for nothing: `fetch` does, if it is asked for that one next."""
+        self._begun.begin(commit_path(digest))
 
     def _fetch(self, digest: str) -> dict[str, Commit]:
         try:
@@ -59,13 +68,16 @@ class CommitsAhead:
         except HangarError:  # a store that cannot list, or not just now
             self._left = iter(())
             return {}
+        return self._verified(wanted, texts)
+
+    def _verified(self, wanted: Sequence[str], texts: Sequence[bytes | None]) -> dict[str, Commit]:
         found: dict[str, Commit] = {}
         for name, text in zip(wanted, texts, strict=True):
             try:
                 if text is not None:
                     found[name] = decode_commit(text, name)
                     self._keep(commit_path(name), text)
-            except CorruptDataError:
+            except (CorruptDataError, UnsupportedFormatError):
                 continue
         return found
 

@@ -14,7 +14,6 @@ from typing import Final, Protocol
 
 from hangar_cloud.backends.errors import CorruptDataError, StoreError
 from hangar_cloud.backends.store import ObjectStore
-from hangar_cloud.catalog.commits import commit_path
 from hangar_cloud.catalog.errors import HeadMovedError
 from hangar_cloud.catalog.hint import FIRST_BRANCH, HINT_PATH, MAX_SEQ, Hint, Kind, decode_hint, is_name
 from hangar_cloud.catalog.keys import check_name
@@ -79,14 +78,11 @@ def decode_pointer(text: bytes, branch: str, seq: int, kind: Kind = "heads") -> 
     return pointer
 
 
-class CommitShelf(Protocol):
-    """Where commits are kept that were fetched before it was known that they are wanted."""
+class LikelyCommits(Protocol):
+    """Is told of commits that are likely to be wanted next."""
 
-    def has_commit(self, digest: str) -> bool:
-        """Whether a commit is here, so that it need not be fetched."""
-
-    def put_commit(self, digest: str, text: bytes) -> None:
-        """Keep a commit if `text` is that; else do nothing."""
+    def begin_commit(self, digest: str) -> None:
+        """Begin to fetch a commit, and wait for nothing."""
 
 
 class PointerLog:
@@ -97,8 +93,8 @@ class PointerLog:
         author: recorded in new entries.
         kind: "heads" for branches, "tags" for tags.
         moved: told of each entry that is added here, once it is there.
-        shelf: gets the commit that the hint says a branch is at, fetched together with the branch's newest entry; who
-            looks for a branch mostly wants its commit next. None fetches none.
+        likely: told of the commit that the hint says a branch is at, when the branch's newest entry is looked for: who
+            does that mostly wants its commit next.
     """
 
     def __init__(
@@ -107,22 +103,22 @@ class PointerLog:
         author: str = "",
         kind: Kind = "heads",
         moved: Callable[[Pointer], None] = lambda pointer: None,
-        shelf: CommitShelf | None = None,
+        likely: LikelyCommits | None = None,
     ) -> None:
         self._store = store
         self._author = author
         self._kind: Kind = kind
         self._moved = moved
-        self._shelf = shelf
+        self._likely = likely
         self._known: dict[str, int] = {}
-        self._likely: dict[str, str] = {}
+        self._hinted: dict[str, str] = {}
         self._primed = False
 
     def prime(self, hint: bytes | None) -> None:
         """Take lower bounds from the hint's bytes, read together with something else."""
         said = decode_hint(hint)
         self._known = {**said.bounds[self._kind], **self._known}
-        self._likely = said.commits if self._kind == "heads" else {}
+        self._hinted = said.commits if self._kind == "heads" else {}
         self._primed = True
 
     def head(self, branch: str) -> Pointer | None:
@@ -134,6 +130,9 @@ class PointerLog:
         lower = self._known.get(branch)
         if lower is None:
             lower = 0 if self._primed else self._read_hint().get(branch, 0)
+        hinted = self._hinted.pop(branch, None)
+        if hinted is not None and self._likely is not None:
+            self._likely.begin_commit(hinted)
         pointer = self._gallop(branch, lower)
         if pointer is None and lower > 0:
             pointer = self._gallop(branch, 0)
@@ -253,12 +252,8 @@ class PointerLog:
         high: int | None = None
         while high is None:
             wanted = [position, *(position + step * (1 << i) for i in range(_PROBE_AHEAD - 1))]
-            likely = self._likely_commit(branch)
-            texts = self._store.get_many([*(self._path(branch, seq) for seq in wanted), *map(commit_path, likely)])
-            for digest, text in zip(likely, texts[len(wanted) :], strict=True):
-                if text is not None and self._shelf is not None:
-                    self._shelf.put_commit(digest, text)
-            for seq, text in zip(wanted, texts[: len(wanted)], strict=True):
+            texts = self._store.get_many([self._path(branch, seq) for seq in wanted])
+            for seq, text in zip(wanted, texts, strict=True):
                 if text is None:
                     high = seq
                     break
@@ -277,11 +272,6 @@ class PointerLog:
                 found = (middle, text)
         # Only the head is looked into: a damaged older entry does no harm.
         return None if found is None else decode_pointer(found[1], branch, found[0], self._kind)
-
-    def _likely_commit(self, branch: str) -> list[str]:
-        """The commit that the hint says a branch is at, if it is of use; asked for once."""
-        digest = self._likely.pop(branch, None)
-        return [] if digest is None or self._shelf is None or self._shelf.has_commit(digest) else [digest]
 
     def all_names(self) -> list[str]:
         """Names of all branches or tags that ever were, deleted ones included."""

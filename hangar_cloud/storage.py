@@ -18,7 +18,6 @@ from hangar_cloud.backends.cache_limit import CacheLimit
 from hangar_cloud.backends.errors import (
     CorruptDataError,
     DataNotLocalError,
-    HangarError,
     redact_url,
 )
 from hangar_cloud.backends.lazy_property import lazy_property
@@ -171,7 +170,7 @@ class Storage(Refusals):
         if self._bucket_is_out_of_reach:
             self.refuse_offline("write to a bucket, or look into the log of its branches")
         if author not in self._pointer_logs:
-            self._pointer_logs[author] = PointerLog(self.store, author, moved=self._remember, shelf=self)
+            self._pointer_logs[author] = PointerLog(self.store, author, moved=self._remember, likely=self)
         return self._pointer_logs[author]
 
     def tags(self, author: str = "") -> Tags:
@@ -228,7 +227,7 @@ class Storage(Refusals):
             FileNotFoundError: a missing one, as ObjectNotFoundError or DataNotLocalError.
         """
         commit = self._commits.get(digest)
-        if not self.offline and not self.has_commit(digest):
+        if not self.offline and not self._has_commit(digest):
             fetched = self._commits_ahead.fetch(digest)
             self._commits.update(fetched)
             commit = fetched.get(digest)
@@ -237,15 +236,13 @@ class Storage(Refusals):
             self._commits[digest] = commit
         return commit
 
-    def has_commit(self, digest: str) -> bool:
-        """Whether a commit can be read without asking a bucket for it."""
-        return digest in self._commits or not self.is_bucket or (self.source.store / commit_path(digest)).exists()
+    def begin_commit(self, digest: str) -> None:
+        """Begin to fetch a commit of a bucket, if it is not here: it is likely to be wanted."""
+        if not self.reads_in_place and not self._has_commit(digest):
+            self._commits_ahead.begin(digest)
 
-    def put_commit(self, digest: str, text: bytes) -> None:
-        """Keep a commit that was fetched before it was wanted; what is no such commit is left."""
-        with contextlib.suppress(HangarError):
-            self._commits[digest] = decode_commit(text, digest)
-            self.source.keep_whole(commit_path(digest), text)
+    def _has_commit(self, digest: str) -> bool:
+        return digest in self._commits or not self.is_bucket or (self.source.store / commit_path(digest)).exists()
 
     def has_pack(self, pack: bytes) -> bool:
         """Whether a sealed pack can still be read from here."""

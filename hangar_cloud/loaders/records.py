@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from itertools import islice
+from threading import Event
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -22,8 +22,8 @@ VALUE_OVERHEAD: Final = 64
 _MOST_INLINE_BYTES: Final = 64 * 1024 * 1024
 _LEAVES_AT_ONCE: Final = 64
 """So few that they are still in memory when they are come to."""
-_ROWS_AT_ONCE: Final = 512 * 1024
-"""Of all columns together, for the same reason."""
+_MOST_BEGUN: Final = 192 * 1024
+"""Rows of so many are still in memory too, even of long texts, when the last column is come to."""
 _COLUMNS_AT_ONCE: Final = 8
 
 
@@ -96,32 +96,37 @@ def leaves_of(column: ColumnReader) -> Iterator[Leaf]:
 
 
 def begin(columns: Iterable[ColumnReader]) -> None:
-    """Have what is read first of the records of several columns in memory: asked for at once, and not one by one.
+    """Have what is read first of the records of several columns here: asked for at once, and not one by one.
 
-    What cannot be read is told by who reads it.
+    Leaves are in memory then, if all of them fit. What cannot be read is told by who reads it; where one column's
+    cannot, no further one is begun with.
     """
     far = {
         (id(column._nodes), column._entry.root.digest, column._entry.schema): column
         for column in columns
         if column._entry.root is not None and not column._storage.holds_everything
     }
-    if len(far) > 1:
-        rows = _ROWS_AT_ONCE // len(far)
-        with ThreadPoolExecutor(_COLUMNS_AT_ONCE, "hangar-records") as pool:
-            list(pool.map(lambda column: _begin(column, rows), far.values()))
+    if len(far) < 2:
+        return
+    with_leaves = sum(column._entry.count for column in far.values()) <= _MOST_BEGUN
+    failed = Event()
+
+    def begin_one(column: ColumnReader) -> None:
+        try:
+            if not failed.is_set():
+                _begin(column, with_leaves)
+        except HangarError:
+            failed.set()
+
+    with ThreadPoolExecutor(_COLUMNS_AT_ONCE, "hangar-records") as pool:
+        list(pool.map(begin_one, far.values()))
 
 
-def _begin(column: ColumnReader, rows: int) -> None:
-    """Leaves of so many rows, but one at least."""
+def _begin(column: ColumnReader, with_leaves: bool) -> None:
     nodes, entry = column._nodes, column._entry
-    with suppress(HangarError):
-        wanted: list[NodeRef] = []
-        for ref in islice(nodes.leaves(entry.root), _LEAVES_AT_ONCE):
-            rows -= ref.count
-            if wanted and rows < 0:
-                break
-            wanted.append(ref)
-        nodes.prefetch(wanted, entry.schema)
+    refs = list(islice(nodes.leaves(entry.root), _LEAVES_AT_ONCE))
+    if with_leaves:
+        nodes.prefetch(refs, entry.schema)
 
 
 def _read(column: ColumnReader) -> Records:

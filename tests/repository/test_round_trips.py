@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from threading import Barrier, local
+from threading import Barrier, Event, current_thread, local
 from typing import Any
 from uuid import uuid4
 
@@ -12,6 +13,7 @@ import pytest
 
 import hangar_cloud.storage
 from hangar_cloud import Repository, make_numpy_dataset
+from hangar_cloud.backends.errors import StoreUnavailableError
 from hangar_cloud.backends.store import ObjectStore, open_store
 from hangar_cloud.catalog.hint import HINT_PATH
 from hangar_cloud.catalog.sealed_json import seal, unseal
@@ -37,7 +39,9 @@ class _Waits:
         def call(*args: Any, **kwargs: Any) -> Any:
             if hasattr(self.inside, "call"):
                 return method(*args, **kwargs)
-            self.calls.append(name)
+            # What is fetched meanwhile in the background is no wait of its own.
+            if current_thread().name != "hangar-background":
+                self.calls.append(name)
             self.inside.call = name
             try:
                 if self.together is not None:
@@ -104,6 +108,48 @@ def test_a_hint_that_names_another_commit_costs_one_wait_and_nothing_else(
         store.put(HINT_PATH, kept)
 
 
+def test_the_commit_that_the_hint_names_is_fetched_beside_the_pointers(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = Barrier(2)
+    real = type(open_store(bucket)).get_many
+
+    def get_many(store: ObjectStore, paths: Sequence[str]) -> Any:
+        if paths[0].startswith(("commits/", "refs/heads/")):
+            both.wait(20)
+        return real(store, paths)
+
+    monkeypatch.setattr(type(open_store(bucket)), "get_many", get_many)
+    assert Repository(bucket, cache_dir=tmp_path).checkout()["labels"][39] == "39"
+
+
+@pytest.mark.parametrize("how", ["fails", "never answers"])
+def test_nobody_waits_for_a_commit_that_the_hint_names_in_vain(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    store, over = open_store(bucket), Event()
+    kept = store.get(HINT_PATH)
+    older = Repository(bucket, cache_dir=tmp_path / "a").log(return_contents=True)["order"][3]
+    real = type(store).get_many
+
+    def get_many(store: ObjectStore, paths: Sequence[str]) -> Any:
+        if paths[0] == f"commits/{older}.json":
+            if how == "fails":
+                raise StoreUnavailableError("of all objects this one")
+            over.wait(60)
+        return real(store, paths)
+
+    try:
+        store.put(HINT_PATH, seal({**unseal(kept, "hint"), "commits": {"master": older}}))
+        monkeypatch.setattr(type(store), "get_many", get_many)
+        checkout = Repository(bucket, cache_dir=tmp_path / "b").checkout()
+        assert checkout.commit_hash != older
+        assert checkout["labels"][39] == "39"
+    finally:
+        over.set()
+        store.put(HINT_PATH, kept)
+
+
 def test_a_loader_waits_for_the_records_of_all_columns_at_once(tmp_path: Path, waits: _Waits) -> None:
     """Each column's one after the other took twice as many waits as there are columns."""
     url, names = f"memory://columns-{uuid4().hex}", [f"column_{i}" for i in range(6)]
@@ -139,3 +185,28 @@ def test_a_warm_cache_asks_only_where_the_branch_is(bucket: str, tmp_path: Path,
     waits.calls.clear()
     assert Repository(bucket, cache_dir=tmp_path).checkout()["images"][7][0, 0] == 7
     assert len(waits.calls) <= 2, waits.calls
+
+
+def test_a_store_that_fails_is_not_asked_for_the_records_of_each_column(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each column's were tried again and again before the error was told."""
+    url, names = f"memory://failing-{uuid4().hex}", [f"column_{i:02}" for i in range(40)]
+    repository = Repository(url, exists=False, cache_dir=tmp_path / "writer")
+    repository.init("Writer", "writer@example.org")
+    writer = repository.checkout(write=True)
+    for name in names:
+        writer.add_ndarray_column(name, shape=(), dtype=np.int64)[0] = np.array(int(name[-2:]))
+    writer.commit("columns")
+    writer.close()
+    checkout = Repository(url, cache_dir=tmp_path / "reader").checkout()
+    asked: list[object] = []
+
+    def fail(store: ObjectStore, requests: object) -> Any:
+        asked.append(requests)
+        raise StoreUnavailableError("the store is away")
+
+    monkeypatch.setattr(type(open_store(url)), "get_ranges", fail)
+    with pytest.raises(StoreUnavailableError, match="away"):
+        make_numpy_dataset([checkout[name] for name in names], batch_size=1)
+    assert len(asked) <= 8 + 1, len(asked)
