@@ -12,7 +12,7 @@ from hangar_cloud.backends.store import ObjectStore
 from hangar_cloud.catalog.errors import InvalidNameError
 from hangar_cloud.catalog.findings import Finding
 from hangar_cloud.catalog.hint import HINT_PATH
-from hangar_cloud.catalog.keys import check_name
+from hangar_cloud.catalog.keys import is_name
 from hangar_cloud.catalog.pointers import Pointer, decode_pointer, pointer_path
 from hangar_cloud.catalog.repository_file import REPOSITORY_PATH, decode_repository_file
 from hangar_cloud.catalog.sealed_json import unseal
@@ -97,10 +97,10 @@ class RefCheck:
 
     def _names(self) -> list[str]:
         if self._store.can_list:
-            return [name for name in self._store.list_children(_HEADS) if _is_name(name)]
+            return [name for name in self._store.list_children(_HEADS) if is_name(name)]
         text = self._store.get_many([HINT_PATH])[0]
         try:
-            return sorted(filter(_is_name, unseal(text or b"", "the branch hint")["branches"]))
+            return sorted(filter(is_name, unseal(text or b"", "the branch hint")["branches"]))
         except (HangarError, KeyError, TypeError):
             return []
 
@@ -151,11 +151,3 @@ def _is_sound(pointer: Pointer) -> bool:
     if pointer.commit is None:
         return pointer.action in _WITHOUT_COMMIT
     return pointer.action in _WITH_COMMIT and bool(_DIGEST.fullmatch(str(pointer.commit)))
-
-
-def _is_name(name: str) -> bool:
-    try:
-        check_name(name, "branch")
-    except InvalidNameError:
-        return False
-    return True

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, Final, Literal
 
 from hangar_cloud.backends.errors import CorruptDataError, HangarError
 from hangar_cloud.catalog.commits import commit_path
-from hangar_cloud.catalog.errors import InvalidNameError
-from hangar_cloud.catalog.keys import check_name
+from hangar_cloud.catalog.keys import is_name
 from hangar_cloud.catalog.sealed_json import seal, unseal
 
 HINT_PATH: Final = "refs/hint.json"
@@ -86,13 +84,3 @@ def _is_digest(digest: Any) -> bool:
         return isinstance(digest, str) and bool(commit_path(digest))
     except CorruptDataError:
         return False
-
-
-@lru_cache(maxsize=4096)
-def is_name(name: str) -> bool:
-    """Whether a branch or tag can be called so."""
-    try:
-        check_name(name, "branch")
-    except InvalidNameError:
-        return False
-    return True

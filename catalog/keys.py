@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import numpy as np
 
@@ -59,13 +59,19 @@ def check_key(key: Any) -> KeyType:
     )
 
 
+def is_name(name: object) -> TypeGuard[str]:
+    """Whether a branch, tag, column or remote may be called so: see `check_name`."""
+    fits = isinstance(name, str) and len(name) <= MAX_NAME_LENGTH and _NAME.fullmatch(name)
+    return bool(fits) and name not in (".", "..")
+
+
 def check_name(name: Any, what: str) -> str:
     """The name itself if a branch, column or remote may have it; `what` says which, for the message.
 
     Raises:
         InvalidNameError: it is not text of 1 to 64 ASCII letters, digits, ``.``, ``_`` or ``-``.
     """
-    if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > MAX_NAME_LENGTH or name in (".", ".."):
+    if not is_name(name):
         raise InvalidNameError(
             f"{what} name {name!r} is not suitable: use 1 to {MAX_NAME_LENGTH} ASCII letters, digits or . _ - "
             "(no spaces)"

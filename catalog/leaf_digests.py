@@ -6,8 +6,8 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from blake3 import blake3
 
+from hangar_cloud.backends.byte_rows import ByteRows
 from hangar_cloud.backends.values import LITERAL_LIMIT
 from hangar_cloud.catalog.leaf import Leaf
 from hangar_cloud.catalog.leaf_building import digest_of_rows
@@ -22,17 +22,10 @@ def digest_of_leaf(leaf: Leaf) -> bytes:
         CorruptDataError: a row has neither a value nor a place.
     """
     keys, identities = leaf.key_bytes, _identities(leaf)
-    if keys is None or identities is None:
-        return digest_of_rows(leaf.encoded_keys, leaf.identities())
-    count, width = keys.shape
-    size = identities.shape[1]
-    rows = np.empty((count, 2 + width + 1 + size), np.uint8)
-    rows[:, 0] = width  # two bytes, of which the second is 0: a key of numbers has 9 or 18
-    rows[:, 1] = 0
-    rows[:, 2 : 2 + width] = keys
-    rows[:, 2 + width] = size
-    rows[:, 3 + width :] = identities
-    return blake3(b"leaf\0" + rows.tobytes()).digest()
+    return digest_of_rows(
+        leaf.encoded_keys if keys is None else ByteRows.of(keys),
+        leaf.identities() if identities is None else ByteRows.of(identities),
+    )
 
 
 def _identities(leaf: Leaf) -> npt.NDArray[np.uint8] | None:

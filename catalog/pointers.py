@@ -15,8 +15,8 @@ from typing import Final, Protocol
 from hangar_cloud.backends.errors import CorruptDataError, StoreError
 from hangar_cloud.backends.store import ObjectStore
 from hangar_cloud.catalog.errors import HeadMovedError
-from hangar_cloud.catalog.hint import FIRST_BRANCH, HINT_PATH, MAX_SEQ, Hint, Kind, decode_hint, is_name
-from hangar_cloud.catalog.keys import check_name
+from hangar_cloud.catalog.hint import FIRST_BRANCH, HINT_PATH, MAX_SEQ, Hint, Kind, decode_hint
+from hangar_cloud.catalog.keys import check_name, is_name
 from hangar_cloud.catalog.sealed_json import seal, unseal
 
 _WORDS: Final[dict[Kind, str]] = {"heads": "branch", "tags": "tag"}

@@ -15,7 +15,7 @@ from hangar_cloud.backends.lazy_property import lazy_property
 from hangar_cloud.backends.store.durable_files import read_regular, replace_file
 from hangar_cloud.catalog import history
 from hangar_cloud.catalog.hint import FIRST_BRANCH, HINT_PATH
-from hangar_cloud.catalog.keys import check_name
+from hangar_cloud.catalog.keys import check_name, is_name
 from hangar_cloud.catalog.near_names import did_you_mean
 from hangar_cloud.catalog.pointers import Pointer
 from hangar_cloud.catalog.tracking import TrackingRefs
@@ -100,7 +100,7 @@ class Branches:
 
     def pointer(self, branch: str) -> Pointer:
         """The head of a branch. Raises RefNotFoundError where there is none; names those there are."""
-        pointer = self._storage.head(branch) if _may_be_branch(branch) else None
+        pointer = self._storage.head(branch) if is_name(branch) else None
         if pointer is None:
             names = self.names()
             raise RefNotFoundError(
@@ -172,7 +172,7 @@ class Branches:
         Raises:
             RefNotFoundError: there never was such a branch.
         """
-        pointer = self._storage.pointers().head(branch) if _may_be_branch(branch) else None
+        pointer = self._storage.pointers().head(branch) if is_name(branch) else None
         if pointer is None:
             known = ", ".join(self._storage.pointers().all_names()) or "none"
             raise RefNotFoundError(f"there never was a branch {branch!r}; there is or was: {known}")
@@ -306,11 +306,3 @@ class Branches:
         else:
             names = [f"{digest}.json" for digest in history.ancestors(self.heads().values(), self._storage.commit)]
         return [name.removesuffix(".json") for name in names if name.endswith(".json")]
-
-
-def _may_be_branch(name: object) -> bool:
-    try:
-        check_name(name, "branch")
-    except InvalidNameError:
-        return False
-    return True
