@@ -10,7 +10,7 @@ from hangar_cloud.backends.errors import CorruptDataError, DataNotLocalError, Ha
 from hangar_cloud.backends.extents import Extent
 from hangar_cloud.backends.object_source import ObjectSource
 from hangar_cloud.backends.packs import pack_path
-from hangar_cloud.backends.sample_extents import PackedSample, Purged, decoded_block, sample_extent
+from hangar_cloud.backends.sample_extents import PackedSample, Purged, decoded_blocks, sample_extent
 
 _RUN_BYTES: Final = 4 * 1024 * 1024
 # What is held is not all used at the same time: each run is in memory of its own.
@@ -121,23 +121,19 @@ def _runs(
         yield run, was_here
 
 
-def _run(samples: Sequence[PackedSample], find_purged: Purged) -> Extent[list[memoryview]]:
+def _run(samples: Sequence[PackedSample], find_purged: Purged) -> Extent[Sequence[memoryview]]:
     """The part of a pack that holds blocks which follow each other, with the checks of each."""
     first, last = samples[0].place, samples[-1].place
     begin = first.offset
     length = last.offset + last.stored - begin
 
-    def verify(data: memoryview, fetched: bool) -> list[memoryview]:
+    def verify(data: memoryview, fetched: bool) -> Sequence[memoryview]:
         # Bytes that a purge put in the place of others are of other lengths.
         if len(data) != length:
             raise CorruptDataError(f"{len(data)} bytes are there in the place of {length}")
         if fetched:
             _refuse_purged(samples, find_purged)
-        raws = []
-        for sample in samples:
-            start = sample.place.offset - begin
-            raws.append(decoded_block(data[start : start + sample.place.stored], sample, fetched))
-        return raws
+        return decoded_blocks(data, begin, samples, fetched)
 
     return Extent(pack_path(first.pack), begin, length, verify)
 

@@ -27,6 +27,7 @@ HEADER_LENGTH: Final = _HEADER.size
 GROUP_BYTES: Final = 16 * 1024
 MAX_BLOCK_BYTES: Final = 4 * 1024 * 1024
 _BOUND: Final = 1
+_LONE: Final = (BLOCK_MAGIC, RAW, 0, _BOUND, _RESERVED)
 _SEED_MASK: Final = 2**64 - 1
 
 
@@ -150,6 +151,28 @@ def decode_blocks(data: bytes | memoryview, digest: bytes, expected: int) -> mem
         part, position = _decode_one(view, position, digest, len(parts), room)
         parts.append(part)
     return memoryview(b"".join(parts))
+
+
+def lone_payload(view: memoryview, position: int, place: Place, digest: bytes) -> memoryview | None:
+    """The bytes of a sample that lies by itself in one block, kept raw and bound to it, with the checksum verified.
+
+    Args:
+        view: has the extent of the place, at a position in it.
+        place: of the sample.
+        digest: of the sample.
+
+    Returns:
+        None where `decode_blocks` has to tell what it is, or what is wrong with it.
+    """
+    _, _, stored, start, size = place
+    if start or stored != HEADER_LENGTH + size:
+        return None
+    magic, number, shuffle, flags, reserved, raw_length, length, checksum = _HEADER.unpack_from(view, position)
+    if (magic, number, shuffle, flags, reserved) != _LONE or not raw_length == length == size <= MAX_BLOCK_BYTES:
+        return None
+    payload = view[position + HEADER_LENGTH : position + stored]
+    seed = int.from_bytes(digest[:8], "little")
+    return payload if _checksum(number, shuffle, flags, raw_length, payload, seed) == checksum else None
 
 
 def check_blocks(data: bytes | memoryview, digest: bytes) -> None:

@@ -15,12 +15,15 @@ from collections import defaultdict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from hangar_cloud.backends.store.durable_files import write_at
 from hangar_cloud.backends.store.reception import PAGE
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 # So many bytes are written by one call. What does not lie in memory as in the file goes through one of so many pieces;
 # what finds none goes the usual way.
@@ -75,33 +78,60 @@ _unfit: Final[dict[int, float]] = {}
 _average: Final[dict[int, float]] = {}
 
 
-def write_past_memory(path: Path, file: int, offset: int, data: bytes | memoryview) -> bool:
-    """Write bytes past the system's memory for files; False if nothing was written, as that is no use here.
-
-    The pages that they share with others at either end are written the usual way. The last bytes are written first: who
-    is killed in between leaves nothing of which the first bytes, by which it is known, are there and others are not.
+class WritesPastMemory:
+    """Writes to a file past the system's memory for files. A context manager.
 
     Args:
         path: of the file.
         file: the same file, open for writing.
-        offset: where in it they go.
-        data: some hundred kB at least, for it to be of use.
-
-    Raises:
-        OSError: after it, a part of them may be written.
     """
-    first, last = -(-offset // PAGE) * PAGE, (offset + len(data)) // PAGE * PAGE
-    device = os.fstat(file).st_dev
-    if not _CAN or last - first < _LEAST or time.monotonic() < _unfit.get(device, 0):
-        return False
-    view = memoryview(data)
-    with _piece_for(view, first - offset) as (is_there, piece), _opened_past_memory(path, file) as direct:
-        if direct is None or not is_there:
+
+    def __init__(self, path: Path, file: int) -> None:
+        self._path = path
+        self._file = file
+        self._device = os.fstat(file).st_dev
+        self._opened: list[int | None] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        for direct in self._opened:
+            if direct is not None:
+                os.close(direct)
+
+    def write(self, offset: int, data: bytes | memoryview) -> bool:
+        """Write bytes; False if nothing was written, as that is no use here.
+
+        The pages that they share with others at either end are written the usual way. The last bytes are written first:
+        who is killed in between leaves nothing of which the first bytes, by which it is known, are there and others are
+        not.
+
+        Args:
+            offset: where in the file they go.
+            data: some hundred kB at least, for it to be of use.
+
+        Raises:
+            OSError: after it, a part of them may be written.
+        """
+        first, last = -(-offset // PAGE) * PAGE, (offset + len(data)) // PAGE * PAGE
+        if not _CAN or last - first < _LEAST or time.monotonic() < _unfit.get(self._device, 0):
             return False
-        write_at(file, view[last - offset :], last)
-        rest = _write_pages(direct, device, piece, view, first - offset, last - offset, offset)
-    write_at(file, view[:rest], offset)
-    return True
+        view = memoryview(data)
+        with _piece_for(view, first - offset) as (is_there, piece):
+            direct = self._direct() if is_there else None
+            if direct is None:
+                return False
+            write_at(self._file, view[last - offset :], last)
+            rest = _write_pages(direct, self._device, piece, view, first - offset, last - offset, offset)
+        write_at(self._file, view[:rest], offset)
+        return True
+
+    def _direct(self) -> int | None:
+        """The file, opened for such writes when it is first needed; None if that cannot be."""
+        if not self._opened:
+            self._opened.append(_opened_past_memory(self._path, self._file))
+        return self._opened[0]
 
 
 @contextmanager
@@ -116,25 +146,22 @@ def _piece_for(data: memoryview, start: int) -> Iterator[tuple[bool, mmap.mmap |
             _pieces.give_back(piece)
 
 
-@contextmanager
-def _opened_past_memory(path: Path, file: int) -> Iterator[int | None]:
+def _opened_past_memory(path: Path, file: int) -> int | None:
     """The same file once more; None if its device refuses, or it was evicted, as another process may do at any time."""
     opened = os.fstat(file)
     try:
         direct = os.open(path, os.O_WRONLY | os.O_DIRECT)
     except FileNotFoundError:
-        yield None
-        return
+        return None
     except OSError as error:
         if error.errno not in _REFUSALS:
             raise
         _unfit[opened.st_dev] = math.inf
-        yield None
-        return
-    try:
-        yield direct if os.path.samestat(os.fstat(direct), opened) else None
-    finally:
-        os.close(direct)
+        return None
+    if os.path.samestat(os.fstat(direct), opened):
+        return direct
+    os.close(direct)
+    return None
 
 
 def _write_pages(

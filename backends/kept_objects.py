@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hangar_cloud.backends.cache_limit import CacheLimit
-from hangar_cloud.backends.direct_writes import write_past_memory
+from hangar_cloud.backends.direct_writes import WritesPastMemory
 from hangar_cloud.backends.errors import CorruptDataError, HangarError, StoreError
 from hangar_cloud.backends.extents import Extent
 from hangar_cloud.backends.local_files import LocalFiles
@@ -161,10 +161,10 @@ class KeptObjects:
             self._demote(name)
         file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
         try:
-            for offset, blobs in _neighbours(parts):
-                if held:
-                    _write_held(path, file, offset, blobs)
-                else:
+            if held:
+                _write_held(path, file, parts)
+            else:
+                for offset, blobs in _neighbours(parts):
                     _write_behind_each_other(file, offset, blobs)
         finally:
             os.close(file)
@@ -215,12 +215,12 @@ def _write_behind_each_other(file: int, offset: int, blobs: Sequence[bytes | mem
         written, offset = written - done, offset + len(blob)
 
 
-def _write_held(path: Path, file: int, offset: int, blobs: Sequence[bytes | memoryview]) -> None:
-    """The same for bytes that nobody is going to read from there soon."""
-    for blob in blobs:
-        if not write_past_memory(path, file, offset, blob):
-            write_at(file, memoryview(blob), offset)
-        offset += len(blob)
+def _write_held(path: Path, file: int, parts: Sequence[Part]) -> None:
+    """Write bytes that nobody is going to read from there soon. Raises OSError as above."""
+    with WritesPastMemory(path, file) as past_memory:
+        for extent, blob, _ in parts:
+            if not past_memory.write(extent.offset, blob):
+                write_at(file, memoryview(blob), extent.offset)
 
 
 def rewritten_file(partial: Path, path: str, offset: int, length: int) -> Path:

@@ -164,7 +164,7 @@ class ObjectSource:
         if os.path.exists(self._places(path)[0]):
             return [True] * len(spans)
         there = self._kept.data_of(path)
-        return [there is not None and there.seems_to_hold(offset, length) for offset, length in spans]
+        return [False] * len(spans) if there is None else there.seem_to_hold(spans)
 
     def read_object(self, path: str, verify: Callable[[bytes], T]) -> T:
         """A small whole object, verified; kept here when it was fetched. Raises as `read`."""

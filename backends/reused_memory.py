@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import numpy as np
@@ -27,6 +29,7 @@ class ReusedMemory:
 
     def __init__(self, most: int) -> None:
         self._most = most
+        self._more: list[int] = []
         self._free: deque[npt.NDArray[np.uint8]] = deque()
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
@@ -41,6 +44,16 @@ class ReusedMemory:
         whole = np.frombuffer(piece.data[:nbytes], dtype)
         weakref.finalize(whole, self._give_back, piece).atexit = False
         return whole.reshape(shape)
+
+    @contextmanager
+    def held_for(self, nbytes: int) -> Iterator[None]:
+        """Hold so many bytes more of free pieces during the block, which takes and gives back as much all the time."""
+        self._more.append(nbytes)
+        try:
+            yield
+        finally:
+            self._more.remove(nbytes)
+            self._drop_free()
 
     def let_go(self) -> None:
         """Give the memory of what nobody has back to the system."""
@@ -60,7 +73,10 @@ class ReusedMemory:
     def _give_back(self, piece: npt.NDArray[np.uint8]) -> None:
         # Without a lock: this may be called by the garbage collector, in the midst of anything.
         self._free.append(piece)
-        while self._free_bytes() > self._most:
+        self._drop_free()
+
+    def _drop_free(self) -> None:
+        while self._free_bytes() > self._most + sum(self._more):
             try:
                 self._free.popleft()
             except IndexError:

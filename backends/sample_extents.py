@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from hangar_cloud.backends.blocks import Place, decode_blocks, most_decoded
+from hangar_cloud.backends.blocks import Place, decode_blocks, lone_payload, most_decoded
 from hangar_cloud.backends.errors import CorruptDataError, HangarError
 from hangar_cloud.backends.extents import Extent
 from hangar_cloud.backends.packs import pack_path
-from hangar_cloud.backends.values import payload_size, sample_digest
+from hangar_cloud.backends.values import payload_size, sample_digest, sample_digests
 
 Purged = Callable[[bytes, bool], HangarError | None]
 """What to raise for the sample of a digest if it was purged, else None; if told so, without asking a remote."""
@@ -49,6 +49,55 @@ def decoded_block(data: memoryview, sample: PackedSample, fetched: bool) -> memo
     if (fetched or len(raw) != place.size) and sample_digest(prefix, payload) != digest:
         raise CorruptDataError("the sample's bytes do not match its digest")
     return raw
+
+
+def decoded_blocks(
+    data: memoryview, begin: int, samples: Sequence[PackedSample], fetched: bool
+) -> Sequence[memoryview]:
+    """The raw bytes of the block of each of some samples, all intact; as `decoded_block`.
+
+    Args:
+        data: has the extents of their places, each whole.
+        begin: where in the pack it begins.
+        samples: of different blocks.
+        fetched: whether the bytes came from a remote.
+    """
+    found = _lone_payloads(data, begin, samples, fetched)
+    if found is not None:
+        return found
+    starts = [sample.place.offset - begin for sample in samples]
+    return [
+        decoded_block(data[start : start + sample.place.stored], sample, fetched)
+        for start, sample in zip(starts, samples, strict=True)
+    ]
+
+
+def _lone_payloads(
+    data: memoryview, begin: int, samples: Sequence[PackedSample], fetched: bool
+) -> list[memoryview] | None:
+    """The same for samples of one kind that lie by themselves and are kept raw, at a fifth less than one by one; None
+    if one of them is not so, or not intact."""
+    prefix = samples[0].prefix
+    size = payload_size(prefix)
+    found: list[memoryview] = []
+
+    def payloads() -> Iterator[memoryview]:
+        for place, digest, its_prefix in samples:
+            payload = None
+            if its_prefix == prefix and size in (None, place.size):
+                payload = lone_payload(data, place.offset - begin, place, digest)
+            if payload is None:
+                return
+            found.append(payload)
+            yield payload
+
+    # One after the other, as what was just looked at is still in the processor's memory.
+    if fetched:
+        if sample_digests(prefix, payloads()) != [sample.digest for sample in samples]:
+            return None
+    elif sum(1 for _ in payloads()) != len(samples):
+        return None
+    return found
 
 
 def sample_extent(sample: PackedSample, find_purged: Purged) -> Extent[memoryview]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
 _SEEK_DATA: Final = getattr(os, "SEEK_DATA", None)
@@ -48,6 +49,20 @@ class DataMap:
     def seems_to_hold(self, offset: int, length: int) -> bool:
         """The same, by a look at the first bytes too: file systems know holes by the page at best."""
         return self.may_hold(offset, length) and any(os.pread(self._file.number, min(length, HOLE_BYTES), offset))
+
+    def seem_to_hold(self, spans: Sequence[tuple[int, int]]) -> list[bool]:
+        """The same of each of some spans (offset, length)."""
+        first = min((offset for offset, _ in spans), default=0)
+        end = max((offset + length for offset, length in spans), default=0)
+        # Neighbours that nobody wrote yet are told by one look.
+        if first >= 0 and self._is_hole(first, min(end, self._size)):
+            return [False] * len(spans)
+        return [self.seems_to_hold(offset, length) for offset, length in spans]
+
+    def _is_hole(self, first: int, end: int) -> bool:
+        if first < end and not self._hole[0] <= first < self._hole[1]:
+            self._look(first)
+        return first >= end or self._hole[0] <= first <= end <= self._hole[1]
 
     def _look(self, offset: int) -> None:
         """Find the hole or the run of data that begins at, or goes on from, a byte."""

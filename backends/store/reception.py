@@ -8,6 +8,7 @@ files as they are (`backends/direct_writes.py`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from itertools import accumulate
 from typing import Final
 
@@ -30,6 +31,11 @@ def rooms_for(offset: int, lengths: Sequence[int]) -> list[memoryview] | None:
         return None
     ends = accumulate(lengths, initial=offset)
     return [_room_for(begin, length) for begin, length in zip(ends, lengths, strict=False)]
+
+
+def held_for(nbytes: int) -> AbstractContextManager[None]:
+    """Have so much more of this memory used again during the block: for who receives that much time and again."""
+    return _memory.held_for(nbytes)
 
 
 def _room_for(offset: int, length: int) -> memoryview:

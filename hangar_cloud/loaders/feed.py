@@ -6,13 +6,14 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from itertools import chain, islice
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from hangar_cloud.backends.blocks import GROUP_BYTES
+from hangar_cloud.backends.store.reception import held_for
 from hangar_cloud.errors import HangarError
 from hangar_cloud.loaders.bringing import Bringer, Share
 from hangar_cloud.loaders.fields import Values
@@ -169,6 +170,7 @@ class _Reader:
         self._source = source
         self._bringer: Bringer | None = None
         self._pool: ThreadPoolExecutor | None = None
+        self._held = ExitStack()
         self.reading: deque[tuple[_Portion, Future[Any]]] = deque()
         self.portion_bytes = portion_bytes
         self._most = ahead = _AHEAD
@@ -191,6 +193,7 @@ class _Reader:
             if source.can_bring:
                 # What was brought is only copied: without a wait, and small portions cost no more.
                 self.portion_bytes, self._most = min(portion_bytes, _COPIED_BYTES), 1
+                self._held.enter_context(held_for(source.brought_room))
         self._ahead = self._threads(ahead)
 
     def _threads(self, most: int) -> ThreadPoolExecutor:
@@ -244,3 +247,4 @@ class _Reader:
             if threads is not None:
                 threads.shutdown(cancel_futures=True)
         self._source.let_go()
+        self._held.close()

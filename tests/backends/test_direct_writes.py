@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from hangar_cloud.backends import direct_writes
-from hangar_cloud.backends.direct_writes import write_past_memory
+from hangar_cloud.backends.direct_writes import WritesPastMemory
 from hangar_cloud.backends.sparse_file import HOLE_BYTES
 from hangar_cloud.backends.store.reception import PAGE, rooms_for
 from tests.forked import passes_forked
@@ -66,8 +66,8 @@ def unplaced(data):
 
 
 def written(path, offset, data):
-    with open(path, "r+b") as file:
-        return write_past_memory(path, file.fileno(), offset, data)
+    with open(path, "r+b") as file, WritesPastMemory(path, file.fileno()) as past_memory:
+        return past_memory.write(offset, data)
 
 
 @pytest.mark.parametrize("offset", [0, 1, 4095, 4096, 4097, 3 * MIB + 7])
@@ -110,8 +110,8 @@ def test_threads_write_what_follows_each_other(path, unhurried):
 
     def write(number):
         begin, end = cuts[number], cuts[number + 1]
-        with open(path, "r+b") as file:
-            if not write_past_memory(path, file.fileno(), begin, RANDOM[begin:end]):
+        with open(path, "r+b") as file, WritesPastMemory(path, file.fileno()) as past_memory:
+            if not past_memory.write(begin, RANDOM[begin:end]):
                 os.pwrite(file.fileno(), RANDOM[begin:end], begin)
 
     for _ in range(10):
@@ -298,12 +298,38 @@ def test_should_it_end_in_between_what_begins_there_is_whole(path, unhurried, mo
             assert not any(block[:HOLE_BYTES]) or block == RANDOM[begin : begin + size]
 
 
+def test_several_writes_open_the_file_once_and_close_it(path, unhurried, monkeypatch):
+    opened, closed = [], []
+
+    def spy_open(name, flags, *mode, real=os.open):
+        opened.append(real(name, flags, *mode))
+        return opened[-1]
+
+    def spy_close(number, real=os.close):
+        closed.append(number)
+        real(number)
+
+    with open(path, "r+b") as file:
+        monkeypatch.setattr(os, "open", spy_open)
+        monkeypatch.setattr(os, "close", spy_close)
+        with WritesPastMemory(path, file.fileno()) as past_memory:
+            assert not past_memory.write(0, RANDOM[:10])
+            assert not opened, "before it is needed"
+            for begin in range(0, len(RANDOM), MIB):
+                assert past_memory.write(begin, RANDOM[begin : begin + MIB])
+    assert len(opened) == 1
+    assert closed == opened
+    assert path.read_bytes() == RANDOM
+
+
 def test_an_evicted_file_is_left_alone(path, unfit, tmp_path):
     with open(path, "r+b") as file:
         path.unlink()
-        assert not write_past_memory(path, file.fileno(), 0, RANDOM)
+        with WritesPastMemory(path, file.fileno()) as past_memory:
+            assert not past_memory.write(0, RANDOM)
         path.write_bytes(b"another one")
-        assert not write_past_memory(path, file.fileno(), 0, RANDOM)
+        with WritesPastMemory(path, file.fileno()) as past_memory:
+            assert not past_memory.write(0, RANDOM)
     assert path.read_bytes() == b"another one"
     assert not unfit
     assert written(path, 0, RANDOM)

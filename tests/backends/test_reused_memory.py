@@ -6,6 +6,7 @@ import gc
 import pickle
 import threading
 from collections import deque
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,16 @@ def test_free_memory_is_bounded():
     one = memory.empty((16, MIB), np.uint8)
     del one
     assert sum(map(len, memory._free)) <= 9 * MIB
+
+
+def test_more_free_memory_is_held_for_as_long_as_a_block_takes():
+    memory = ReusedMemory(9 * MIB)
+    with suppress(KeyError), memory.held_for(4 * MIB), memory.held_for(4 * MIB):
+        arrays = [memory.empty(SHAPE, np.uint8) for _ in range(5)]
+        del arrays
+        assert sum(map(len, memory._free)) == 16 * MIB
+        raise KeyError
+    assert sum(map(len, memory._free)) == 8 * MIB
 
 
 def test_neither_small_nor_much_smaller_arrays_nor_objects_take_a_piece():

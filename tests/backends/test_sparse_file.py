@@ -60,6 +60,24 @@ def test_what_was_written_is_told_from_what_was_not(tmp_path, source):
     assert seem(source, *reversed(mixed)) == [False, True] * 4
 
 
+@pytest.mark.skipif(not hasattr(os, "SEEK_HOLE"), reason="this system does not know of holes")
+def test_neighbours_that_were_not_written_are_told_by_one_look(tmp_path, source, monkeypatch):
+    keep(tmp_path, [(0, b"a" * PAGE), (99 * PAGE, b"b" * PAGE)])
+    looks = []
+
+    def look(*told, real=os.lseek):
+        looks.append(told)
+        return real(*told)
+
+    monkeypatch.setattr(os, "lseek", look)
+    assert seem(source, *((at * PAGE, PAGE) for at in range(1, 99))) == [False] * 98
+    assert len(looks) == 1
+    assert seem(source, *((at * PAGE, PAGE) for at in range(200, 300))) == [False] * 100
+    assert len(looks) == 1, "behind the end of the file"
+    assert seem(source, (98 * PAGE, PAGE), (99 * PAGE, PAGE)) == [False, True]
+    assert seem(source) == []
+
+
 @pytest.mark.usefixtures("system")
 def test_places_that_no_file_can_have_are_not_here(tmp_path, source):
     keep(tmp_path, [(0, b"a" * 100)])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import pytest
 from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +18,7 @@ from hangar_cloud.backends.values import (
     encode_text,
     identity_digest,
     sample_digest,
+    sample_digests,
     sample_identity,
 )
 
@@ -50,6 +54,15 @@ def test_digests_are_blake3_of_prefix_and_payload(payload, prefix):
 def test_a_long_payload_has_the_same_digest_as_in_one_piece():
     payload = bytes(range(256)) * 1000
     assert sample_digest(b"bytes\0", payload) == blake3(b"bytes\0" + payload).digest()
+
+
+@pytest.mark.parametrize("size", [0, 1, 33, 1024, 32_767, 32_768, 100_000, 1_500_000])
+@pytest.mark.parametrize("prefix", [BYTES_PREFIX, b"ndarray\0|u1\0" + b"1," * 60])
+def test_many_digests_are_those_of_each(size, prefix):
+    payloads: list[Any] = [bytes([number]) * size for number in range(3)]
+    payloads.append(memoryview(np.arange(size * 2 + 1, dtype=np.uint16).view(np.uint8)[1 : size + 1]))
+    wanted = [blake3(prefix + bytes(payload)).digest() for payload in payloads]
+    assert sample_digests(prefix, payloads) == wanted
 
 
 @given(st.binary(max_size=80), st.one_of(st.none(), st.lists(st.integers(1, 2**40), max_size=5).map(tuple)))

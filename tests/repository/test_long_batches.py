@@ -181,11 +181,11 @@ def test_what_was_held_is_not_kept_once_it_was_used(clone):
 def test_what_is_held_until_it_is_used_goes_past_the_systems_memory_and_can_be_read_later(clone, monkeypatch):
     wrote = []
 
-    def spy(path, file, offset, data, real=direct_writes.write_past_memory):
-        wrote.append(real(path, file, offset, data))
+    def spy(self, offset, data, real=direct_writes.WritesPastMemory.write):
+        wrote.append(real(self, offset, data))
         return wrote[-1]
 
-    monkeypatch.setattr("hangar_cloud.backends.kept_objects.write_past_memory", spy)
+    monkeypatch.setattr(direct_writes.WritesPastMemory, "write", spy)
     monkeypatch.setattr(direct_writes, "_SLOW_SECONDS", 1000)
     monkeypatch.setattr(direct_writes, "_unfit", {})
     assert_all(clone.checkout()["long"].iter_batches(50), 50)
@@ -197,5 +197,5 @@ def test_what_is_held_until_it_is_used_goes_past_the_systems_memory_and_can_be_r
 
 
 def test_what_is_read_from_the_cache_at_once_goes_the_usual_way(clone, monkeypatch):
-    monkeypatch.setattr("hangar_cloud.backends.kept_objects.write_past_memory", None)
+    monkeypatch.setattr("hangar_cloud.backends.kept_objects.WritesPastMemory", None)
     assert sum(1 for _ in clone.checkout()["long"].values()) == COUNT
