@@ -6,18 +6,33 @@ of large samples that takes longer than to copy them.
 
 from __future__ import annotations
 
+import mmap
 import weakref
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 LEAST_BYTES: Final = 1024 * 1024
+_NUMPYS_HUGE: Final = 4 * 1024 * 1024
 # No piece is taken for an array of less than this share of it.
 _SHARE: Final = 2
+
+
+def fresh_memory(nbytes: int) -> npt.NDArray[np.uint8]:
+    """Memory that was not used before, with whatever stands in it.
+
+    numpy asks the system for huge pages from 4 MiB on. Those are of memory that was not touched before, which a virtual
+    machine may first have to ask of its host: that took ten times as long as small pages that other programs had left.
+    """
+    if nbytes >= _NUMPYS_HUGE and hasattr(mmap, "MAP_PRIVATE"):
+        with suppress(OSError):
+            # Not shared with a forked child, as anonymous maps of Python are by default.
+            return np.frombuffer(mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), np.uint8)
+    return np.empty(nbytes, np.uint8)
 
 
 class ReusedMemory:
@@ -39,7 +54,7 @@ class ReusedMemory:
             return np.empty(shape, dtype)
         piece = self._taken(nbytes)
         if piece is None:
-            piece = np.empty(nbytes, np.uint8)
+            piece = fresh_memory(nbytes)
         # All views of it keep this array alive: numpy looks through to what owns the memory, but not through this view.
         whole = np.frombuffer(piece.data[:nbytes], dtype)
         weakref.finalize(whole, self._give_back, piece).atexit = False

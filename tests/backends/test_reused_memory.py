@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import mmap
 import pickle
 import threading
 from collections import deque
@@ -12,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hangar_cloud.backends.reused_memory import ReusedMemory
+from hangar_cloud.backends.reused_memory import ReusedMemory, fresh_memory
+from tests.forked import passes_forked
 
 MIB = 1024 * 1024
 SHAPE = (4, MIB)
@@ -148,6 +150,32 @@ def test_memory_that_comes_back_while_another_is_counted_is_bounded(monkeypatch)
     assert told == []
     assert memory._free.changed
     assert sum(map(len, memory._free)) <= 5 * MIB
+
+
+@pytest.mark.parametrize("nbytes", [MIB, 4 * MIB, 4 * MIB + 1, 64 * MIB])
+def test_fresh_memory_can_be_written_and_is_not_shared_with_a_forked_child(nbytes):
+    memory = fresh_memory(nbytes)
+    assert memory.shape == (nbytes,)
+    memory[:] = 1
+
+    def write() -> bool:
+        memory[:] = 2
+        return bool((memory == 2).all())
+
+    assert passes_forked(write)
+    assert (memory == 1).all()
+
+
+@pytest.mark.parametrize("refused", [OSError("no more maps"), None])
+def test_memory_is_had_where_the_system_gives_no_maps(monkeypatch, refused):
+    def refuse(*_told, **_named):
+        raise refused
+
+    if refused is None:
+        monkeypatch.delattr(mmap, "MAP_PRIVATE", raising=False)
+    else:
+        monkeypatch.setattr(mmap, "mmap", refuse)
+    assert fresh_memory(5 * MIB).flags.writeable
 
 
 def test_another_process_begins_without_free_memory():
