@@ -153,20 +153,23 @@ def decode_blocks(data: bytes | memoryview, digest: bytes, expected: int) -> mem
     return memoryview(b"".join(parts))
 
 
+def may_be_lone(place: Place) -> bool:
+    """Whether a place is as long as one block of its sample alone, kept raw."""
+    return place.start == 0 and place.stored == HEADER_LENGTH + place.size
+
+
 def lone_payload(view: memoryview, position: int, place: Place, digest: bytes) -> memoryview | None:
     """The bytes of a sample that lies by itself in one block, kept raw and bound to it, with the checksum verified.
 
     Args:
         view: has the extent of the place, at a position in it.
-        place: of the sample.
+        place: of the sample; one that may be lone.
         digest: of the sample.
 
     Returns:
         None where `decode_blocks` has to tell what it is, or what is wrong with it.
     """
-    _, _, stored, start, size = place
-    if start or stored != HEADER_LENGTH + size:
-        return None
+    stored, size = place.stored, place.size
     magic, number, shuffle, flags, reserved, raw_length, length, checksum = _HEADER.unpack_from(view, position)
     if (magic, number, shuffle, flags, reserved) != _LONE or not raw_length == length == size <= MAX_BLOCK_BYTES:
         return None

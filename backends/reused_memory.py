@@ -67,8 +67,13 @@ class ReusedMemory:
         try:
             yield
         finally:
-            self._more.remove(nbytes)
+            with suppress(ValueError):  # of a process that this one was forked from
+                self._more.remove(nbytes)
             self._drop_free()
+
+    def hold_no_more(self) -> None:
+        """Hold free pieces as if nobody were amid a block of `held_for`: in a forked child nobody is."""
+        self._more.clear()
 
     def let_go(self) -> None:
         """Give the memory of what nobody has back to the system."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from hangar_cloud.backends.blocks import Place, decode_blocks, lone_payload, most_decoded
+from hangar_cloud.backends.blocks import Place, decode_blocks, lone_payload, may_be_lone, most_decoded
 from hangar_cloud.backends.errors import CorruptDataError, HangarError
 from hangar_cloud.backends.extents import Extent
 from hangar_cloud.backends.packs import pack_path
@@ -79,13 +79,15 @@ def _lone_payloads(
     if one of them is not so, or not intact."""
     prefix = samples[0].prefix
     size = payload_size(prefix)
+    # What the records say of the last one is known before the first one is hashed.
+    for place, _, its_prefix in samples:
+        if not (may_be_lone(place) and its_prefix == prefix and size in (None, place.size)):
+            return None
     found: list[memoryview] = []
 
     def payloads() -> Iterator[memoryview]:
-        for place, digest, its_prefix in samples:
-            payload = None
-            if its_prefix == prefix and size in (None, place.size):
-                payload = lone_payload(data, place.offset - begin, place, digest)
+        for place, digest, _ in samples:
+            payload = lone_payload(data, place.offset - begin, place, digest)
             if payload is None:
                 return
             found.append(payload)

@@ -7,6 +7,7 @@ files as they are (`backends/direct_writes.py`).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from itertools import accumulate
@@ -20,6 +21,8 @@ PAGE: Final = 4096
 _MOST_FREE: Final = 32 * 1024 * 1024
 
 _memory: Final = ReusedMemory(_MOST_FREE)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_memory.hold_no_more)
 
 
 def rooms_for(offset: int, lengths: Sequence[int]) -> list[memoryview] | None:

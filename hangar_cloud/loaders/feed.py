@@ -238,13 +238,13 @@ class _Reader:
             self._close()
 
     def _close(self) -> None:
-        # The pool first: who waits for what is brought would wait for all of it.
-        if self._bringer is not None:
-            self._bringer.stop()
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-        for threads in (self._ahead, self._pool):
-            if threads is not None:
-                threads.shutdown(cancel_futures=True)
-        self._source.let_go()
-        self._held.close()
+        with self._held:
+            # The pool first: who waits for what is brought would wait for all of it.
+            if self._bringer is not None:
+                self._bringer.stop()
+            if self._pool is not None:
+                self._pool.shutdown(wait=False, cancel_futures=True)
+            for threads in (self._ahead, self._pool):
+                if threads is not None:
+                    threads.shutdown(cancel_futures=True)
+            self._source.let_go()

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from hangar_cloud.backends.reused_memory import ReusedMemory, fresh_memory
+from hangar_cloud.backends.store import reception
 from tests.forked import passes_forked
 
 MIB = 1024 * 1024
@@ -89,6 +90,15 @@ def test_more_free_memory_is_held_for_as_long_as_a_block_takes():
         assert sum(map(len, memory._free)) == 16 * MIB
         raise KeyError
     assert sum(map(len, memory._free)) == 8 * MIB
+
+
+def test_a_forked_child_does_not_hold_what_its_parent_was_amid_of():
+    held = reception.held_for(MIB)
+    with held:
+        assert reception._memory._more == [MIB]
+        assert passes_forked(lambda: reception._memory._more == [])
+        assert passes_forked(lambda: not held.__exit__(None, None, None))
+    assert reception._memory._more == []
 
 
 def test_neither_small_nor_much_smaller_arrays_nor_objects_take_a_piece():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from hangar_cloud.backends import sample_extents
 from hangar_cloud.backends.blocks import HEADER_LENGTH, Place, encode_block, encode_sample
 from hangar_cloud.backends.codecs import LZ4, RAW, Codec
 from hangar_cloud.backends.errors import CorruptDataError, UnsupportedFormatError
@@ -132,3 +133,18 @@ def test_a_sample_whose_intact_block_is_of_other_bytes_is_refused_where_it_was_f
     data, samples = run_of((BYTES_PREFIX, PAYLOAD, encode_sample(other, Codec(RAW), DIGEST)), lone(PAYLOAD))
     with pytest.raises(CorruptDataError, match="do not match its digest"):
         decoded_blocks(memoryview(data), 1000, samples, True)
+
+
+@pytest.mark.parametrize("odd", ["compressed", "shared", "text", "of several blocks"])
+def test_nothing_is_hashed_twice_for_one_that_is_of_another_kind(odd, monkeypatch):
+    hashed = []
+
+    def counted(prefix, payload):
+        hashed.append(len(payload))
+        return sample_digest(prefix, payload)
+
+    monkeypatch.setattr(sample_extents, "sample_digest", counted)
+    monkeypatch.setattr(sample_extents, "sample_digests", None)
+    data, samples = run_of(KINDS["alone"], KINDS["another"], KINDS[odd])
+    decoded_blocks(memoryview(data), 1000, samples, True)
+    assert len(hashed) == 3
