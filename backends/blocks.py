@@ -174,8 +174,8 @@ def lone_payload(view: memoryview, position: int, place: Place, digest: bytes) -
     if (magic, number, shuffle, flags, reserved) != _LONE or not raw_length == length == size <= MAX_BLOCK_BYTES:
         return None
     payload = view[position + HEADER_LENGTH : position + stored]
-    seed = int.from_bytes(digest[:8], "little")
-    return payload if _checksum(number, shuffle, flags, raw_length, payload, seed) == checksum else None
+    found = _checksum(number, shuffle, flags, raw_length, payload, _seed(digest, 0))
+    return payload if found == checksum else None
 
 
 def check_blocks(data: bytes | memoryview, digest: bytes) -> None:

@@ -70,8 +70,7 @@ def sample_digest(prefix: bytes, payload: bytes | memoryview) -> bytes:
     """BLAKE3-256 (32 bytes) of prefix and payload: the name of a sample in history."""
     if len(payload) <= _COPIED:
         return blake3(prefix + payload).digest()
-    begin, view = _WHOLE_CHUNKS - len(prefix), memoryview(payload).cast("B")
-    return blake3(prefix + view[:begin]).update(view[begin:]).digest()
+    return sample_digests(prefix, [payload])[0]
 
 
 def sample_digests(prefix: bytes, payloads: Iterable[bytes | memoryview]) -> list[bytes]:
